@@ -1,0 +1,55 @@
+# make run    install what is needed and run everything on this machine; ARGS="--readers 3" goes on
+# make test   install what is needed; lint, types and all tests
+# make bench  measure, side by side with peers
+# make lock   choose versions anew
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: run test bench lock clean
+
+run: $(VENV)/run.stamp
+	@exec $(VENV)/bin/headrace up $(ARGS)
+
+test: $(VENV)/dev.stamp
+	@tests/system-packages.sh
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/pytest $(ARGS)
+
+bench: $(VENV)/dev.stamp $(VENV)/bench.stamp
+	$(VENV)/bin/python -m benchmarks.run $(ARGS)
+
+$(VENV)/bin/python:
+	@deploy/make-venv.sh $(PYTHON) $(VENV)
+
+$(VENV)/run.stamp: requirements.lock pyproject.toml | $(VENV)/bin/python
+	@echo "installing what Headrace needs (once)"
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
+	@echo "installing what the tests need (once)"
+	$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/bench.stamp: benchmarks/peers.txt | $(VENV)/bin/python
+	$(PYTHON) -m venv $(VENV)/peers
+	$(VENV)/peers/bin/python -m pip --disable-pip-version-check --quiet install -r benchmarks/peers.txt
+	@touch $@
+
+# Universal: one file for Python 3.11 to 3.13; hashes of every file, no address of any registry.
+LOCK = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet --upgrade
+
+lock:
+	$(LOCK) --extra build -o requirements.lock
+	$(LOCK) --extra build --extra dev -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,1 @@
+"""Measured side by side with peers, in one run; nothing here asserts a time."""

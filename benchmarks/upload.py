@@ -1,0 +1,198 @@
+"""One large CSV through ``POST /ingest``, beside the tools that people use on files today."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.make_csv import make_csv
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PEERS = Path(sys.prefix) / "peers" / "bin"
+PORT = 18700
+VISIBLE_ROUNDS = 20
+
+
+def run(folder: Path, *, rows: int, rounds: int, slow_peers: bool) -> str:
+    """Measure, and give the tables as Markdown."""
+    csv = folder / "rows.csv"
+    make_csv(csv, rows)
+    size_mb = csv.stat().st_size / 1e6
+    lines = [
+        f"## {rows:,} rows, 10 columns, {size_mb:.0f} MB of CSV",
+        "",
+        f"Median of {rounds} runs [least, most].",
+        "",
+        "| what | seconds | peak memory |",
+        "|---|---|---|",
+    ]
+    peers: dict[str, Callable[[Path], list[str]]] = {
+        "`sqlite3 .import` (untyped)": lambda out: ["sqlite3", str(out), f".import --csv {csv} t"],
+        "`csvs-to-sqlite`": lambda out: [str(PEERS / "csvs-to-sqlite"), str(csv), str(out)],
+        "`sqlite-utils insert`": lambda out: [
+            *(str(PEERS / "sqlite-utils"), "insert", str(out), "t", str(csv), "--csv"),
+        ],
+    }
+    for name, command in peers.items():
+        slow = "sqlite-utils" in name
+        if slow and not slow_peers:
+            continue
+        times, peaks = [], []
+        for number in range(1 if slow else rounds):
+            output = folder / f"peer-{number}.db"
+            seconds, peak = _time(command(output))
+            times.append(seconds)
+            peaks.append(peak)
+            output.unlink()
+        lines.append(_row(name, times, max(peaks)))
+    with _up(folder / "data") as (token, processes):
+        times, peak = _upload_rounds(csv, token, processes, rounds)
+        lines.append(_row("`POST /ingest` to `201`, new table", times, peak))
+        visible = sorted(_time_visible(token, number) for number in range(VISIBLE_ROUNDS))
+    seen = (
+        f"From `201` of a one-row CSV to its row on the reader: median {_median(visible):.3f} s, "
+        f"least {visible[0]:.3f} s, most {visible[-1]:.3f} s ({VISIBLE_ROUNDS} uploads)."
+    )
+    return "\n".join([*lines, "", seen, ""])
+
+
+def _upload_rounds(
+    csv: Path, token: str, processes: Callable[[], list[int]], rounds: int
+) -> tuple[list[float], int]:
+    times = []
+    with _peak_memory(processes) as peak:
+        for number in range(rounds):
+            started = time.perf_counter()
+            receipt = _post(csv, f"database=bench{number}&table=rows", token)
+            times.append(time.perf_counter() - started)
+            print(json.dumps(receipt["timings_s"]), file=sys.stderr)
+    return times, peak[0]
+
+
+def _time_visible(token: str, number: int) -> float:
+    """Time from the answer to an upload until its row is read."""
+    body = f"n\n{number}\n".encode()
+    _post(body, "database=tiny&table=rows", token)
+    started = time.perf_counter()
+    connection = http.client.HTTPConnection("127.0.0.1", PORT)
+    while time.perf_counter() - started < 30:
+        connection.request("GET", "/tiny/rows.json?_shape=array")
+        answer = connection.getresponse().read()
+        if json.loads(answer)[0:1] and f'"n": {number}}}'.encode() in answer:
+            return time.perf_counter() - started
+        time.sleep(0.002)
+    raise SystemExit("the row never came")
+
+
+def _post(body: Path | bytes, query: str, token: str) -> dict[str, dict[str, float]]:
+    connection = http.client.HTTPConnection("127.0.0.1", PORT)
+    headers = {"Authorization": f"Bearer {token}", "Prefer": "wait=600"}
+    if isinstance(body, Path):
+        headers["Content-Length"] = str(body.stat().st_size)
+        with body.open("rb") as file:
+            connection.request("POST", f"/ingest?filename=rows.csv&{query}", file, headers)
+            response = connection.getresponse()
+    else:
+        connection.request("POST", f"/ingest?filename=rows.csv&{query}", body, headers)
+        response = connection.getresponse()
+    answer: dict[str, dict[str, float]] = json.load(response)
+    if response.status != 201:
+        raise SystemExit(f"upload failed: {answer}")
+    return answer
+
+
+@contextmanager
+def _up(data: Path) -> Iterator[tuple[str, Callable[[], list[int]]]]:
+    """Run ``headrace up``; gives the token, and the processes of ingest and its converters."""
+    command = [sys.executable, "-m", "headrace", "up", "--data", str(data), "--port", str(PORT)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout  # noqa: S101
+    for line in process.stdout:
+        if line.startswith("ready:"):
+            break
+    try:
+        yield (data / "token").read_text().strip(), lambda: _ingest_processes(process.pid)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def _ingest_processes(up: int) -> list[int]:
+    """List ingest and its descendants, without Litestream."""
+    parents, commands = {}, {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                stat = (folder / "stat").read_text().rpartition(")")[2].split()
+                commands[int(folder.name)] = (folder / "cmdline").read_text()
+                parents[int(folder.name)] = int(stat[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    roots = [p for p, parent in parents.items() if parent == up and "\0ingest\0" in commands[p]]
+    found = set(roots)
+    while new := {p for p, parent in parents.items() if parent in found} - found:
+        found |= new
+    return [p for p in found if "litestream" not in commands[p].partition("\0")[0]]
+
+
+@contextmanager
+def _peak_memory(processes: Callable[[], list[int]]) -> Iterator[list[int]]:
+    """Sample the resident memory of some processes together; gives the most, in bytes."""
+    peak = [0]
+    done = threading.Event()
+
+    def sample() -> None:
+        while not done.wait(0.02):
+            peak[0] = max(peak[0], sum(_resident(pid) for pid in processes()))
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        sampler.join()
+
+
+def _resident(pid: int) -> int:
+    try:
+        found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(found[1]) * 1024 if found else 0
+
+
+def _time(command: list[str]) -> tuple[float, int]:
+    """Run a command; give its seconds and its peak memory in bytes."""
+    if shutil.which(command[0]) is None:
+        raise SystemExit(f"{command[0]} is not here: run make bench")
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _pid, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise SystemExit(f"{command[0]} failed")
+    return time.perf_counter() - started, usage.ru_maxrss * 1024
+
+
+def _row(name: str, times: list[float], peak: int) -> str:
+    spread = f"{_median(times):.2f} [{min(times):.2f}, {max(times):.2f}]"
+    return f"| {name} | {spread} | {peak / 1e6:.0f} MB |"
+
+
+def _median(values: list[float]) -> float:
+    return statistics.median(values)

@@ -1,0 +1,90 @@
+"""A child process that is kept running: restarted with backoff, stopped with grace."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import structlog
+
+from headrace.leash import leashed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+log = structlog.get_logger()
+
+FIRST_BACKOFF_S = 0.2  # seconds before the first restart; doubled for each next
+MAX_BACKOFF_S = 10.0
+STABLE_AFTER_S = 30.0  # a child that ran so long is restarted at once
+
+
+class Child:
+    """One supervised program.
+
+    Args:
+        name: For the log.
+        command: Program and arguments.
+        env: Its whole environment.
+        on_exit: Called after each end that was not asked for, with the exit code.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        on_exit: Callable[[int], None] = lambda _code: None,
+    ) -> None:
+        self.name = name
+        self.starts = 0
+        self._command = leashed(*command)
+        self._env = dict(env)
+        self._on_exit = on_exit
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        running = self._process is not None and self._process.returncode is None
+        return self._process.pid if running and self._process else None
+
+    async def run(self) -> None:
+        """Keep it running until cancelled; then stop it."""
+        backoff_s = FIRST_BACKOFF_S
+        loop = asyncio.get_running_loop()
+        while True:
+            started_at = loop.time()
+            code = await self._run_once()
+            if loop.time() - started_at > STABLE_AFTER_S:
+                backoff_s = FIRST_BACKOFF_S
+            log.warning("child ended", child=self.name, exit_code=code, restart_in_s=backoff_s)
+            self._on_exit(code)
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+
+    async def _run_once(self) -> int:
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command, env=self._env, stdin=asyncio.subprocess.DEVNULL
+        )
+        self.starts += 1
+        try:
+            return await self._process.wait()
+        except asyncio.CancelledError:
+            await stop_process(self._process)
+            raise
+
+
+async def stop_process(process: asyncio.subprocess.Process, *, grace_s: float = 20.0) -> None:
+    """Ask a process to end, and kill it if it has not within the grace; returns when it is gone."""
+    with suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+    try:
+        await asyncio.wait_for(process.wait(), grace_s)
+    except TimeoutError:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

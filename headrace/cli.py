@@ -1,0 +1,86 @@
+"""The command line: thin; each command loads its settings and runs its side."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from headrace import __version__
+from headrace.config import (
+    IngestSettings,
+    ServeSettings,
+    UpSettings,
+    load_settings,
+    options_of,
+)
+from headrace.errors import HeadraceError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+
+@click.group()
+@click.version_option(__version__, prog_name="headrace")
+def main() -> None:
+    """POST a file; a moment later everybody reads it in Datasette."""
+
+
+@main.command()
+@options_of(UpSettings)
+def up(**flags: Any) -> None:
+    """Run everything on this machine: ingest, Litestream, readers with Datasette."""
+    from headrace.up import run  # noqa: PLC0415 - each command imports only its own side
+
+    _run(run(_load(UpSettings, flags)))
+
+
+@main.command()
+@options_of(IngestSettings)
+def ingest(**flags: Any) -> None:
+    """Run the primary: take uploads, convert, replicate and publish them."""
+    from ingest.service import run  # noqa: PLC0415
+
+    _run(run(_load(IngestSettings, flags)))
+
+
+@main.command()
+@options_of(ServeSettings)
+def serve(**flags: Any) -> None:
+    """Run a reader: follow the log, restore copies, serve them with Datasette."""
+    from serve.service import run  # noqa: PLC0415
+
+    _run(run(_load(ServeSettings, flags)))
+
+
+def _load(kind: Any, flags: dict[str, Any]) -> Any:
+    try:
+        return load_settings(kind, flags)
+    except HeadraceError as exc:
+        _fail(exc)
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        asyncio.run(work)
+    except HeadraceError as exc:
+        _fail(exc)
+    except BaseExceptionGroup as group:
+        expected, _rest = group.split(HeadraceError)
+        if expected is None:
+            raise
+        _fail(_first(expected))
+
+
+def _first(group: BaseExceptionGroup[HeadraceError]) -> HeadraceError:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _fail(exc: HeadraceError) -> NoReturn:
+    click.echo(f"headrace: {exc}", err=True)
+    if exc.hint:
+        click.echo(f"  {exc.hint}", err=True)
+    sys.exit(1)

@@ -1,0 +1,167 @@
+"""Settings: a flag wins over the environment (``HEADRACE_…``), which wins over the default."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from headrace.errors import ConfigError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+# Offsets from --port, for one machine (``headrace up``) and as defaults for separate ones.
+INGEST_PORT_OFFSET = 100
+METRICS_PORT_OFFSET = 200
+
+GIB = 1024**3
+
+
+class NodeSettings(BaseSettings):
+    """What every kind of node needs."""
+
+    model_config = SettingsConfigDict(env_prefix="HEADRACE_", extra="ignore")
+
+    data: Path = Field(Path("data"), description="Folder that everything is kept in.")
+    store: str | None = Field(
+        None,
+        description="Object store: a folder, s3://bucket/prefix, gs://… or az://….",
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+    token: SecretStr | None = Field(
+        None, description="Token that allows to write (environment only)."
+    )
+
+
+class ReaderSettings(BaseSettings):
+    """What decides how a reader serves."""
+
+    model_config = SettingsConfigDict(env_prefix="HEADRACE_", extra="ignore")
+
+    datasette_dir: Path | None = Field(
+        None,
+        description="Datasette configuration directory: metadata, settings.json, plugins/, "
+        "templates/, static/.",
+    )
+    workers: int | None = Field(
+        None, ge=1, le=64, description="Datasette workers (default: cores, at most 4)."
+    )
+
+
+class WriterSettings(BaseSettings):
+    """What decides how uploads are taken."""
+
+    model_config = SettingsConfigDict(env_prefix="HEADRACE_", extra="ignore")
+
+    max_upload: int = Field(10 * GIB, ge=1, description="Largest upload in bytes.")
+    litestream_config: Path | None = Field(
+        None, description="litestream.yml to use instead of Headrace's own."
+    )
+
+
+class UpSettings(NodeSettings, ReaderSettings, WriterSettings):
+    """``headrace up``: everything on one machine."""
+
+    readers: int = Field(1, ge=1, le=99, description="Number of readers.")
+
+
+class IngestSettings(NodeSettings, WriterSettings):
+    """``headrace ingest``: the primary."""
+
+    port: int = Field(8100, ge=0, le=65535, description="Private port to listen on.")
+    metrics_port: int = Field(8200, ge=0, le=65535, description="Port of /metrics.")
+
+
+class ServeSettings(NodeSettings, ReaderSettings):
+    """``headrace serve``: a reader."""
+
+    metrics_port: int = Field(8201, ge=0, le=65535, description="Port of /metrics.")
+    primary: str = Field("http://127.0.0.1:8100", description="URL of the primary.")
+    region: str = Field("local", description="Region that this reader is in.")
+
+
+Settings = TypeVar("Settings", bound=BaseSettings)
+
+
+def load_settings(kind: type[Settings], flags: dict[str, Any]) -> Settings:
+    """Build settings out of the flags that were given, the environment and the defaults.
+
+    Raises:
+        ConfigError: A value does not fit; says which.
+    """
+    try:
+        return kind(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        flag = f"--{name.replace('_', '-')} (HEADRACE_{name.upper()})"
+        raise ConfigError(f"cannot use {flag}: {first['msg'].lower()}") from exc
+
+
+def options_of(kind: type[BaseSettings]) -> Callable[[Command], Command]:
+    """Give a command one flag for every setting, so that both have one source."""
+
+    def decorate(command: Command) -> Command:
+        for name, field in reversed(kind.model_fields.items()):
+            if field.annotation == SecretStr | None:
+                continue  # secrets show in process lists: environment only
+            default = "" if field.default is None else f"  [default: {field.default}]"
+            command = click.option(
+                f"--{name.replace('_', '-')}",
+                name,
+                default=None,
+                help=f"{field.description}{default}",
+            )(command)
+        return command
+
+    return decorate
+
+
+def as_flags(settings: BaseSettings, names: list[str]) -> list[str]:
+    """Give the flags that hand settings on to a child process."""
+    values = {name: getattr(settings, name) for name in names}
+    return [
+        part
+        for name, value in values.items()
+        if value is not None
+        for part in (f"--{name.replace('_', '-')}", str(value))
+    ]
+
+
+def store_url(settings: NodeSettings) -> str:
+    """Give the object store's URL: by default a folder inside the data folder."""
+    return settings.store or str(settings.data.absolute() / "store")
+
+
+def find_litestream_config(chosen: Path | None) -> Path:
+    """Find ``litestream.yml``: the chosen one, the installed one, or the checkout's.
+
+    Raises:
+        ConfigError: It is not there.
+    """
+    here = Path(__file__).parent
+    candidates = [chosen] if chosen else [here / "litestream.yml", here.parent / "litestream.yml"]
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate
+    raise ConfigError(f"find no {candidates[-1]}")
+
+
+def find_or_make_secret(path: Path) -> str:
+    """Read a secret from a file of mode 0600, or make one and write it there."""
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        secret = secrets.token_urlsafe(32)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secret + "\n")
+        return secret

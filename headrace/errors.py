@@ -1,0 +1,165 @@
+"""Every exception of Headrace.
+
+::
+
+    HeadraceError
+    ├── ConfigError            settings that cannot work
+    ├── StoreError             the object store did not do what was asked
+    │   ├── ObjectExistsError  a create-only put found the key taken
+    │   └── ObjectMissingError the key is not there (or not yet)
+    ├── LogError               the generation log says something it must not
+    │   └── PrimaryLostError   somebody else published: this node no longer is the primary
+    ├── LitestreamError        Litestream is down, or answered with an error
+    ├── RestoreError           a copy could not be made, or could not be proven
+    ├── WorkerError            a Datasette worker did not start, or failed its probe
+    └── Refusal                a request that is refused, with a stable code for the client
+
+Messages are lowercase, verb then noun; what to do about it is the ``hint``.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+
+class HeadraceError(Exception):
+    """The root: everything that Headrace raises on purpose.
+
+    Attributes:
+        hint: What a person can do about it, or None.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ConfigError(HeadraceError):
+    """Settings that cannot work."""
+
+
+class StoreError(HeadraceError):
+    """The object store did not do what was asked."""
+
+
+class ObjectExistsError(StoreError):
+    """A create-only put found the key taken."""
+
+
+class ObjectMissingError(StoreError):
+    """The key is not there, or not visible yet."""
+
+
+class LogError(HeadraceError):
+    """The generation log says something that it must not."""
+
+
+class PrimaryLostError(LogError):
+    """Somebody else published the next generation: this node no longer is the primary."""
+
+
+class LitestreamError(HeadraceError):
+    """Litestream is down, or answered with an error."""
+
+
+class RestoreError(HeadraceError):
+    """A copy could not be made, or could not be proven."""
+
+
+class WorkerError(HeadraceError):
+    """A Datasette worker did not start, or failed its probe."""
+
+
+# Code -> (HTTP status, title). The codes are part of the interface: docs/reference/errors.md.
+REFUSALS: dict[str, tuple[HTTPStatus, str]] = {
+    "bad-request": (HTTPStatus.BAD_REQUEST, "The request is malformed"),
+    "invalid-name": (HTTPStatus.BAD_REQUEST, "The name cannot be used"),
+    "invalid-option": (HTTPStatus.BAD_REQUEST, "An option has a value that is not known"),
+    "empty-file": (HTTPStatus.BAD_REQUEST, "The file is empty"),
+    "incomplete-body": (HTTPStatus.BAD_REQUEST, "The upload ended before the file did"),
+    "digest-mismatch": (HTTPStatus.BAD_REQUEST, "The bytes are not those of the digest sent"),
+    "unauthorized": (HTTPStatus.UNAUTHORIZED, "A token is needed"),
+    "not-found": (HTTPStatus.NOT_FOUND, "There is no such thing here"),
+    "method-not-allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "The path does not take this method"),
+    "table-exists": (HTTPStatus.CONFLICT, "The table exists already"),
+    "too-large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The file is larger than the limit"),
+    "unknown-format": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The format of the file is not known"),
+    "invalid-file": (HTTPStatus.UNPROCESSABLE_ENTITY, "The file is broken"),
+    "encrypted-file": (HTTPStatus.UNPROCESSABLE_ENTITY, "The file is encrypted"),
+    "no-rows": (HTTPStatus.UNPROCESSABLE_ENTITY, "The file holds no table"),
+    "limit-exceeded": (
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "The file needs more than the limits allow",
+    ),
+    "converter-crashed": (HTTPStatus.UNPROCESSABLE_ENTITY, "The file could not be converted"),
+    "cannot-append": (HTTPStatus.UNPROCESSABLE_ENTITY, "The rows do not fit the table"),
+    "interrupted": (HTTPStatus.INTERNAL_SERVER_ERROR, "The server stopped in the middle"),
+    "internal-error": (HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here"),
+    "primary-away": (HTTPStatus.SERVICE_UNAVAILABLE, "The primary cannot be reached"),
+    "replication-down": (HTTPStatus.SERVICE_UNAVAILABLE, "Replication is down"),
+    "store-away": (HTTPStatus.SERVICE_UNAVAILABLE, "The object store cannot be reached"),
+    "stopping": (HTTPStatus.SERVICE_UNAVAILABLE, "The server is stopping"),
+    "not-ready": (HTTPStatus.SERVICE_UNAVAILABLE, "The reader has no generation to serve yet"),
+    "worker-failed": (HTTPStatus.BAD_GATEWAY, "Datasette did not answer"),
+    "disk-full": (HTTPStatus.INSUFFICIENT_STORAGE, "The disk is full"),
+}
+
+
+class Refusal(HeadraceError):  # noqa: N818 - a refusal is an answer, not a defect
+    """A request that is refused, for a reason that the client can act on.
+
+    Attributes:
+        code: One of ``REFUSALS``; stable, part of the interface.
+        detail: One sentence about this occurrence. May name columns and line numbers, never values
+            beyond the few characters that show what is wrong.
+        line: 1-based line in the file, where there is one.
+        column: 1-based column in that line, where there is one.
+        extra: Further members of the problem document.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        hint: str | None = None,
+        line: int | None = None,
+        column: int | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail, hint=hint)
+        self.status, self.title = REFUSALS[code]
+        self.code = code
+        self.detail = detail
+        self.line = line
+        self.column = column
+        self.extra = extra or {}
+
+    def document(self) -> dict[str, Any]:
+        """Give the problem document.
+
+        Source: RFC 9457, section 3. ``code``, ``hint``, ``line`` and ``column`` are extensions.
+        """
+        return problem_document(
+            self.code,
+            self.detail,
+            hint=self.hint,
+            line=self.line,
+            column=self.column,
+            **self.extra,
+        )
+
+
+def problem_document(code: str, detail: str, **members: Any) -> dict[str, Any]:
+    """Give the problem document of a code; members that are None are left out."""
+    status, title = REFUSALS[code]
+    document = {
+        "type": f"urn:headrace:problem:{code}",
+        "title": title,
+        "status": status.value,
+        "code": code,
+        "detail": detail,
+        **members,
+    }
+    return {name: value for name, value in document.items() if value is not None}

@@ -1,0 +1,219 @@
+"""The record of a published cut, and its JSON form (DESIGN.md, section 4).
+
+An entry of the log holds only what changed; the ``State`` is what all entries up to one number add
+up to. Both are immutable.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from headrace.errors import LogError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def format_txid(txid: int) -> str:
+    """Give a TXID as Litestream writes it: 16 hex digits."""
+    return f"{txid:016x}"
+
+
+def parse_txid(text: str) -> int:
+    """Read a TXID of 16 hex digits."""
+    return int(text, 16)
+
+
+def format_time(at: datetime) -> str:
+    """Give an aware UTC datetime as RFC 3339 with milliseconds and ``Z``."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_time(text: str) -> datetime:
+    """Read an RFC 3339 time."""
+    return datetime.fromisoformat(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The file that a database was last changed by."""
+
+    filename: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """One database in a generation: which lineage, at which TXID, and what is in it.
+
+    Attributes:
+        lineage: 16 hex digits, new for every unbroken run of TXIDs.
+        txid: Litestream's transaction id, from 1.
+        page_size: Bytes a page, 512 to 65536.
+        pages: Size of the database in pages.
+        tables: Rows of each public table.
+        updated_at: When it was last changed.
+        source: The file it was last changed by; None after a deletion of a table.
+    """
+
+    lineage: str
+    txid: int
+    page_size: int
+    pages: int
+    tables: Mapping[str, int]
+    updated_at: datetime
+    source: Source | None
+
+    def encode(self) -> dict[str, Any]:
+        """Give the JSON form."""
+        return {
+            "lineage": self.lineage,
+            "txid": format_txid(self.txid),
+            "page_size": self.page_size,
+            "pages": self.pages,
+            "tables": {name: {"rows": rows} for name, rows in self.tables.items()},
+            "updated_at": format_time(self.updated_at),
+            "source": self.source
+            and {"filename": self.source.filename, "sha256": self.source.sha256},
+        }
+
+    @classmethod
+    def decode(cls, document: dict[str, Any]) -> Cut:
+        """Read the JSON form; may raise KeyError, TypeError or ValueError."""
+        source = document["source"]
+        return cls(
+            lineage=document["lineage"],
+            txid=parse_txid(document["txid"]),
+            page_size=int(document["page_size"]),
+            pages=int(document["pages"]),
+            tables={name: int(table["rows"]) for name, table in document["tables"].items()},
+            updated_at=parse_time(document["updated_at"]),
+            source=source and Source(filename=source["filename"], sha256=source["sha256"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One entry of the log: what generation ``number`` changes.
+
+    Attributes:
+        number: The generation, from 1.
+        epoch: The publishing primary's fencing number.
+        created_at: When it was published.
+        cause: Why: ``{"kind": "ingest", "receipt": …}`` or ``{"kind": "delete"}``.
+        databases: Databases set to a new cut.
+        removed: Names of databases that are gone.
+    """
+
+    number: int
+    epoch: int
+    created_at: datetime
+    cause: Mapping[str, str]
+    databases: Mapping[str, Cut] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
+
+    def encode(self) -> bytes:
+        """Give the bytes of the log's object."""
+        document = {
+            "generation": self.number,
+            "epoch": self.epoch,
+            "created_at": format_time(self.created_at),
+            "cause": dict(self.cause),
+            "databases": {name: cut.encode() for name, cut in self.databases.items()},
+            "removed": list(self.removed),
+        }
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, body: bytes) -> Entry:
+        """Read the bytes of a log's object.
+
+        Raises:
+            LogError: They are not an entry.
+        """
+        try:
+            document = json.loads(body)
+            return cls(
+                number=int(document["generation"]),
+                epoch=int(document["epoch"]),
+                created_at=parse_time(document["created_at"]),
+                cause=document["cause"],
+                databases=_decode_cuts(document["databases"]),
+                removed=tuple(document["removed"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise LogError(f"cannot read a log entry: {exc!r}") from exc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What a generation holds: every database at its cut.
+
+    Attributes:
+        number: The generation; 0 is the empty one before the first.
+        created_at: When it was published; None for generation 0.
+        databases: Every database's cut.
+    """
+
+    number: int = 0
+    epoch: int = 0
+    created_at: datetime | None = None
+    databases: Mapping[str, Cut] = field(default_factory=lambda: MappingProxyType({}))
+
+    def apply(self, entry: Entry) -> State:
+        """Give the state after the next entry.
+
+        Raises:
+            LogError: The entry is not the next one, or comes from an older epoch.
+        """
+        if entry.number != self.number + 1:
+            raise LogError(f"cannot apply entry {entry.number} to generation {self.number}")
+        if entry.epoch < self.epoch:
+            raise LogError(f"entry {entry.number} has epoch {entry.epoch} after {self.epoch}")
+        databases = {**self.databases, **entry.databases}
+        for name in entry.removed:
+            databases.pop(name, None)
+        return replace(
+            self,
+            number=entry.number,
+            epoch=entry.epoch,
+            created_at=entry.created_at,
+            databases=MappingProxyType(databases),
+        )
+
+    def encode(self) -> bytes:
+        """Give the bytes of a checkpoint."""
+        document = {
+            "generation": self.number,
+            "epoch": self.epoch,
+            "created_at": self.created_at and format_time(self.created_at),
+            "databases": {name: cut.encode() for name, cut in self.databases.items()},
+        }
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, body: bytes) -> State:
+        """Read the bytes of a checkpoint.
+
+        Raises:
+            LogError: They are not one.
+        """
+        try:
+            document = json.loads(body)
+            created_at = document["created_at"]
+            return cls(
+                number=int(document["generation"]),
+                epoch=int(document["epoch"]),
+                created_at=created_at and parse_time(created_at),
+                databases=MappingProxyType(_decode_cuts(document["databases"])),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise LogError(f"cannot read a checkpoint of the log: {exc!r}") from exc
+
+
+def _decode_cuts(document: dict[str, Any]) -> dict[str, Cut]:
+    return {name: Cut.decode(cut) for name, cut in document.items()}

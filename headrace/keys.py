@@ -1,0 +1,87 @@
+"""Every object key and every path on a volume, built in one place (DESIGN.md, section 4)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from headrace.errors import ConfigError
+
+LAST_CHECKPOINT = "generations/_last_checkpoint.json"
+
+# Where every lineage of every database lies; Litestream's replica URL ends with it.
+DBS_PREFIX = "dbs"
+
+
+def generation_key(number: int) -> str:
+    """Key of a log entry: ``generations/00000000000000000042.json``."""
+    return f"generations/{number:020d}.json"
+
+
+def checkpoint_key(number: int) -> str:
+    """Key of a checkpoint of the log."""
+    return f"generations/checkpoints/{number:020d}.json"
+
+
+def lineage_key(database: str, lineage: str) -> str:
+    """Prefix under which Litestream writes one lineage of one database."""
+    return f"{DBS_PREFIX}/{database}/{lineage}"
+
+
+class PrimaryPaths:
+    """The folders of a primary's volume.
+
+    ::
+
+        dbs/<database>/<lineage>   live SQLite databases, watched by Litestream
+        spool/<receipt id>         uploads as they came, until they are converted
+        staging/<receipt id>/      a converter's temporary folder and its output
+        receipts.db                the journal
+        lock                       held by the process that owns the volume
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.dbs = root / DBS_PREFIX
+        self.spool = root / "spool"
+        self.staging = root / "staging"
+        self.journal = root / "receipts.db"
+        self.lock = root / "lock"
+
+    def database(self, database: str, lineage: str) -> Path:
+        """Path of one lineage's live database file."""
+        return self.dbs / database / lineage
+
+
+class ReaderPaths:
+    """The folders of a reader: ``slots/<lineage>/<txid>.db``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.slots = root / "slots"
+        self.lock = root / "lock"
+
+    def slot(self, lineage: str, txid: str) -> Path:
+        """Path of the copy of one lineage at one TXID (16 hex digits)."""
+        return self.slots / lineage / f"{txid}.db"
+
+
+def socket_folder(root: Path) -> Path:
+    """Give the private folder for the Unix sockets of the node whose data lies in ``root``.
+
+    A socket's path holds at most 107 bytes (unix(7)), and data folders may lie deep: so sockets
+    live in the system's temporary folder, in one of ours that nobody else can enter.
+
+    Raises:
+        ConfigError: The folder exists and belongs to somebody else.
+    """
+    name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"headrace-{os.getuid()}-{name}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise ConfigError(f"cannot use {folder}: it is not a private folder of this user")
+    return folder

@@ -1,0 +1,125 @@
+"""What an uploader gets and can verify later, and the states that an upload goes through."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from headrace.generation import format_time, format_txid, parse_time, parse_txid
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class UploadState(StrEnum):
+    """Where an upload is on its way."""
+
+    RECEIVED = "received"
+    CONVERTING = "converting"
+    MERGING = "merging"
+    REPLICATING = "replicating"
+    PUBLISHED = "published"
+    FAILED = "failed"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing comes after it."""
+        return self in {UploadState.PUBLISHED, UploadState.FAILED}
+
+
+# The one table of transitions; every state but a final one may also end in FAILED.
+NEXT_STATE = {
+    UploadState.RECEIVED: UploadState.CONVERTING,
+    UploadState.CONVERTING: UploadState.MERGING,
+    UploadState.MERGING: UploadState.REPLICATING,
+    UploadState.REPLICATING: UploadState.PUBLISHED,
+}
+
+
+def new_receipt_id(now_ms: int | None = None) -> str:
+    """Make an id: 32 hex digits that sort by time and cannot be guessed (80 random bits)."""
+    milliseconds = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    return f"{milliseconds:012x}{secrets.token_hex(10)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """One upload of one file.
+
+    Attributes:
+        id: 32 hex digits.
+        state: Where it is on its way.
+        filename: As the client named it.
+        bytes: Size of the file; what had arrived, if it did not arrive whole.
+        sha256: Of the file, 64 hex digits; None if it did not arrive whole.
+        database: Where it goes; None if it was refused before that was known.
+        mode: ``replace``, ``append`` or ``create``.
+        created_at: When its bytes had all arrived, or it was refused.
+        format: As detected; None before that.
+        tables: Name and rows of each table it wrote.
+        generation: The generation that shows it; None until it is published.
+        lineage: The database's lineage in that generation.
+        txid: The database's TXID in that generation.
+        url: Path on any reader where it is read.
+        warnings: What was changed or noticed.
+        error: The problem document, if it failed.
+        timings_s: Seconds of each step.
+        published_at: When it was published.
+    """
+
+    id: str
+    state: UploadState
+    filename: str
+    bytes: int
+    sha256: str | None
+    database: str | None
+    mode: str
+    created_at: datetime
+    format: str | None = None
+    tables: tuple[tuple[str, int], ...] = ()
+    generation: int | None = None
+    lineage: str | None = None
+    txid: int | None = None
+    url: str | None = None
+    warnings: tuple[str, ...] = ()
+    error: dict[str, Any] | None = None
+    timings_s: dict[str, float] = field(default_factory=dict)
+    published_at: datetime | None = None
+
+    def encode(self) -> dict[str, Any]:
+        """Give the JSON form that clients see."""
+        return {
+            "id": self.id,
+            "state": self.state.value,
+            "filename": self.filename,
+            "bytes": self.bytes,
+            "sha256": self.sha256,
+            "format": self.format,
+            "database": self.database,
+            "tables": [{"name": name, "rows": rows} for name, rows in self.tables],
+            "mode": self.mode,
+            "generation": self.generation,
+            "lineage": self.lineage,
+            "txid": None if self.txid is None else format_txid(self.txid),
+            "url": self.url,
+            "warnings": list(self.warnings),
+            "error": self.error,
+            "timings_s": self.timings_s,
+            "created_at": format_time(self.created_at),
+            "published_at": self.published_at and format_time(self.published_at),
+        }
+
+    @classmethod
+    def decode(cls, document: dict[str, Any]) -> Receipt:
+        """Read the JSON form."""
+        values = dict(document)
+        values["state"] = UploadState(values["state"])
+        values["tables"] = tuple((table["name"], table["rows"]) for table in values["tables"])
+        values["txid"] = None if values["txid"] is None else parse_txid(values["txid"])
+        values["warnings"] = tuple(values["warnings"])
+        values["created_at"] = parse_time(values["created_at"])
+        values["published_at"] = values["published_at"] and parse_time(values["published_at"])
+        return cls(**values)

@@ -1,0 +1,146 @@
+"""The object store, through obstore: whole small objects, and one conditional write.
+
+All that Headrace needs of a store is read-after-write of a new key and put-if-absent
+(DESIGN.md, section 4). Litestream writes its own files to the same place by ``litestream_url``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
+
+from headrace.errors import ConfigError, ObjectExistsError, ObjectMissingError, StoreError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+# Litestream 0.5 percent-encodes the path of a file URL and then takes it as it is
+# (its replica_url.go, ParseReplicaURLWithQuery), so only these characters arrive unchanged.
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./~-]+")
+
+
+class Store:
+    """One bucket and prefix, or one local folder.
+
+    Args:
+        url: ``file:///folder``, a plain folder, ``s3://bucket/prefix``, ``gs://…`` or ``az://…``.
+            Credentials come from the environment, never from the URL.
+
+    Raises:
+        ConfigError: The URL cannot be used.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.folder: Path | None = None
+        if "://" not in url:
+            url = Path(url).absolute().as_uri()
+        parts = urlsplit(url)
+        if parts.scheme == "file":
+            self.folder = check_plain_path(Path(parts.path))
+            url = f"file://{self.folder}"
+        elif parts.username or parts.password:
+            raise ConfigError("cannot take credentials from the store's URL: use the environment")
+        self.url = url.rstrip("/")
+        self._store = _open(self.url, self.folder)
+
+    def litestream_url(self, key: str) -> str:
+        """Give the URL by which Litestream finds a prefix of this store."""
+        base, question, query = self.url.partition("?")
+        return f"{base.rstrip('/')}/{key}{question}{query}"
+
+    async def read(self, key: str) -> bytes:
+        """Read a whole object.
+
+        Raises:
+            ObjectMissingError: It is not there, or not visible yet.
+            StoreError: The store could not be asked.
+        """
+        try:
+            result = await obstore.get_async(self._store, key)
+            return bytes(await result.bytes_async())
+        except (FileNotFoundError, NotFoundError) as exc:
+            raise ObjectMissingError(f"find no object {key}") from exc
+        except (BaseError, OSError) as exc:
+            raise StoreError(f"cannot read {key}: {_reason(exc)}") from exc
+
+    async def create(self, key: str, body: bytes) -> None:
+        """Write a new object, only if there is none of that key; durable on return.
+
+        Raises:
+            ObjectExistsError: There is one.
+            StoreError: The store could not be asked, or its answer was lost.
+        """
+        try:
+            await obstore.put_async(self._store, key, body, mode="create")
+        except AlreadyExistsError as exc:
+            raise ObjectExistsError(f"find {key} taken") from exc
+        except (BaseError, OSError) as exc:
+            raise StoreError(f"cannot create {key}: {_reason(exc)}") from exc
+        await self._fsync(key)
+
+    async def replace(self, key: str, body: bytes) -> None:
+        """Write an object, whether or not there is one; for hints only.
+
+        Raises:
+            StoreError: The store could not be asked.
+        """
+        try:
+            await obstore.put_async(self._store, key, body)
+        except (BaseError, OSError) as exc:
+            raise StoreError(f"cannot write {key}: {_reason(exc)}") from exc
+
+    async def _fsync(self, key: str) -> None:
+        """Make a new object of a local folder survive a power cut; other stores do so themselves.
+
+        Source: object_store's ``LocalFileSystem`` does not fsync.
+        """
+        if self.folder is not None:
+            await asyncio.to_thread(fsync_path, self.folder / key)
+
+
+def fsync_path(path: Path) -> None:
+    """Fsync a file (or folder), and the folder that names it."""
+    for each in (path, path.parent):
+        descriptor = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def check_plain_path(path: Path) -> Path:
+    """Return the absolute path if Litestream's and SQLite's URLs can carry it.
+
+    Raises:
+        ConfigError: It has a space or another character that they cannot.
+    """
+    path = path.absolute()
+    if not _PLAIN_PATH.fullmatch(str(path)):
+        raise ConfigError(
+            f"cannot use the folder {str(path)!r}: Litestream's file URLs carry only letters, "
+            "digits and '_ . ~ - /'",
+            hint="choose another folder",
+        )
+    return path
+
+
+def _open(url: str, folder: Path | None) -> ObjectStore:
+    try:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            return obstore.store.LocalStore(folder)
+        return obstore.store.from_url(url)
+    except (BaseError, OSError, ValueError) as exc:
+        raise ConfigError(f"cannot open the store {url}: {_reason(exc)}") from exc
+
+
+def _reason(exc: Exception) -> str:
+    """Give the first line: obstore appends its source's debug form."""
+    return (str(exc).splitlines() or [type(exc).__name__])[0]

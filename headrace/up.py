@@ -1,0 +1,195 @@
+"""``headrace up``: ingest and readers as child processes on one machine, on one object store."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import aiohttp
+import click
+import structlog
+
+from headrace.child import Child
+from headrace.config import (
+    INGEST_PORT_OFFSET,
+    METRICS_PORT_OFFSET,
+    as_flags,
+    find_or_make_secret,
+    store_url,
+)
+from headrace.errors import ConfigError
+from headrace.lock import volume_lock
+from headrace.logs import configure_logs
+from headrace.signals import stop_signals
+from headrace.store import check_plain_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from headrace.config import UpSettings
+
+log = structlog.get_logger()
+
+START_DEADLINE_S = 120.0
+REGIONS = "abcdefghijklmnopqrstuvwxyz"
+
+
+async def run(settings: UpSettings) -> None:
+    """Run everything until SIGINT or SIGTERM.
+
+    Raises:
+        ConfigError: A part could not start.
+    """
+    configure_logs("up")
+    stopping = stop_signals()
+    data = check_plain_path(settings.data)
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    async with volume_lock(data / "lock"):
+        _check_ports(settings)
+        await _run_parts(settings, data, stopping)
+
+
+async def _run_parts(settings: UpSettings, data: Path, stopping: asyncio.Event) -> None:
+    env = _environment(settings, data)
+    failed: asyncio.Queue[str] = asyncio.Queue()
+    children = [_ingest(settings, data, env, failed)]
+    children += [_reader(number, settings, data, env, failed) for number in range(settings.readers)]
+    tasks = [asyncio.create_task(child.run()) for child in children]
+    try:
+        if await _wait_until_ready(settings, stopping, failed):
+            _say_ready(settings, data)
+            await stopping.wait()
+    finally:
+        # Readers first: they pass uploads on. Each group stops at the same time.
+        for group in (tasks[1:], tasks[:1]):
+            for task in group:
+                task.cancel()
+            await asyncio.gather(*group, return_exceptions=True)
+
+
+def _check_ports(settings: UpSettings) -> None:
+    """Refuse to start beside another program: its answers would be taken for ours.
+
+    Raises:
+        ConfigError: A port is taken.
+    """
+    readers = range(settings.readers)
+    offsets = [*readers, INGEST_PORT_OFFSET, METRICS_PORT_OFFSET]
+    offsets += [METRICS_PORT_OFFSET + 1 + number for number in readers]
+    for offset in offsets:
+        port = settings.port + offset
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((settings.host, port))
+            except (OSError, OverflowError) as exc:
+                raise ConfigError(
+                    f"cannot listen on {settings.host}:{port}: {exc}", hint="choose another --port"
+                ) from exc
+
+
+def _ingest(
+    settings: UpSettings, data: Path, env: dict[str, str], failed: asyncio.Queue[str]
+) -> Child:
+    flags = as_flags(settings, ["host", "max_upload", "litestream_config"])
+    return Child(
+        "ingest",
+        [
+            *(sys.executable, "-m", "headrace", "ingest"),
+            *("--data", str(data / "primary")),
+            *("--store", store_url(settings)),
+            *("--port", str(settings.port + INGEST_PORT_OFFSET)),
+            *("--metrics-port", str(settings.port + METRICS_PORT_OFFSET)),
+            *flags,
+        ],
+        env=env,
+        on_exit=lambda code: failed.put_nowait(f"ingest ended with exit code {code}"),
+    )
+
+
+def _reader(
+    number: int, settings: UpSettings, data: Path, env: dict[str, str], failed: asyncio.Queue[str]
+) -> Child:
+    primary = f"http://{_reachable(settings.host)}:{settings.port + INGEST_PORT_OFFSET}"
+    return Child(
+        f"reader {number}",
+        [
+            *(sys.executable, "-m", "headrace", "serve"),
+            *("--data", str(data / f"reader-{number}")),
+            *("--store", store_url(settings)),
+            *("--port", str(settings.port + number)),
+            *("--metrics-port", str(settings.port + METRICS_PORT_OFFSET + 1 + number)),
+            *("--primary", primary),
+            *("--region", REGIONS[number % len(REGIONS)]),
+            *as_flags(settings, ["host", "datasette_dir", "workers"]),
+        ],
+        env=env,
+        on_exit=lambda code: failed.put_nowait(f"reader {number} ended with exit code {code}"),
+    )
+
+
+def _environment(settings: UpSettings, data: Path) -> dict[str, str]:
+    """Give the children's environment: one token and one Datasette secret for all of them."""
+    token = (
+        settings.token.get_secret_value()
+        if settings.token is not None
+        else find_or_make_secret(data / "token")
+    )
+    secret = os.environ.get("DATASETTE_SECRET") or find_or_make_secret(data / "secret")
+    # Their settings come as flags: what is meant for `up` must not be read a second time.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+    return {**kept, "HEADRACE_TOKEN": token, "DATASETTE_SECRET": secret}
+
+
+async def _wait_until_ready(
+    settings: UpSettings, stopping: asyncio.Event, failed: asyncio.Queue[str]
+) -> bool:
+    """Wait until a request to every node would succeed; False if a stop comes first.
+
+    Raises:
+        ConfigError: A part ended, or the deadline passed.
+    """
+    host = _reachable(settings.host)
+    urls = [f"http://{host}:{settings.port + INGEST_PORT_OFFSET}/-/healthz"]
+    urls += [f"http://{host}:{settings.port + n}/-/readyz" for n in range(settings.readers)]
+    deadline = asyncio.get_running_loop().time() + START_DEADLINE_S
+    timeout = aiohttp.ClientTimeout(total=5)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        while urls:
+            if stopping.is_set():
+                return False
+            if not failed.empty():
+                raise ConfigError(f"cannot start: {failed.get_nowait()}")
+            if asyncio.get_running_loop().time() > deadline:
+                raise ConfigError(f"cannot start: no answer from {urls[0]}")
+            if await _is_ready(session, urls[0]):
+                urls.pop(0)
+            else:
+                await asyncio.sleep(0.05)
+    return True
+
+
+async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(url) as response:
+            return response.ok
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return False
+
+
+def _say_ready(settings: UpSettings, data: Path) -> None:
+    host = _reachable(settings.host)
+    for number in range(1, settings.readers):
+        click.echo(f"reader {number}: http://{host}:{settings.port + number}")
+    where = "in HEADRACE_TOKEN" if settings.token is not None else f"in {data / 'token'}"
+    click.echo(f"token: {where}")
+    click.echo(f"ready: http://{host}:{settings.port}")
+
+
+def _reachable(host: str) -> str:
+    """Give the address at which this machine reaches itself, for one that it listens on."""
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - only compared

@@ -1,0 +1,1 @@
+"""The write side: receive, detect, convert, merge, replicate, publish."""

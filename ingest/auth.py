@@ -1,0 +1,38 @@
+"""Who may write: bearer tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import TYPE_CHECKING
+
+from headrace.errors import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Tokens:
+    """The one token of this primary; only its hash is kept."""
+
+    def __init__(self, token: str) -> None:
+        self._sha256 = hashlib.sha256(token.encode()).digest()
+
+    def check(self, headers: Mapping[str, str]) -> None:
+        """Refuse a request without the right token.
+
+        Source: RFC 6750, section 2.1.
+
+        Raises:
+            Refusal: ``unauthorized``.
+        """
+        scheme, _, token = headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise Refusal(
+                "unauthorized",
+                "the request has no token",
+                hint="send the header: Authorization: Bearer …",
+            )
+        sent = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
+        if not hmac.compare_digest(sent, self._sha256):
+            raise Refusal("unauthorized", "the token is not known")

@@ -1,0 +1,165 @@
+"""Convert one file in a process of its own: limited, without secrets, never left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+import structlog
+
+from headrace.errors import Refusal
+from ingest.converters import (
+    Conversion,
+    Converted,
+    Limits,
+    decode_outcome,
+    encode_request,
+)
+
+__all__ = ["Conversion", "Converted", "Limits", "convert"]
+
+log = structlog.get_logger()
+
+_IMPORT_ROOT = Path(__file__).resolve().parents[1]
+_KILL_DEADLINE_S = 10.0
+_STDERR_TAIL_BYTES = 4096
+_SIDE_FILES = ("", "-journal", "-wal", "-shm")
+_OUT_OF_MEMORY = (b"bad_alloc", b"out of memory", b"Cannot allocate memory", b"MemoryError")
+_LIMIT_SIGNALS = {
+    signal.SIGXCPU: ("cpu", "the file needs more CPU time than a conversion may use"),
+    signal.SIGXFSZ: ("output", "the file makes a larger database than a conversion may write"),
+}
+
+
+async def convert(conversion: Conversion, *, limits: Limits, scratch: Path) -> Converted:
+    """Convert a file in a process of its own.
+
+    Args:
+        conversion: What to convert, and where to; on failure nothing is left at ``output``.
+        limits: What the process may use.
+        scratch: A folder on a disk with room: the process gets a folder in it, for itself alone.
+
+    Raises:
+        Refusal: The converter's own, or ``limit-exceeded``, ``disk-full``, ``converter-crashed``.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="convert-", dir=scratch)).absolute()  # noqa: ASYNC240 - no I/O
+    try:
+        return await _run(conversion, limits, folder)
+    except BaseException:
+        _remove_output(conversion.output)
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_output(output: Path) -> None:
+    """Remove what a failed conversion left, with the files that SQLite puts beside a database."""
+    for ending in _SIDE_FILES:
+        output.with_name(f"{output.name}{ending}").unlink(missing_ok=True)
+
+
+async def _run(conversion: Conversion, limits: Limits, folder: Path) -> Converted:
+    """Start the process, wait for its outcome, and end it whatever happens."""
+    request = encode_request(_absolute(conversion), limits, parent_pid=os.getpid())
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",  # the current folder is no place to import from
+        "-s",
+        "-m",
+        "ingest.converters",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=folder,
+        env=_environment(folder),
+        start_new_session=True,  # a group of its own, to be killed as one
+    )
+    try:
+        async with asyncio.timeout(limits.wall_s):
+            answer, complaint = await process.communicate(request)
+    except TimeoutError as exc:
+        raise Refusal(
+            "limit-exceeded",
+            f"the conversion took longer than {limits.wall_s:g} s",
+            extra={"limit": "wall"},
+        ) from exc
+    finally:
+        await _end(process)
+    return _outcome(process.returncode or 0, answer, complaint)
+
+
+def _outcome(status: int, answer: bytes, complaint: bytes) -> Converted:
+    """Give what the process made, or raise why it made nothing."""
+    if status == 0:
+        try:
+            outcome = decode_outcome(answer)
+        except (ValueError, KeyError, TypeError):
+            status = -1
+        else:
+            if isinstance(outcome, Refusal):
+                raise outcome
+            return outcome
+    raise _death(status, complaint[-_STDERR_TAIL_BYTES:])
+
+
+def _death(status: int, complaint: bytes) -> Refusal:
+    """Say why the process died.
+
+    Args:
+        status: Its exit status, or the negative number of the signal that ended it.
+        complaint: The end of what it wrote to stderr.
+    """
+    if -status in _LIMIT_SIGNALS:
+        limit, detail = _LIMIT_SIGNALS[signal.Signals(-status)]
+        return Refusal("limit-exceeded", detail, extra={"limit": limit})
+    if any(words in complaint for words in _OUT_OF_MEMORY):
+        return Refusal(
+            "limit-exceeded",
+            "the file needs more memory than a conversion may use",
+            extra={"limit": "memory"},
+        )
+    log.error(
+        "converter crashed", status=status, where=complaint.decode(errors="replace").splitlines()
+    )
+    how = f"by signal {-status}" if status < 0 else f"with status {status}"
+    return Refusal("converter-crashed", f"the converter's process ended {how}")
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill the process and all of its group, and wait until it is gone."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        # Shielded: also when this task is cancelled again, the process is waited for.
+        await asyncio.shield(asyncio.wait_for(process.wait(), _KILL_DEADLINE_S))
+
+
+def _absolute(conversion: Conversion) -> Conversion:
+    """Give the conversion with paths that hold from any folder."""
+    return Conversion(
+        input=conversion.input.absolute(),
+        output=conversion.output.absolute(),
+        format=conversion.format,
+        table=conversion.table,
+        filename=conversion.filename,
+    )
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Give the environment: made from nothing, so that no secret is in it."""
+    return {
+        "PATH": os.defpath,
+        "LANG": "C.UTF-8",
+        "HOME": str(folder),
+        "TMPDIR": str(folder),
+        "PYTHONPATH": str(_IMPORT_ROOT),  # a checkout need not be installed
+        # The limit on memory counts what an allocator reserves: these two reserve little.
+        "ARROW_DEFAULT_MEMORY_POOL": "system",
+        "MALLOC_ARENA_MAX": "2",
+    }

@@ -1,0 +1,101 @@
+"""The converter's process: reads a request on stdin, writes the outcome as one line on stdout."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+import sqlite3
+import sys
+import traceback
+from pathlib import Path
+
+from headrace.errors import Refusal
+from headrace.leash import die_with_parent
+from ingest.converters import (
+    Conversion,
+    Converted,
+    Limits,
+    decode_request,
+    encode_outcome,
+    load_converter,
+)
+
+_CPU_GRACE_S = 5  # from the signal that ends the process to the one that cannot fail to
+
+
+def main() -> None:
+    """Convert one file within the limits."""
+    # Whatever else prints, prints to stderr: stdout is the outcome's alone.
+    answer = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    sys.excepthook = lambda _, exc, __: print_frames(exc)
+    conversion, limits, parent_pid = decode_request(sys.stdin.buffer.read())
+    die_with_parent(parent_pid)
+    set_limits(limits)
+    outcome = convert_file(conversion)
+    with os.fdopen(answer, "wb") as file:
+        file.write(encode_outcome(outcome))
+    if isinstance(outcome, Refusal):
+        # What a library left half done is the parent's to remove: its clean-up is not waited for.
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def set_limits(limits: Limits) -> None:
+    """Limit this process for good."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (limits.memory_bytes, limits.memory_bytes))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limits.output_bytes, limits.output_bytes))
+    resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_s, limits.cpu_s + _CPU_GRACE_S))
+    # Python ignores it, and SQLite would call a file that is too large a disk that is full.
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+
+
+def convert_file(conversion: Conversion) -> Converted | Refusal:
+    """Convert, and give what came of it; only what nobody expects is raised on."""
+    try:
+        return load_converter(conversion.format)(conversion)
+    except Refusal as exc:
+        return exc
+    except Exception as exc:  # noqa: BLE001 - a message would show the file's contents
+        known = refusal_for(exc)
+        if known is None:
+            print_frames(exc)
+            raise SystemExit(1) from None
+        return known
+
+
+def refusal_for(exc: BaseException) -> Refusal | None:
+    """Give the refusal for an error of the machine: memory, disk, limits; None for any other."""
+    if isinstance(exc, MemoryError) or "can't start new thread" in str(exc):
+        return Refusal(
+            "limit-exceeded",
+            "the file needs more memory than a conversion may use",
+            extra={"limit": "memory"},
+        )
+    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Refusal("disk-full", "the disk is full")
+    if isinstance(exc, sqlite3.Error):
+        code = getattr(exc, "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_FULL:
+            return Refusal("disk-full", "the disk is full")
+        if code == sqlite3.SQLITE_TOOBIG or "too big" in str(exc):
+            return Refusal(
+                "limit-exceeded", "a value is larger than SQLite can hold", extra={"limit": "value"}
+            )
+    elif "database or disk is full" in str(exc):  # the Arrow driver's SQLite
+        return Refusal("disk-full", "the disk is full")
+    return None
+
+
+def print_frames(exc: BaseException) -> None:
+    """Print where an error came from, without its message: that may hold what the file does."""
+    for frame in traceback.extract_tb(exc.__traceback__):
+        print(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}", file=sys.stderr)  # noqa: T201
+    print(type(exc).__name__, file=sys.stderr)  # noqa: T201 - the parent reads it
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Documents of records (JSON, YAML): which tables a document holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headrace.errors import Refusal
+from headrace.names import check_table_name, safe_table_name
+from ingest.converters import Conversion, Converted, TableRows
+from ingest.converters.staging import Batches, Record, load_records, open_staging
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+BATCH_ROWS = 2000
+
+_SHAPES = "an array of objects, an object of such arrays, or one object"
+
+
+def convert_document(document: Any, conversion: Conversion) -> Converted:
+    """Load a document: an array of objects, an object of such arrays, or one object (one row).
+
+    Raises:
+        Refusal: ``no-rows`` or ``invalid-file``.
+    """
+    warnings: list[str] = []
+    found = dict(_name_tables(find_tables(document, conversion.table), warnings))
+    batches = {table: lambda rows=rows: _batches(rows) for table, rows in found.items()}
+    converted = convert_batches(batches, conversion)
+    return Converted(tables=converted.tables, warnings=(*warnings, *converted.warnings))
+
+
+def convert_batches(tables: Mapping[str, Batches], conversion: Conversion) -> Converted:
+    """Load tables, each from its batches of records."""
+    made: list[TableRows] = []
+    warnings: list[str] = []
+    with open_staging(conversion.output) as connection:
+        for table, batches in tables.items():
+            rows, changes = load_records(connection, table, batches)
+            made.append(TableRows(name=table, rows=rows))
+            warnings += changes
+    return Converted(tables=tuple(made), warnings=tuple(warnings))
+
+
+def find_tables(document: Any, table: str) -> list[tuple[str, list[Record]]]:
+    """Find the tables of a document, with the names that it gives them.
+
+    An object is several tables if all its values are arrays of objects; otherwise it is one row of
+    the table that is named.
+    """
+    if document is None or document in ([], {}):
+        raise Refusal("no-rows", "the file holds no rows")
+    if isinstance(document, dict):
+        values = list(document.values())
+        if all(_is_table(value) for value in values):
+            return list(document.items())
+        return [(table, [document])]
+    if isinstance(document, list):
+        check_records(document, first=1)
+        return [(table, document)]
+    raise Refusal(
+        "invalid-file", f"the file holds one {type_name(document)}, and not records", hint=_hint()
+    )
+
+
+def check_records(values: Iterable[Any], *, first: int) -> None:
+    """Refuse values that are not objects; ``first`` is the number of the first one."""
+    for number, value in enumerate(values, start=first):
+        if not isinstance(value, dict):
+            raise Refusal(
+                "invalid-file",
+                f"item {number} is {type_name(value)}, and not an object",
+                hint=_hint(),
+            )
+
+
+def type_name(value: Any) -> str:
+    """Name a value's type as JSON does."""
+    names = {bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
+    return "null" if value is None else names.get(type(value), "object")
+
+
+def _hint() -> str:
+    """Say what a document may be."""
+    return f"send {_SHAPES}"
+
+
+def _is_table(value: Any) -> bool:
+    """Say whether a member of an object is a table of its own; an empty array may be one."""
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def _name_tables(
+    found: Sequence[tuple[str, list[Record]]], warnings: list[str]
+) -> Iterator[tuple[str, list[Record]]]:
+    """Give the tables that have rows, with names that SQLite takes."""
+    taken: set[str] = set()
+    for name, rows in found:
+        if not any(rows):
+            warnings.append(f"table {name!r} was left out: it has no rows")
+            continue
+        table = wanted = _allowed_table_name(name)
+        suffix = 2
+        while table.lower() in taken:
+            table = f"{wanted}_{suffix}"
+            suffix += 1
+        taken.add(table.lower())
+        if table != name:
+            warnings.append(f"table {name!r} was renamed to {table!r}")
+        yield table, rows
+    if not taken:
+        raise Refusal("no-rows", "the file holds no rows")
+
+
+def _allowed_table_name(name: str) -> str:
+    """Give the name if a table may be called that, or one like it."""
+    try:
+        return check_table_name(name)
+    except Refusal:
+        return safe_table_name(name)
+
+
+def _batches(rows: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    """Cut rows into batches."""
+    for start in range(0, len(rows), BATCH_ROWS):
+        yield rows[start : start + BATCH_ROWS]

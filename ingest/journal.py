@@ -1,0 +1,114 @@
+"""The journal: every receipt, with what is needed to go on after a crash.
+
+One SQLite database in WAL mode, synchronous=FULL: what was saved survives a power cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from headrace.receipt import Receipt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS receipts (
+    id TEXT PRIMARY KEY,
+    state TEXT NOT NULL,
+    receipt TEXT NOT NULL,  -- JSON, as clients see it
+    options TEXT NOT NULL   -- JSON of Options
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS receipts_unfinished ON receipts (id)
+    WHERE state NOT IN ('published', 'failed');
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the client asked for, besides what the receipt says.
+
+    Attributes:
+        table: Name for the table that a file makes; None: made from the file's name.
+        media_type: As the client sent it; None if it said nothing.
+    """
+
+    table: str | None
+    media_type: str | None
+
+
+class Journal:
+    """The receipts of one primary."""
+
+    def __init__(self, path: Path) -> None:
+        # One thread owns the connection, so saves happen in the order they were asked for.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+        self._db = self._thread.submit(_open, path).result()
+
+    async def close(self) -> None:
+        """Close the database after what was asked for is done."""
+        await self._run(self._db.close)
+        self._thread.shutdown()
+
+    async def add(self, receipt: Receipt, options: Options) -> None:
+        """Write down a new receipt, durably."""
+        row = (receipt.id, receipt.state.value, _dump(receipt.encode()), _dump_options(options))
+        await self._run(lambda: self._db.execute("INSERT INTO receipts VALUES (?, ?, ?, ?)", row))
+
+    async def save(self, receipt: Receipt) -> None:
+        """Write down a receipt's new state, durably."""
+        row = (receipt.state.value, _dump(receipt.encode()), receipt.id)
+        await self._run(
+            lambda: self._db.execute("UPDATE receipts SET state = ?, receipt = ? WHERE id = ?", row)
+        )
+
+    async def find(self, receipt_id: str) -> Receipt | None:
+        """Read one receipt."""
+        query = "SELECT receipt FROM receipts WHERE id = ?"
+        row = await self._run(lambda: self._db.execute(query, (receipt_id,)).fetchone())
+        return row and _load(row[0])
+
+    async def read_newest(self, *, limit: int, before: str | None = None) -> list[Receipt]:
+        """Read the newest receipts, newest first; before a receipt id, to page on."""
+        query = "SELECT receipt FROM receipts WHERE id < ? ORDER BY id DESC LIMIT ?"
+        arguments = (before or "g", limit)  # hex digits all sort before "g"
+        rows = await self._run(lambda: self._db.execute(query, arguments).fetchall())
+        return [_load(row[0]) for row in rows]
+
+    async def read_unfinished(self) -> list[tuple[Receipt, Options]]:
+        """Read the receipts that a stop or a crash left on their way, oldest first."""
+        query = (
+            "SELECT receipt, options FROM receipts "
+            "WHERE state NOT IN ('published', 'failed') ORDER BY id"
+        )
+        rows = await self._run(lambda: self._db.execute(query).fetchall())
+        return [(_load(row[0]), Options(**json.loads(row[1]))) for row in rows]
+
+    async def _run(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.executescript(_SCHEMA)
+    return db
+
+
+def _dump(document: dict[str, Any]) -> str:
+    return json.dumps(document, ensure_ascii=False)
+
+
+def _dump_options(options: Options) -> str:
+    return _dump({"table": options.table, "media_type": options.media_type})
+
+
+def _load(text: str) -> Receipt:
+    return Receipt.decode(json.loads(text))

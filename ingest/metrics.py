@@ -1,0 +1,76 @@
+"""Prometheus metrics of the primary."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+from headrace import __version__
+from headrace.receipt import UploadState
+
+_STEP_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class IngestMetrics:
+    """The metrics of one primary, on a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        Info("headrace_build", "Version of Headrace.", registry=self.registry).info(
+            {"version": __version__, "node": "ingest"}
+        )
+        self.uploads = Counter(
+            "headrace_ingest_uploads",
+            "Uploads that reached a state.",
+            ["state"],
+            registry=self.registry,
+        )
+        for state in UploadState:
+            self.uploads.labels(state.value)
+        self.refusals = Counter(
+            "headrace_ingest_refusals",
+            "Uploads that failed, by code of the problem.",
+            ["code"],
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "headrace_ingest_uploads_in_flight",
+            "Uploads between their last byte and their end.",
+            registry=self.registry,
+        )
+        self.received_bytes = Counter(
+            "headrace_ingest_received_bytes",
+            "Bytes of uploads that arrived whole.",
+            registry=self.registry,
+        )
+        self.step_seconds = Histogram(
+            "headrace_ingest_step_seconds",
+            "Seconds that each step of an upload took.",
+            ["step"],
+            buckets=_STEP_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.generation = Gauge(
+            "headrace_ingest_generation", "The newest generation.", registry=self.registry
+        )
+        self.published_at = Gauge(
+            "headrace_ingest_published_timestamp_seconds",
+            "When the newest generation was published.",
+            registry=self.registry,
+        )
+        self.databases = Gauge(
+            "headrace_ingest_databases", "Databases in the newest generation.",
+            registry=self.registry,
+        )  # fmt: skip
+        self.followers = Gauge(
+            "headrace_ingest_followers", "Readers on the push stream.", registry=self.registry
+        )
+        self.litestream_up = Gauge(
+            "headrace_litestream_up",
+            "Whether Litestream answers on its control socket.",
+            registry=self.registry,
+        )
+        self.litestream_restarts = Counter(
+            "headrace_litestream_restarts",
+            "Times that Litestream ended and was started again.",
+            registry=self.registry,
+        )

@@ -1,0 +1,170 @@
+"""The primary's databases: which lineage of each is live, and what changes them.
+
+Uploads and deletions both end here: change a database under its lock, replicate it, publish it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+
+from headrace.errors import LitestreamError, Refusal
+from headrace.generation import Cut
+from ingest.merge import drop_table, read_shape
+from ingest.volume import delete_lineage
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from headrace.generation import Entry, Source, State
+    from headrace.keys import PrimaryPaths
+    from ingest.metrics import IngestMetrics
+    from ingest.publish import Publisher
+    from ingest.replicate import Litestream
+
+log = structlog.get_logger()
+
+Answer = TypeVar("Answer")
+
+FIRST_RETRY_S = 0.1
+MAX_RETRY_S = 5.0
+
+
+class Primary:
+    """The live databases of this volume."""
+
+    def __init__(
+        self,
+        *,
+        paths: PrimaryPaths,
+        litestream: Litestream,
+        publisher: Publisher,
+        metrics: IngestMetrics,
+    ) -> None:
+        self._paths = paths
+        self._litestream = litestream
+        self._publisher = publisher
+        self._metrics = metrics
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._observe()
+
+    @property
+    def state(self) -> State:
+        """The newest generation."""
+        return self._publisher.state
+
+    def database_lock(self, database: str) -> asyncio.Lock:
+        """Give the lock under which a database is changed, replicated and published."""
+        return self._locks[database]
+
+    def cut(self, database: str) -> Cut:
+        """Give a database's published cut.
+
+        Raises:
+            Refusal: ``not-found``.
+        """
+        found = self.state.databases.get(database)
+        if found is None:
+            raise Refusal("not-found", f"there is no database {database!r}")
+        return found
+
+    def unpublished_cut(self, lineage: str, tables: Mapping[str, int], source: Source) -> Cut:
+        """Give the cut of a merge that is not replicated yet; ``replicate`` fills in the rest."""
+        return Cut(
+            lineage=lineage,
+            txid=0,
+            page_size=0,
+            pages=0,
+            tables=tables,
+            updated_at=datetime.now(UTC),
+            source=source,
+        )
+
+    async def replicate(self, database: str, cut: Cut) -> Cut:
+        """Have a database's commits in object storage; retries until they are there."""
+        txid = await self._insist(self._litestream.sync, database, cut.lineage)
+        path = self._paths.database(database, cut.lineage)
+        shape = await asyncio.to_thread(read_shape, path)
+        return replace(cut, txid=txid, page_size=shape.page_size, pages=shape.pages)
+
+    async def publish(
+        self,
+        *,
+        cause: Mapping[str, str],
+        databases: Mapping[str, Cut] | None = None,
+        removed: tuple[str, ...] = (),
+    ) -> Entry:
+        """Publish the next generation, and let go of the lineages that it replaces.
+
+        Raises:
+            PrimaryLostError: Another primary has published it.
+        """
+        before = self.state
+        entry = await self._publisher.publish(cause=cause, databases=databases, removed=removed)
+        self._observe()
+        for name in (*entry.databases, *entry.removed):
+            old, new = before.databases.get(name), self.state.databases.get(name)
+            if old is not None and (new is None or new.lineage != old.lineage):
+                await self._let_go(name, old.lineage)
+        return entry
+
+    async def delete_database(self, database: str) -> Entry:
+        """Publish a generation without a database.
+
+        Raises:
+            Refusal: ``not-found``.
+        """
+        async with self.database_lock(database):
+            self.cut(database)
+            return await self.publish(cause={"kind": "delete"}, removed=(database,))
+
+    async def delete_table(self, database: str, table: str) -> Entry:
+        """Publish a generation without a table.
+
+        Raises:
+            Refusal: ``not-found``.
+        """
+        async with self.database_lock(database):
+            cut = self.cut(database)
+            path = self._paths.database(database, cut.lineage)
+            (dropped,) = (await asyncio.to_thread(drop_table, path, table)).removed
+            tables = {name: rows for name, rows in cut.tables.items() if name != dropped}
+            cut = replace(cut, tables=tables, updated_at=datetime.now(UTC), source=None)
+            cut = await self.replicate(database, cut)
+            return await self.publish(cause={"kind": "delete"}, databases={database: cut})
+
+    async def _let_go(self, database: str, lineage: str) -> None:
+        """End a lineage's replication and delete its files; its replica stays for rolling back."""
+        try:
+            await self._litestream.unregister(database, lineage)
+        except LitestreamError as exc:  # the next start deletes it before Litestream runs
+            log.warning("lineage kept", database=database, lineage=lineage, error=str(exc))
+            return
+        await asyncio.to_thread(delete_lineage, self._paths, database, lineage)
+
+    async def _insist(
+        self, ask: Callable[[str, str], Awaitable[Answer]], database: str, lineage: str
+    ) -> Answer:
+        """Ask Litestream until it does: what is merged must be replicated."""
+        retry_s = FIRST_RETRY_S
+        while True:
+            try:
+                return await ask(database, lineage)
+            except LitestreamError as exc:
+                log.warning(
+                    "replication delayed", database=database, error=str(exc), retry_in_s=retry_s
+                )
+            await asyncio.sleep(retry_s * random.uniform(0.5, 1))  # noqa: S311 - jitter
+            retry_s = min(retry_s * 2, MAX_RETRY_S)
+
+    def _observe(self) -> None:
+        self._metrics.generation.set(self.state.number)
+        self._metrics.databases.set(len(self.state.databases))
+        if self.state.created_at is not None:
+            self._metrics.published_at.set(self.state.created_at.timestamp())

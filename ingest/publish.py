@@ -1,0 +1,100 @@
+"""publish: the generation log gets its next entry, and everybody who listens hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import structlog
+
+from headrace.errors import StoreError
+from headrace.generation import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator, Mapping
+
+    from headrace.generation import Cut, State
+    from headrace.log import GenerationLog
+
+log = structlog.get_logger()
+
+EPOCH = 1  # the lease will count it
+FIRST_RETRY_S = 0.1
+MAX_RETRY_S = 5.0
+
+
+class Publisher:
+    """The one writer of the log.
+
+    Attributes:
+        state: The newest generation.
+    """
+
+    def __init__(self, generations: GenerationLog, state: State) -> None:
+        self.state = state
+        self._log = generations
+        self._lock = asyncio.Lock()
+        self._listeners: set[asyncio.Queue[Entry]] = set()
+
+    async def publish(
+        self,
+        *,
+        cause: Mapping[str, str],
+        databases: Mapping[str, Cut] | None = None,
+        removed: tuple[str, ...] = (),
+    ) -> Entry:
+        """Publish the next generation; retries until the store takes it.
+
+        Raises:
+            PrimaryLostError: Another primary has published it.
+        """
+        async with self._lock:
+            entry = Entry(
+                number=self.state.number + 1,
+                epoch=EPOCH,
+                created_at=datetime.now(UTC),
+                cause=cause,
+                databases=databases or {},
+                removed=removed,
+            )
+            retry_s = FIRST_RETRY_S
+            while True:
+                try:
+                    self.state = await self._log.publish(self.state, entry)
+                    break
+                except StoreError as exc:
+                    log.warning("publish failed", error=str(exc), retry_in_s=retry_s)
+                    await asyncio.sleep(retry_s * random.uniform(0.5, 1))  # noqa: S311 - jitter
+                    retry_s = min(retry_s * 2, MAX_RETRY_S)
+            for listener in self._listeners:
+                listener.put_nowait(entry)
+        log.info("generation published", generation=entry.number, cause=dict(cause))
+        return entry
+
+    async def follow(self, after: int) -> AsyncGenerator[Entry]:
+        """Give every entry after a generation: those of the log, then new ones as they come."""
+        with self._listening() as queue:
+            number = after
+            while number < self.state.number:
+                entry = await self._log.find_entry(number + 1)
+                if entry is None:  # pruned: the follower has to read the log itself
+                    break
+                number = entry.number
+                yield entry
+            while True:
+                entry = await queue.get()
+                if entry.number > number:
+                    number = entry.number
+                    yield entry
+
+    @contextmanager
+    def _listening(self) -> Iterator[asyncio.Queue[Entry]]:
+        queue: asyncio.Queue[Entry] = asyncio.Queue()
+        self._listeners.add(queue)
+        try:
+            yield queue
+        finally:
+            self._listeners.discard(queue)

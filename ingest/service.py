@@ -1,0 +1,131 @@
+"""``headrace ingest``: the primary, put together and run."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from headrace.config import find_litestream_config, find_or_make_secret, store_url
+from headrace.keys import PrimaryPaths, socket_folder
+from headrace.lock import volume_lock
+from headrace.log import GenerationLog
+from headrace.logs import configure_logs
+from headrace.signals import stop_signals
+from headrace.store import Store
+from headrace.web import listening, metrics_app
+from ingest.api import Api
+from ingest.auth import Tokens
+from ingest.journal import Journal
+from ingest.metrics import IngestMetrics
+from ingest.primary import Primary
+from ingest.publish import Publisher
+from ingest.replicate import Litestream
+from ingest.upload import Uploads
+from ingest.volume import check_and_clean, make_folders
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from headrace.config import IngestSettings
+    from headrace.errors import PrimaryLostError
+
+log = structlog.get_logger()
+
+STOP_UPLOADS_S = 20.0  # seconds for uploads in flight at a stop; the rest goes on at the next start
+
+
+async def run(settings: IngestSettings) -> None:
+    """Run the primary until SIGINT or SIGTERM.
+
+    Raises:
+        ConfigError: It cannot start like this.
+        LogError: The log cannot be read.
+        PrimaryLostError: Another primary has published.
+    """
+    configure_logs("ingest")
+    paths = PrimaryPaths(settings.data.absolute())
+    make_folders(paths)
+    store = Store(store_url(settings))
+    stopping = stop_signals()
+    lost: list[PrimaryLostError] = []
+
+    def give_up(exc: PrimaryLostError) -> None:
+        lost.append(exc)
+        stopping.set()
+
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(volume_lock(paths.lock))
+        generations = GenerationLog(store)
+        state = await generations.read_newest()
+        journal = Journal(paths.journal)
+        stack.push_async_callback(journal.close)
+        unfinished = {receipt.id for receipt, _options in await journal.read_unfinished()}
+        await asyncio.to_thread(check_and_clean, paths, state, unfinished)
+        metrics = IngestMetrics()
+        publisher = Publisher(generations, state)
+        litestream = Litestream(
+            config=find_litestream_config(settings.litestream_config),
+            paths=paths,
+            store=store,
+            socket_path=socket_folder(paths.root) / "litestream.sock",
+            metrics=metrics,
+        )
+        await stack.enter_async_context(_running(litestream))
+        primary = Primary(paths=paths, litestream=litestream, publisher=publisher, metrics=metrics)
+        uploads = Uploads(
+            paths=paths, journal=journal, primary=primary, metrics=metrics, on_lost=give_up
+        )
+        stack.push_async_callback(uploads.stop, STOP_UPLOADS_S)
+        await uploads.resume()
+        api = Api(
+            paths=paths,
+            tokens=Tokens(_token(settings)),
+            journal=journal,
+            uploads=uploads,
+            primary=primary,
+            publisher=publisher,
+            litestream=litestream,
+            metrics=metrics,
+            stopping=stopping,
+            max_upload_bytes=settings.max_upload,
+        )
+        # A client that hangs up must not cancel the writing down of what happened to its upload.
+        port = await stack.enter_async_context(
+            listening(api.app(), settings.host, settings.port, handler_cancellation=False)
+        )
+        metrics_port = await stack.enter_async_context(
+            listening(metrics_app(metrics.registry), settings.host, settings.metrics_port)
+        )
+        log.info(
+            "ingest is ready",
+            port=port,
+            metrics_port=metrics_port,
+            generation=state.number,
+            store=store.url.partition("?")[0],
+        )
+        await stopping.wait()
+        log.info("ingest is stopping")
+    if lost:
+        raise lost[0]
+    log.info("ingest has stopped")
+
+
+def _token(settings: IngestSettings) -> str:
+    if settings.token is not None:
+        return settings.token.get_secret_value()
+    return find_or_make_secret(Path(settings.data) / "token")
+
+
+@asynccontextmanager
+async def _running(litestream: Litestream) -> AsyncIterator[None]:
+    """Run Litestream while the block runs."""
+    task = asyncio.create_task(litestream.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

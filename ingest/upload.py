@@ -1,0 +1,301 @@
+"""The way of an upload: detect, convert, merge, replicate, publish, each journalled first.
+
+After a crash the journal says where each upload was. The receipt's id lies inside the database that
+it was merged into, so going on from there does no step twice (invariant I6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+import sqlite3
+import time
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from headrace.errors import LitestreamError, PrimaryLostError, Refusal
+from headrace.generation import Cut, Source
+from headrace.names import tilde_encode
+from headrace.receipt import NEXT_STATE, Receipt, UploadState
+from ingest.convert import convert
+from ingest.converters import Conversion, Converted, Limits
+from ingest.detect import detect
+from ingest.merge import adopt, count_tables, find_last_receipt, merge
+from ingest.volume import new_lineage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from headrace.keys import PrimaryPaths
+    from ingest.journal import Journal, Options
+    from ingest.metrics import IngestMetrics
+    from ingest.primary import Primary
+
+log = structlog.get_logger()
+
+CONVERSIONS = max(2, os.cpu_count() or 1)  # at once
+
+
+class Uploads:
+    """Every upload that is on its way."""
+
+    def __init__(
+        self,
+        *,
+        paths: PrimaryPaths,
+        journal: Journal,
+        primary: Primary,
+        metrics: IngestMetrics,
+        on_lost: Callable[[PrimaryLostError], None],
+    ) -> None:
+        self._paths = paths
+        self._journal = journal
+        self._primary = primary
+        self._metrics = metrics
+        self._on_lost = on_lost
+        self._converting = asyncio.Semaphore(CONVERSIONS)
+        self._running: dict[str, asyncio.Task[Receipt]] = {}
+        self._last: dict[str, asyncio.Task[Receipt]] = {}  # of each database
+
+    async def start(self, receipt: Receipt, options: Options) -> None:
+        """Journal an upload whose bytes lie in the spool, and send it on its way."""
+        await self._journal.add(receipt, options)
+        self._metrics.uploads.labels(receipt.state.value).inc()
+        self._metrics.received_bytes.inc(receipt.bytes)
+        self._go(receipt, options)
+
+    async def refuse(self, receipt: Receipt, options: Options, refusal: Refusal) -> Receipt:
+        """Journal an upload that was refused before it was spooled whole."""
+        receipt = replace(receipt, state=UploadState.FAILED, error=refusal.document())
+        await self._journal.add(receipt, options)
+        self._count_failure(refusal)
+        return receipt
+
+    async def resume(self) -> None:
+        """Send every upload on its way again that a stop or a crash left there."""
+        for receipt, options in await self._journal.read_unfinished():
+            log.info("upload resumed", receipt=receipt.id, state=receipt.state.value)
+            self._go(receipt, options)
+
+    async def wait(self, receipt_id: str, timeout_s: float) -> Receipt | None:
+        """Wait until an upload has ended, at most so long; give its receipt as it is then."""
+        task = self._running.get(receipt_id)
+        if task is not None:
+            await asyncio.wait([task], timeout=timeout_s)
+        return await self._journal.find(receipt_id)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Let uploads end; what has not by then goes on at the next start."""
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=timeout_s)
+        for task in list(self._running.values()):
+            task.cancel()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    def _go(self, receipt: Receipt, options: Options) -> None:
+        database = receipt.database or ""
+        earlier = self._last.get(database)
+        task = asyncio.create_task(self._run(receipt, options, earlier))
+        self._running[receipt.id] = self._last[database] = task
+        self._metrics.in_flight.set(len(self._running))
+        task.add_done_callback(lambda _task: self._forget(receipt.id, database))
+
+    def _forget(self, receipt_id: str, database: str) -> None:
+        if self._last.get(database) is self._running.pop(receipt_id):
+            del self._last[database]
+        self._metrics.in_flight.set(len(self._running))
+
+    async def _run(
+        self, receipt: Receipt, options: Options, earlier: asyncio.Task[Receipt] | None
+    ) -> Receipt:
+        """Take one upload to its end; cancelled, it stays where it is in the journal."""
+        try:
+            receipt = await self._deliver(receipt, options, earlier)
+        except Refusal as refusal:
+            receipt = await self._fail(receipt, refusal)
+        except PrimaryLostError as exc:
+            self._on_lost(exc)
+            return receipt
+        except Exception as exc:
+            log.exception("upload failed", receipt=receipt.id)
+            receipt = await self._fail(receipt, _refusal_of(exc))
+        await asyncio.to_thread(self._clean, receipt.id)
+        return receipt
+
+    async def _deliver(
+        self, receipt: Receipt, options: Options, earlier: asyncio.Task[Receipt] | None
+    ) -> Receipt:
+        database = receipt.database or ""
+        cut = await self._find_merged(receipt)
+        staged = None
+        if cut is None:
+            receipt, staged = await self._convert(receipt, options)
+        if earlier is not None:  # conversions overlap; merges keep the order of arrival
+            await asyncio.wait([earlier])
+        async with self._primary.database_lock(database):
+            if staged is not None:
+                receipt, cut = await self._merge(receipt, staged)
+            assert cut is not None  # noqa: S101 - merged now, or found merged
+            return await self._publish(receipt, cut)
+
+    async def _find_merged(self, receipt: Receipt) -> Cut | None:
+        """Find the cut of a resumed upload that was merged before the stop, into a live lineage."""
+        cut = self._primary.state.databases.get(receipt.database or "")
+        if cut is None or receipt.state not in {UploadState.MERGING, UploadState.REPLICATING}:
+            return None
+        path = self._paths.database(receipt.database or "", cut.lineage)
+        if await asyncio.to_thread(find_last_receipt, path) != receipt.id:
+            return None
+        tables = await asyncio.to_thread(count_tables, path)
+        return self._primary.unpublished_cut(cut.lineage, tables, _source_of(receipt))
+
+    async def _convert(self, receipt: Receipt, options: Options) -> tuple[Receipt, Converted]:
+        """detect, convert: the spooled file becomes a staging database."""
+        spooled = self._paths.spool / receipt.id
+        scratch = self._paths.staging / receipt.id
+        await asyncio.to_thread(_make_empty, scratch)
+        async with self._step(receipt, "detect") as timings_s:
+            found = await asyncio.to_thread(
+                detect, spooled, filename=receipt.filename, media_type=options.media_type
+            )
+        receipt = replace(receipt, format=found, timings_s=timings_s)
+        if receipt.state is UploadState.RECEIVED:
+            receipt = await self._advance(receipt)
+        else:  # resumed: the journal is ahead of the work
+            receipt = replace(receipt, state=UploadState.CONVERTING)
+            await self._journal.save(receipt)
+        async with self._converting, self._step(receipt, "convert") as timings_s:
+            converted = await convert(
+                Conversion(
+                    input=spooled,
+                    output=scratch / "staging.db",
+                    format=found,
+                    table=options.table or receipt.database or "data",
+                    filename=receipt.filename,
+                ),
+                limits=Limits(),
+                scratch=scratch,
+            )
+        return replace(receipt, timings_s=timings_s), converted
+
+    async def _merge(self, receipt: Receipt, staged: Converted) -> tuple[Receipt, Cut]:
+        """merge: into the live database, or as the first state of a new lineage."""
+        receipt = replace(
+            receipt,
+            tables=tuple((table.name, table.rows) for table in staged.tables),
+            warnings=(*receipt.warnings, *staged.warnings),
+        )
+        receipt = await self._advance(receipt)
+        database = receipt.database or ""
+        before = self._primary.state.databases.get(database)
+        staging = self._paths.staging / receipt.id / "staging.db"
+        whole = receipt.format == "sqlite" and receipt.mode == "replace"
+        lineage = new_lineage() if before is None or whole else before.lineage
+        async with self._step(receipt, "merge") as timings_s:
+            if before is None or whole:
+                tables = dict(receipt.tables)
+                target = self._paths.database(database, lineage)
+                await asyncio.to_thread(adopt, staging, target, receipt.id)
+            else:
+                merged = await asyncio.to_thread(
+                    merge,
+                    self._paths.database(database, lineage),
+                    staging,
+                    mode=receipt.mode,
+                    receipt_id=receipt.id,
+                    before=dict(before.tables),
+                )
+                tables = {**before.tables, **merged.tables}
+                receipt = replace(receipt, warnings=(*receipt.warnings, *merged.warnings))
+        receipt = replace(receipt, timings_s=timings_s)
+        return receipt, self._primary.unpublished_cut(lineage, tables, _source_of(receipt))
+
+    async def _publish(self, receipt: Receipt, cut: Cut) -> Receipt:
+        """replicate, publish. Nothing is refused from here on: it is retried until it is done."""
+        if receipt.state is UploadState.MERGING:
+            receipt = await self._advance(receipt)
+        database = receipt.database or ""
+        async with self._step(receipt, "replicate") as timings_s:
+            cut = await self._primary.replicate(database, cut)
+        receipt = replace(receipt, timings_s=timings_s)
+        async with self._step(receipt, "publish") as timings_s:
+            entry = await self._primary.publish(
+                cause={"kind": "ingest", "receipt": receipt.id}, databases={database: cut}
+            )
+        receipt = replace(
+            receipt,
+            timings_s=timings_s,
+            generation=entry.number,
+            lineage=cut.lineage,
+            txid=cut.txid,
+            url=_url_of(receipt),
+            published_at=entry.created_at,
+        )
+        return await self._advance(receipt)
+
+    async def _advance(self, receipt: Receipt) -> Receipt:
+        """Journal the next state."""
+        receipt = replace(receipt, state=NEXT_STATE[receipt.state])
+        await self._journal.save(receipt)
+        self._metrics.uploads.labels(receipt.state.value).inc()
+        return receipt
+
+    async def _fail(self, receipt: Receipt, refusal: Refusal) -> Receipt:
+        # The journal holds the newest receipt: the caller's copy may be of an earlier step.
+        newest = await self._journal.find(receipt.id) or receipt
+        receipt = replace(newest, state=UploadState.FAILED, error=refusal.document(), tables=())
+        await self._journal.save(receipt)
+        self._count_failure(refusal)
+        log.info("upload refused", receipt=receipt.id, code=refusal.code)
+        return receipt
+
+    def _count_failure(self, refusal: Refusal) -> None:
+        self._metrics.uploads.labels(UploadState.FAILED.value).inc()
+        self._metrics.refusals.labels(refusal.code).inc()
+
+    @asynccontextmanager
+    async def _step(self, receipt: Receipt, step: str) -> AsyncIterator[dict[str, float]]:
+        """Time a step: gives the receipt's timings with this step's added when it is done."""
+        timings_s = dict(receipt.timings_s)
+        started_s = time.perf_counter()
+        yield timings_s
+        timings_s[step] = round(time.perf_counter() - started_s, 4)
+        self._metrics.step_seconds.labels(step).observe(timings_s[step])
+
+    def _clean(self, receipt_id: str) -> None:
+        with suppress(FileNotFoundError):
+            (self._paths.spool / receipt_id).unlink()
+        shutil.rmtree(self._paths.staging / receipt_id, ignore_errors=True)
+
+
+def _make_empty(folder: os.PathLike[str]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder, mode=0o700)  # noqa: PTH103 - a PathLike
+
+
+def _source_of(receipt: Receipt) -> Source:
+    return Source(filename=receipt.filename, sha256=receipt.sha256 or "")
+
+
+def _url_of(receipt: Receipt) -> str:
+    """Give the path on any reader: of the table, or of the database if there are several."""
+    database = tilde_encode(receipt.database or "")
+    if len(receipt.tables) == 1:
+        return f"/{database}/{tilde_encode(receipt.tables[0][0])}"
+    return f"/{database}"
+
+
+def _refusal_of(exc: Exception) -> Refusal:
+    """Give the refusal that an unexpected failure means to the client."""
+    if isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return Refusal("disk-full", "the upload does not fit on the server's disk")
+    if isinstance(exc, sqlite3.Error) and exc.sqlite_errorname == "SQLITE_FULL":
+        return Refusal("disk-full", "the upload does not fit on the server's disk")
+    if isinstance(exc, LitestreamError):
+        return Refusal("replication-down", "Litestream did not answer")
+    return Refusal("internal-error", "the failure is in the server's log")

@@ -1,0 +1,85 @@
+"""The primary's volume: its folders, and what a crash may have left in them."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from typing import TYPE_CHECKING
+
+from headrace.errors import ConfigError
+from headrace.store import check_plain_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from headrace.generation import State
+    from headrace.keys import PrimaryPaths
+
+
+def new_lineage() -> str:
+    """Make a lineage's name: 16 hex digits, the form that litestream.yml's pattern watches for."""
+    return secrets.token_hex(8)
+
+
+def make_folders(paths: PrimaryPaths) -> None:
+    """Make the volume's folders, for this user only.
+
+    Raises:
+        ConfigError: Its path has characters that Litestream cannot carry.
+    """
+    check_plain_path(paths.root)
+    for folder in (paths.root, paths.dbs, paths.spool, paths.staging):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def check_and_clean(paths: PrimaryPaths, state: State, spooled: set[str]) -> None:
+    """Before Litestream starts: check that every live database is here, delete what nobody knows.
+
+    Args:
+        paths: The volume.
+        state: The newest generation.
+        spooled: Ids of the unfinished uploads, whose spooled files stay.
+
+    Raises:
+        ConfigError: A database of the newest generation is not on the volume.
+    """
+    for database, cut in state.databases.items():
+        if not paths.database(database, cut.lineage).exists():
+            raise ConfigError(
+                f"find no file of the database {database!r} (lineage {cut.lineage}) in {paths.dbs}",
+                hint="start with the volume that published it",
+            )
+    live = {(database, cut.lineage) for database, cut in state.databases.items()}
+    for folder in paths.dbs.iterdir():
+        for file in folder.iterdir():
+            if (folder.name, _lineage_of(file)) not in live:
+                _delete(file)
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    for file in paths.spool.iterdir():
+        if file.name not in spooled:
+            file.unlink()
+    for folder in paths.staging.iterdir():
+        shutil.rmtree(folder)
+
+
+def delete_lineage(paths: PrimaryPaths, database: str, lineage: str) -> None:
+    """Delete one lineage's files, after Litestream has let go of it."""
+    folder = paths.database(database, lineage).parent
+    for file in folder.iterdir():
+        if _lineage_of(file) == lineage:
+            _delete(file)
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _lineage_of(file: Path) -> str:
+    """Give the lineage that a file belongs to: ``L``, ``L-wal``, ``L-shm``, ``.L-litestream``."""
+    return file.name.removeprefix(".").partition("-")[0]
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

@@ -1,0 +1,1 @@
+"""The read side: follow, restore, verify, probe, switch, drain, retire."""

@@ -1,0 +1,204 @@
+"""The newest generation, as the primary pushes it and as the log says.
+
+The push is fast and may be away; the log is slow and is the truth. Both only move forward, and only
+the newest state matters: whoever waits for it skips what came in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+import aiohttp
+import structlog
+
+from headrace.errors import HeadraceError, LogError
+from headrace.generation import Entry, State
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from headrace.log import GenerationLog
+    from serve.metrics import ReaderMetrics
+
+log = structlog.get_logger()
+
+POLL_S = 2.0  # without a push stream
+POLL_WITH_PUSH_S = 30.0
+FIRST_BACKOFF_S = 0.2
+MAX_BACKOFF_S = 5.0
+SILENCE_S = 15.0  # the primary's heartbeat comes every 5 s
+MAX_LINE_BYTES = 64 * 1024**2  # an entry that sets thousands of databases
+
+_STREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=SILENCE_S)
+
+
+class Follower:
+    """Knows the newest generation, and why it may not.
+
+    Attributes:
+        newest: The newest state; None until the log was read once.
+        push_connected: Whether the push stream is up.
+        why: What is wrong now: ``log`` and ``push``, each with one sentence; empty if all is well.
+    """
+
+    def __init__(
+        self,
+        generations: GenerationLog,
+        session: aiohttp.ClientSession,
+        primary: str,
+        metrics: ReaderMetrics,
+    ) -> None:
+        self.newest: State | None = None
+        self.push_connected = False
+        self.why: dict[str, str] = {}
+        self._log = generations
+        self._session = session
+        self._url = f"{primary.rstrip('/')}/-/generations"
+        self._metrics = metrics
+        self._served: int | None = None
+        self._moved = asyncio.Condition()
+        self._poll_now = asyncio.Event()
+
+    async def run(self) -> None:
+        """Follow until cancelled; nothing that the store or the primary does ends it."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._poll_log())
+            tasks.create_task(self._hear_primary())
+
+    async def wait_newer(self, number: int) -> State:
+        """Wait for a state above a generation (-1: for any)."""
+        async with self._moved:
+            while self.newest is None or self.newest.number <= number:
+                await self._moved.wait()
+            return self.newest
+
+    async def begin_at(self, state: State) -> None:
+        """Start from a state that was served before, so that nothing older is ever served."""
+        self._served = state.number or None
+        await self._advance(state)
+
+    async def _advance(self, state: State) -> None:
+        if self.newest is not None and state.number <= self.newest.number:
+            return
+        self.newest = state
+        self._metrics.newest_generation.set(state.number)
+        async with self._moved:
+            self._moved.notify_all()
+
+    # the log
+
+    async def _poll_log(self) -> None:
+        checkpoint: State | None = None
+        while True:
+            self._poll_now.clear()
+            try:
+                if checkpoint is None:
+                    checkpoint = await self._log.read_checkpoint()
+                await self._check_served()
+                await self._read_on(checkpoint)
+                self.why.pop("log", None)
+            except HeadraceError as exc:
+                self._note("log", str(exc))
+            await self._pause_poll()
+
+    async def _check_served(self) -> None:
+        """Find out whether this log is the one that was followed before the restart."""
+        served = self._served
+        if served is not None and await self._log.find_entry(served) is None:
+            raise LogError(
+                f"the log has no generation {served}, which this reader has served already",
+                hint="a store that was emptied needs readers with empty data folders",
+            )
+        self._served = None
+
+    async def _read_on(self, checkpoint: State) -> None:
+        """Read to the end of the log; what was read before a failure counts."""
+        state = checkpoint
+        if self.newest is not None and self.newest.number > checkpoint.number:
+            state = self.newest
+        try:
+            while (entry := await self._log.find_entry(state.number + 1)) is not None:
+                state = state.apply(entry)
+        finally:
+            await self._advance(state)
+
+    async def _pause_poll(self) -> None:
+        calm = self.push_connected and "log" not in self.why
+        interval_s = POLL_WITH_PUSH_S if calm else POLL_S
+        try:
+            async with asyncio.timeout(interval_s * random.uniform(0.9, 1.1)):  # noqa: S311
+                await self._poll_now.wait()
+        except TimeoutError:
+            return
+
+    # the primary
+
+    async def _hear_primary(self) -> None:
+        backoff_s = FIRST_BACKOFF_S
+        await self.wait_newer(-1)
+        while True:
+            try:
+                await self._hear_stream()
+                reason = "the primary ended the stream of generations"
+            except (aiohttp.ClientError, OSError, HeadraceError, ValueError) as exc:
+                reason = f"cannot hear the primary: {exc or type(exc).__name__}"
+            if self.push_connected:
+                backoff_s = FIRST_BACKOFF_S
+            self._set_connected(False)
+            self._note("push", reason)
+            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311
+            backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+
+    async def _hear_stream(self) -> None:
+        after = 0 if self.newest is None else self.newest.number
+        async with self._session.get(
+            self._url, params={"after": str(after)}, timeout=_STREAM_TIMEOUT
+        ) as response:
+            if response.status != 200:  # noqa: PLR2004
+                raise LogError(f"the primary answers {response.status}")
+            self._set_connected(True)
+            async for line in split_lines(response.content.iter_any()):
+                await self._take(line)
+
+    async def _take(self, line: bytes) -> None:
+        """Take one entry; whatever does not fit is looked up in the log."""
+        if not line.strip() or self.newest is None:
+            return
+        entry = Entry.decode(line)
+        if entry.number == self.newest.number + 1:
+            await self._advance(self.newest.apply(entry))
+        elif entry.number > self.newest.number:
+            self._poll_now.set()
+
+    def _set_connected(self, connected: bool) -> None:
+        if connected == self.push_connected:
+            return
+        self.push_connected = connected
+        self._metrics.push_connected.set(connected)
+        self._poll_now.set()
+        if connected:
+            self.why.pop("push", None)
+            log.info("push connected")
+
+    def _note(self, source: str, reason: str) -> None:
+        self._metrics.follow_errors.labels(source).inc()
+        if self.why.get(source) != reason:
+            log.warning("following failed", source=source, reason=reason)
+        self.why[source] = reason
+
+
+async def split_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Give the lines of a stream without their newlines; an unfinished last line is dropped.
+
+    Raises:
+        LogError: A line is longer than ``MAX_LINE_BYTES``.
+    """
+    rest = b""
+    async for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line
+        if len(rest) > MAX_LINE_BYTES:
+            raise LogError(f"the primary sends a line longer than {MAX_LINE_BYTES} bytes")

@@ -1,0 +1,71 @@
+"""Which headers a proxy hands on, and which it sets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from multidict import CIMultiDict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiohttp import web
+    from multidict import CIMultiDictProxy
+
+# They are about one connection, not about the request. Source: RFC 9110, 7.6.1.
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "trailers",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+# What a client says about who it is, and what only this reader may say.
+_FORWARDED = frozenset({"forwarded", "x-real-ip", "headrace-generation"})
+_FORWARDED_PREFIX = "x-forwarded-"
+# `Connection` may name any header, but these are not about one connection.
+_NEVER_NAMED = frozenset({"host", "content-length", "authorization", "cookie", "set-cookie"})
+
+
+def request_headers(request: web.BaseRequest) -> CIMultiDict[str]:
+    """Give the headers to send on: end-to-end ones, and who asked for what.
+
+    What the client itself says of its address is dropped: nobody has proven it.
+    """
+    headers = _end_to_end(request.headers)
+    for name in [name for name in headers if _is_claim(name)]:
+        headers.popall(name, None)
+    headers.popall("Expect", None)  # answered here
+    headers["X-Forwarded-For"] = request.remote or "unknown"
+    headers["X-Forwarded-Proto"] = request.scheme
+    headers["X-Forwarded-Host"] = request.host
+    return headers
+
+
+def response_headers(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
+    """Give the headers to hand back."""
+    kept = _end_to_end(headers)
+    kept.popall("Headrace-Generation", None)
+    return kept
+
+
+def _end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    named = {
+        name.strip().lower()
+        for key, value in headers.items()
+        if key.lower() == "connection"
+        for name in value.split(",")
+    }
+    dropped = _HOP_BY_HOP | (named - _NEVER_NAMED)
+    return CIMultiDict((key, value) for key, value in headers.items() if key.lower() not in dropped)
+
+
+def _is_claim(name: str) -> bool:
+    return name.lower() in _FORWARDED or name.lower().startswith(_FORWARDED_PREFIX)

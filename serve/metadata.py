@@ -1,0 +1,95 @@
+"""Datasette's metadata, made of a generation and of what the user wrote.
+
+Where a database came from and how fresh it is stands on its page. Everything is text, which
+Datasette escapes: file names come from strangers. What the user wrote wins.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headrace.errors import WorkerError
+from headrace.names import INTERNAL_TABLES
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from headrace.generation import Cut, State
+
+# What a user writes under one of these names replaces what Headrace would say.
+_SAID_BY = {
+    "description": ("description", "description_html"),
+    "source": ("source", "source_url"),
+}
+
+
+def build_metadata(state: State, user: Any) -> dict[str, Any]:
+    """Give the metadata of the instance; the user's own document is not changed.
+
+    Args:
+        state: The generation.
+        user: The parsed metadata file, ``{}`` without one.
+
+    Raises:
+        WorkerError: The user's metadata has another shape than Datasette's.
+    """
+    merged = _section(user, "the metadata")
+    _say(merged, "description", _instance_description(state))
+    databases = _section(merged.get("databases") or {}, "databases")
+    for name, cut in state.databases.items():
+        databases[name] = _database_metadata(databases.get(name) or {}, name, state.number, cut)
+    merged["databases"] = databases
+    return merged
+
+
+def _database_metadata(user: Any, name: str, number: int, cut: Cut) -> dict[str, Any]:
+    merged = _section(user, f"databases.{name}")
+    _say(merged, "description", _database_description(number, cut))
+    if cut.source is not None:
+        _say(merged, "source", _one_line(cut.source.filename))
+    tables = _section(merged.get("tables") or {}, f"databases.{name}.tables")
+    for table in sorted(INTERNAL_TABLES):
+        tables[table] = {
+            "hidden": True,
+            **_section(tables.get(table) or {}, f"databases.{name}.tables.{table}"),
+        }
+    merged["tables"] = tables
+    return merged
+
+
+def _section(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise WorkerError(
+            f"cannot use {where}: it is not an object",
+            hint="see docs.datasette.io/en/stable/metadata.html",
+        )
+    return dict(value)
+
+
+def _say(section: dict[str, Any], key: str, text: str) -> None:
+    if not any(said in section for said in _SAID_BY[key]):
+        section[key] = text
+
+
+def _instance_description(state: State) -> str:
+    if state.created_at is None:
+        return "Nothing has been published yet."
+    return f"Generation {state.number}, published {_format_moment(state.created_at)}."
+
+
+def _database_description(number: int, cut: Cut) -> str:
+    """Say how fresh it is: the generation is the one served, not the one that changed it."""
+    updated = f"Updated {_format_moment(cut.updated_at)}"
+    if cut.source is None:
+        return f"{updated} (generation {number})."
+    filename = _one_line(cut.source.filename)
+    return f"{updated} from {filename} (SHA-256 {cut.source.sha256}, generation {number})."
+
+
+def _format_moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _one_line(text: str) -> str:
+    """Replace what would break a line or turn its direction (U+202E and the like)."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

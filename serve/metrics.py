@@ -1,0 +1,97 @@
+"""What a reader counts, on a registry of its own."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+from headrace import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_STEP_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+_REQUEST_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class ReaderMetrics:
+    """Every metric of a reader; one instance a reader, so that several fit into one process."""
+
+    def __init__(self, region: str) -> None:
+        self.registry = registry = CollectorRegistry()
+        prefix = "headrace_reader"
+        Info(prefix, "Version and region of this reader.", registry=registry).info(
+            {"version": __version__, "region": region}
+        )
+        self.generation = Gauge(f"{prefix}_generation", "Generation in service.", registry=registry)
+        self.newest_generation = Gauge(
+            f"{prefix}_newest_generation", "Newest generation heard of.", registry=registry
+        )
+        self.seconds_since_publish = Gauge(
+            f"{prefix}_seconds_since_publish",
+            "Age of the generation in service.",
+            registry=registry,
+        )
+        self.push_connected = Gauge(
+            f"{prefix}_push_connected",
+            "Whether the primary pushes generations to this reader.",
+            registry=registry,
+        )
+        self.follow_errors = Counter(
+            f"{prefix}_follow_errors",
+            "Failures to hear of generations, by where they were asked for.",
+            ["source"],
+            registry=registry,
+        )
+        self.switches = Counter(
+            f"{prefix}_switches", "Switches to a new generation.", registry=registry
+        )
+        self.switch_failures = Counter(
+            f"{prefix}_switch_failures",
+            "Switches that were given up, by the step that failed.",
+            ["step"],
+            registry=registry,
+        )
+        self.step_seconds = Histogram(
+            f"{prefix}_step_seconds",
+            "Time of each step of a switch.",
+            ["step"],
+            registry=registry,
+            buckets=_STEP_BUCKETS_S,
+        )
+        self.restored_bytes = Counter(
+            f"{prefix}_restored_bytes", "Bytes of databases restored.", registry=registry
+        )
+        self.workers = Gauge(
+            f"{prefix}_workers", "Datasette workers in service.", registry=registry
+        )
+        self.worker_restarts = Counter(
+            f"{prefix}_worker_restarts",
+            "Workers started again after they had crashed.",
+            registry=registry,
+        )
+        self.requests = Counter(
+            f"{prefix}_requests", "Requests answered.", ["kind", "code"], registry=registry
+        )
+        self.request_seconds = Histogram(
+            f"{prefix}_request_seconds",
+            "Time from a request's first byte to its answer's last.",
+            ["kind"],
+            registry=registry,
+            buckets=_REQUEST_BUCKETS_S,
+        )
+        self.response_bytes = Counter(
+            f"{prefix}_response_bytes", "Bytes of bodies answered.", ["kind"], registry=registry
+        )
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Measure one step of a switch, also when it fails."""
+        started_s = perf_counter()
+        try:
+            yield
+        finally:
+            self.step_seconds.labels(name).observe(perf_counter() - started_s)

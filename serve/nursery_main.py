@@ -1,0 +1,155 @@
+"""The preloaded process that workers are forked from: one thread, no event loop.
+
+It reads one JSON object a line from standard input, and writes one a line to standard output::
+
+    {"fork": 7, "spec": {…}}            fork a worker
+    {"kill": 7, "signal": 15}           send it a signal, if it still runs
+
+    {"worker": 7, "event": "ready"}     it takes requests (written by the worker itself)
+    {"worker": 7, "event": "failed", "reason": "…"}   it could not start (likewise)
+    {"worker": 7, "event": "ended", "status": 0}      its process is gone; below 0: by that signal
+
+It ends, and all workers with it, when its standard input does: the reader holds the other end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import traceback
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from headrace.errors import HeadraceError
+from headrace.leash import die_with_parent
+from serve.worker import run_worker
+from serve.worker_spec import WorkerSpec
+
+# A line up to this size is written to a pipe in one piece, whoever else writes (pipe(7), PIPE_BUF).
+MAX_EVENT_BYTES = 4096
+_READ_BYTES = 1024**2
+
+
+def main() -> None:
+    """Fork workers until standard input ends."""
+    control, events = os.dup(0), os.dup(1)
+    _give_stdio_to_workers()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    wake_read, wake_write = os.pipe()
+    for descriptor in (wake_read, wake_write):
+        os.set_blocking(descriptor, False)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    Nursery(control, events, wake_read).run()
+
+
+class Nursery:
+    """Forks, reaps and kills."""
+
+    def __init__(self, control: int, events: int, wake: int) -> None:
+        self._control = control
+        self._events = events
+        self._wake = wake
+        self._pids: dict[int, int] = {}  # by the worker's number
+
+    def run(self) -> None:
+        """Do what standard input says until it ends."""
+        rest = b""
+        while True:
+            readable, _, _ = select.select([self._control, self._wake], [], [])
+            if self._wake in readable:
+                os.read(self._wake, _READ_BYTES)
+                self._reap()
+            if self._control in readable:
+                chunk = os.read(self._control, _READ_BYTES)
+                if not chunk:
+                    break
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    self._obey(json.loads(line))
+        for pid in self._pids.values():
+            os.kill(pid, signal.SIGKILL)
+
+    def _obey(self, order: dict[str, Any]) -> None:
+        if "fork" in order:
+            self._fork(order["fork"], order["spec"])
+        elif order["kill"] in self._pids:
+            os.kill(self._pids[order["kill"]], order["signal"])
+
+    def _fork(self, number: int, spec: dict[str, Any]) -> None:
+        nursery_pid = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._become_worker(number, spec, nursery_pid)
+        self._pids[number] = pid
+
+    def _become_worker(self, number: int, spec: dict[str, Any], nursery_pid: int) -> NoReturn:
+        status = 1
+        try:
+            die_with_parent(nursery_pid)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.close(self._control)
+            os.close(self._wake)
+            _run_worker(number, spec, self._events)
+            status = 0
+        except BaseException:  # noqa: BLE001 - this is the last frame of the process
+            traceback.print_exc()
+        finally:
+            with suppress(OSError, ValueError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(status)
+
+    def _reap(self) -> None:
+        for number, pid in list(self._pids.items()):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                del self._pids[number]
+                code = os.waitstatus_to_exitcode(status)
+                _write_event(self._events, worker=number, event="ended", status=code)
+
+
+def _run_worker(number: int, spec: dict[str, Any], events: int) -> None:
+    """Serve; whatever a user's plugin raises at the start is told, and not only logged."""
+    ready = False
+
+    def on_ready() -> None:
+        nonlocal ready
+        ready = True
+        _write_event(events, worker=number, event="ready")
+
+    try:
+        run_worker(WorkerSpec.decode(spec), on_ready)
+    except BaseException as exc:
+        if ready:
+            raise
+        reason = str(exc) if isinstance(exc, HeadraceError) else _last_lines(exc)
+        _write_event(events, worker=number, event="failed", reason=reason)
+
+
+def _last_lines(exc: BaseException) -> str:
+    return "".join(traceback.format_exception(exc)[-3:]).strip()
+
+
+def _write_event(descriptor: int, **event: Any) -> None:
+    line = json.dumps(event).encode() + b"\n"
+    while len(line) > MAX_EVENT_BYTES:
+        event["reason"] = event["reason"][len(event["reason"]) // 4 + 1 :]
+        line = json.dumps(event).encode() + b"\n"
+    os.write(descriptor, line)
+
+
+def _give_stdio_to_workers() -> None:
+    """Keep what plugins print off the events, and the orders off what plugins read."""
+    os.dup2(2, 1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
+
+if __name__ == "__main__":
+    main()

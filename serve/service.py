@@ -1,0 +1,194 @@
+"""A reader: every part of it, wired together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import structlog
+
+from headrace.config import find_or_make_secret
+from headrace.errors import ConfigError
+from headrace.keys import ReaderPaths, socket_folder
+from headrace.lock import volume_lock
+from headrace.log import GenerationLog
+from headrace.logs import configure_logs
+from headrace.signals import stop_signals
+from headrace.store import Store, check_plain_path
+from headrace.web import listening, metrics_app
+from serve.edge import SERVER_OPTIONS, Edge
+from serve.follow import Follower
+from serve.groups import one_error
+from serve.metrics import ReaderMetrics
+from serve.nursery import Nursery
+from serve.restore import Restorer
+from serve.status import Status
+from serve.switch import Supervisor
+from serve.workers import WorkerSet
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+    from pathlib import Path
+
+    from headrace.config import ServeSettings
+    from headrace.generation import State
+
+log = structlog.get_logger()
+
+DEFAULT_WORKERS_AT_MOST = 4
+CONNECT_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """A running reader.
+
+    Attributes:
+        url: Where it is read.
+        metrics_url: Where its metrics are.
+        supervisor: Knows what is in service.
+        follower: Knows what is newest.
+        nursery: Forks workers.
+    """
+
+    url: str
+    metrics_url: str
+    supervisor: Supervisor
+    follower: Follower
+    nursery: Nursery
+
+
+async def run(settings: ServeSettings) -> None:
+    """Serve until SIGTERM or SIGINT, then stop in order.
+
+    Raises:
+        ConfigError: The settings cannot work.
+    """
+    configure_logs(f"reader-{settings.region}")
+    stop = stop_signals()
+    async with running(settings) as reader:
+        log.info("reader listening", url=reader.url, metrics_url=reader.metrics_url)
+        await stop.wait()
+        log.info("reader stopping")
+
+
+@asynccontextmanager
+async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
+    """Run a reader while the block runs; nothing of it is left after.
+
+    Raises:
+        ConfigError: The settings cannot work.
+    """
+    store = _open_store(settings)
+    _check_settings(settings)
+    paths = ReaderPaths(check_plain_path(settings.data))
+    metrics = ReaderMetrics(settings.region)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(volume_lock(paths.lock))
+        sockets = stack.enter_context(_private_sockets(paths.root))
+        session = await stack.enter_async_context(_primary_session())
+        nursery = Nursery(str(paths.root))
+        stack.push_async_callback(nursery.close)
+        follower = Follower(GenerationLog(store), session, settings.primary, metrics)
+        secret = os.environ.get("DATASETTE_SECRET") or find_or_make_secret(paths.root / "secret")
+
+        def make_set(state: State, slots: Mapping[str, Path]) -> WorkerSet:
+            return WorkerSet(
+                nursery,
+                state=state,
+                slots=slots,
+                sockets=sockets,
+                count=settings.workers or _default_workers(),
+                secret=secret,
+                datasette_dir=settings.datasette_dir,
+                metrics=metrics,
+            )
+
+        supervisor = Supervisor(
+            follower,
+            Restorer(paths, store, metrics),
+            make_set,
+            paths.root / "serving.json",
+            metrics,
+        )
+        status = Status(settings.region, follower, supervisor)
+        status.watch(metrics)
+        edge = Edge(supervisor, status, settings.primary, session, metrics)
+        await nursery.start()
+        await stack.enter_async_context(_background(supervisor.run(), follower.run()))
+        port = await stack.enter_async_context(
+            listening(edge.application(), settings.host, settings.port, **SERVER_OPTIONS)
+        )
+        metrics_port = await stack.enter_async_context(
+            listening(metrics_app(metrics.registry), settings.host, settings.metrics_port)
+        )
+        yield Reader(
+            url=f"http://{settings.host}:{port}",
+            metrics_url=f"http://{settings.host}:{metrics_port}/metrics",
+            supervisor=supervisor,
+            follower=follower,
+            nursery=nursery,
+        )
+
+
+def _open_store(settings: ServeSettings) -> Store:
+    if settings.store is None:
+        raise ConfigError(
+            "a reader needs the object store that the primary writes to",
+            hint="give --store (HEADRACE_STORE), the same as the primary's",
+        )
+    return Store(settings.store)
+
+
+def _check_settings(settings: ServeSettings) -> None:
+    parts = urlsplit(settings.primary)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigError(
+            "cannot use --primary: it is no HTTP URL", hint="such as http://127.0.0.1:8100"
+        )
+    folder = settings.datasette_dir
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(f"cannot use --datasette-dir {folder}: it is not a folder")
+
+
+def _default_workers() -> int:
+    return min(len(os.sched_getaffinity(0)), DEFAULT_WORKERS_AT_MOST)
+
+
+@contextmanager
+def _private_sockets(root: Path) -> Iterator[Path]:
+    """Give an empty folder for Unix sockets; what a killed reader left is removed."""
+    shutil.rmtree(socket_folder(root))
+    folder = socket_folder(root)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def _primary_session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+    ) as session:
+        yield session
+
+
+@asynccontextmanager
+async def _background(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run coroutines while the block runs; if one fails, so does the block."""
+    with one_error():
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(coroutine) for coroutine in coroutines]
+            yield
+            for task in tasks:
+                task.cancel()

@@ -1,0 +1,78 @@
+"""What a reader says about itself, for machines."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from headrace import __version__
+from headrace.generation import format_time, format_txid
+
+if TYPE_CHECKING:
+    from serve.follow import Follower
+    from serve.metrics import ReaderMetrics
+    from serve.switch import Supervisor
+
+
+class Status:
+    """The reader's own report, made of what its parts know."""
+
+    def __init__(self, region: str, follower: Follower, supervisor: Supervisor) -> None:
+        self._region = region
+        self._follower = follower
+        self._supervisor = supervisor
+
+    def report(self) -> dict[str, Any]:
+        """Give the document of ``/-/headrace.json``."""
+        current, newest = self._supervisor.current, self._follower.newest
+        switched_at, failure = self._supervisor.switched_at, self._supervisor.last_error
+        return {
+            "version": __version__,
+            "region": self._region,
+            "generation": current and current.state.number,
+            "newest_generation": newest and newest.number,
+            "switched_at": switched_at and format_time(switched_at),
+            "seconds_behind": self._seconds_behind(),
+            "step": self._supervisor.step.value,
+            "databases": {
+                name: {
+                    "lineage": cut.lineage,
+                    "txid": format_txid(cut.txid),
+                    "updated_at": format_time(cut.updated_at),
+                }
+                for name, cut in (current.state.databases.items() if current else ())
+            },
+            "workers": len(current.workers) if current else 0,
+            "push_connected": self._follower.push_connected,
+            "following_errors": dict(self._follower.why),
+            "last_error": failure
+            and {
+                "generation": failure.generation,
+                "step": failure.step.value,
+                "message": failure.message,
+                "at": format_time(failure.at),
+            },
+        }
+
+    def watch(self, metrics: ReaderMetrics) -> None:
+        """Let the metric of freshness be computed when it is asked for."""
+        metrics.seconds_since_publish.set_function(self._seconds_since_publish)
+
+    def _seconds_behind(self) -> float | None:
+        """Age of the newest generation if it is not in service, else 0; None if none is known."""
+        current, newest = self._supervisor.current, self._follower.newest
+        if newest is None:
+            return None
+        if current is not None and current.state.number >= newest.number:
+            return 0.0
+        return _age_s(newest.created_at)
+
+    def _seconds_since_publish(self) -> float:
+        current = self._supervisor.current
+        return 0.0 if current is None else _age_s(current.state.created_at)
+
+
+def _age_s(at: datetime | None) -> float:
+    if at is None:
+        return 0.0
+    return round(max((datetime.now(UTC) - at).total_seconds(), 0.0), 3)

@@ -1,0 +1,604 @@
+"""The reader's public port: what goes to Datasette, what to the primary, and how."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+import yarl
+from aiohttp import web
+
+from tests.integration.reader_kit import (
+    NO_PRIMARY,
+    ORDERS,
+    Client,
+    Publisher,
+    eventually,
+    primary_of,
+    reading,
+    settings_for,
+    spawned_reader,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+# Answers below /-/test/ as the edge must be able to hand on.
+PLUGIN = """
+import asyncio, gzip, hashlib, json, os, pathlib
+from datasette import hookimpl
+
+@hookimpl
+def asgi_wrapper(datasette):
+    def wrap(app):
+        async def wrapped(scope, receive, send):
+            path = scope.get("path", "")
+            if not path.startswith("/-/test/"):
+                return await app(scope, receive, send)
+            await ANSWERS[path.split("/")[3]](scope, receive, send)
+        return wrapped
+    return wrap
+
+async def start(send, status=200, *headers):
+    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+
+async def body(send, chunk, more=False):
+    await send({"type": "http.response.body", "body": chunk, "more_body": more})
+
+async def echo(scope, receive, send):
+    digest, size = hashlib.sha256(), 0
+    while True:
+        message = await receive()
+        digest.update(message["body"])
+        size += len(message["body"])
+        if not message["more_body"]:
+            break
+    answer = {
+        "method": scope["method"], "size": size, "sha256": digest.hexdigest(),
+        "raw_path": scope["raw_path"].decode(), "query": scope["query_string"].decode(),
+        "headers": [[k.decode("latin1"), v.decode("latin1")] for k, v in scope["headers"]],
+        "client": scope["client"] and scope["client"][0], "scheme": scope["scheme"],
+    }
+    await start(send, 200, (b"content-type", b"application/json"), (b"connection", b"x-hop"),
+        (b"x-hop", b"1"), (b"keep-alive", b"timeout=9"), (b"headrace-generation", b"999"),
+        (b"set-cookie", b"a=1"), (b"set-cookie", b"b=2"))
+    await body(send, json.dumps(answer).encode())
+
+async def status(scope, receive, send):
+    code = int(scope["path"].split("/")[4])
+    await start(send, code, (b"etag", b'"x"'))
+    await body(send, b"")
+
+async def zipped(scope, receive, send):
+    await start(send, 200, (b"content-encoding", b"gzip"))
+    await body(send, gzip.compress(b"plain"))
+
+async def slow(scope, receive, send):
+    go = pathlib.Path(scope["query_string"].decode())
+    await start(send, 200)
+    await body(send, b"first\\n", True)
+    while not go.exists():
+        await asyncio.sleep(0.01)
+    await body(send, b"last\\n")
+
+async def cut(scope, receive, send):
+    await start(send, 200)
+    await body(send, b"half", True)
+    await asyncio.sleep(0.1)
+    os._exit(1)
+
+async def die_once(scope, receive, send):
+    flag = pathlib.Path(scope["query_string"].decode())
+    if not flag.exists():
+        flag.touch()
+        os._exit(1)
+    await start(send, 200)
+    await body(send, b"alive")
+
+ANSWERS = {"echo": echo, "status": status, "zipped": zipped, "slow": slow, "cut": cut,
+    "die-once": die_once}
+"""
+
+
+class Primary:
+    """A stand-in whose answer to /ingest each test decides."""
+
+    def __init__(self) -> None:
+        self.answer: Callable[[web.Request], Any] = self.echo
+
+    async def ingest(self, request: web.Request) -> web.StreamResponse:
+        """Answer as the test wants."""
+        response: web.StreamResponse = await self.answer(request)
+        return response
+
+    async def echo(self, request: web.Request) -> web.StreamResponse:
+        """Say what arrived."""
+        digest, size = hashlib.sha256(), 0
+        async for chunk in request.content.iter_any():
+            digest.update(chunk)
+            size += len(chunk)
+        headers = [[name, value] for name, value in request.headers.items()]
+        return web.json_response(
+            {
+                "path": request.raw_path,
+                "size": size,
+                "sha256": digest.hexdigest(),
+                "headers": headers,
+            },
+            status=201,
+            headers={"Location": "/ingest/receipts/1"},
+        )
+
+
+class Edge(Client):
+    """A reader with the test's plugin, and its primary."""
+
+    primary: Primary
+
+    async def raw(self, request: bytes) -> bytes:
+        """Send bytes on a connection of their own; give all that comes back."""
+        url = yarl.URL(self.reader.url)
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(request)
+        answer = await asyncio.wait_for(reader.read(), 30)
+        writer.close()
+        await writer.wait_closed()
+        return answer
+
+    async def echo(self, target: str, *headers: str, method: str = "GET") -> dict[str, Any]:
+        """Send a target byte for byte; give what Datasette saw."""
+        lines = [
+            f"{method} {target} HTTP/1.1",
+            "Host: data.example.org",
+            "Connection: close",
+            *headers,
+        ]
+        answer = await self.raw("\r\n".join([*lines, "", ""]).encode())
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200"), answer
+        if b"chunked" in head:
+            body = body.partition(b"\r\n")[2].partition(b"\r\n")[0]
+        seen: dict[str, Any] = json.loads(body)
+        return seen
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def edge(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
+    """Give a reader in generation 1, two workers, with the plugin above."""
+    root = tmp_path_factory.mktemp("edge")
+    (root / "config" / "plugins").mkdir(parents=True)
+    (root / "config" / "plugins" / "answers.py").write_text(PLUGIN)
+    publisher, primary = Publisher(root), Primary()
+    await publisher.publish({"sales": publisher.write("sales", *ORDERS)})
+    async with primary_of(publisher, primary.ingest) as url:
+        settings = settings_for(root, primary=url, workers=2, datasette_dir=root / "config")
+        async with reading(settings) as client:
+            await client.wait_generation(1)
+            edge = Edge(client.reader, client.session)
+            edge.primary = primary
+            yield edge
+
+
+def values_of(headers: list[list[str]], name: str) -> list[str]:
+    """Give all values of a header."""
+    return [value for key, value in headers if key.lower() == name]
+
+
+# to Datasette
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/-/test/echo/a%2fb%2Fc/../d//e?x=%20+&&y=%26&=#",
+        "/-/test/echo/~F0~9F~90~B6.json?_sort=a;b&c[]={}|^`",
+        "/-/test/echo/%0A%00%ff?%0d%0a",
+        f"/-/test/echo?sql={'x' * 20000}",
+    ],
+)
+async def test_edge_hands_path_and_query_on_byte_for_byte(edge: Edge, target: str) -> None:
+    """What a URL means is Datasette's affair: nothing in it is decoded, folded or cut."""
+    seen = await edge.echo(target)
+
+    path, _, query = target.partition("?")
+    assert (seen["raw_path"], seen["query"]) == (path, query)
+
+
+async def test_edge_takes_a_target_in_absolute_form(edge: Edge) -> None:
+    """A request as proxies send it is answered like any other."""
+    seen = await edge.echo("http://data.example.org/-/test/echo/x?y=1")
+
+    assert (seen["raw_path"], seen["query"]) == ("/-/test/echo/x", "y=1")
+
+
+@pytest.mark.parametrize("target", [b"/caf\xc3\xa9", b"/\xff", b"*"])
+async def test_edge_refuses_a_target_that_is_no_path(edge: Edge, target: bytes) -> None:
+    """A target that cannot be handed on is the client's mistake."""
+    answer = await edge.raw(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+
+    assert b" 400 " in answer.partition(b"\r\n")[0], answer
+
+
+async def test_edge_refuses_methods_for_other_proxies(edge: Edge) -> None:
+    """TRACE would give headers back that scripts may not see; Datasette would fail on it."""
+    answer = await edge.raw(b"TRACE / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 405")
+
+
+async def test_edge_hands_on_headers_that_are_no_text(edge: Edge) -> None:
+    """Bytes that are no UTF-8, and headers of 200 kB, are no reason to fail."""
+    hostile = b"X-Bytes: \xff\xfe\r\n" + b"".join(
+        b"X-%d: %s\r\n" % (n, b"a" * 4000) for n in range(50)
+    )
+    head = b"GET /sales.json HTTP/1.1\r\nHost: \xff\r\nConnection: close\r\n"
+    answer = await edge.raw(head + hostile + b"\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
+async def test_edge_drops_what_is_about_one_connection(edge: Edge) -> None:
+    """Hop-by-hop headers end here in both directions, those that Connection names as well."""
+    seen = await edge.echo(
+        "/-/test/echo",
+        "Connection: X-Named, Host, Cookie",
+        "X-Named: 1",
+        "Keep-Alive: timeout=5",
+        "TE: trailers",
+        "Upgrade: websocket",
+        "Proxy-Authorization: Basic eA==",
+        "Cookie: kept=1",
+    )
+
+    names = {name for name, _ in seen["headers"]}
+    gone = {"x-named", "keep-alive", "te", "upgrade", "proxy-authorization", "connection"}
+    assert not names & gone
+    assert values_of(seen["headers"], "cookie") == ["kept=1"]
+    assert values_of(seen["headers"], "host") == ["data.example.org"]
+    async with edge.session.get(edge.reader.url + "/-/test/echo") as response:
+        assert "X-Hop" not in response.headers
+        assert "Keep-Alive" not in response.headers
+        assert response.headers.getall("Set-Cookie") == ["a=1", "b=2"]
+        assert response.headers["Server"] == "Headrace"
+
+
+async def test_edge_tells_who_asked_and_believes_nobody(edge: Edge) -> None:
+    """A client cannot say that it is somebody else, or that it came over TLS."""
+    seen = await edge.echo(
+        "/-/test/echo",
+        "X-Forwarded-For: 6.6.6.6",
+        "X-Forwarded-Proto: https",
+        "X-Forwarded-Host: evil.example",
+        "X-Forwarded-Prefix: /evil",
+        "Forwarded: for=6.6.6.6",
+        "X-Real-IP: 6.6.6.6",
+    )
+
+    assert "6.6.6.6" not in json.dumps(seen)
+    assert "evil" not in json.dumps(seen)
+    assert (seen["client"], seen["scheme"]) == ("127.0.0.1", "http")
+    assert values_of(seen["headers"], "x-forwarded-host") == ["data.example.org"]
+
+
+async def test_edge_adds_no_headers_of_its_client(edge: Edge) -> None:
+    """Datasette sees what the client accepts and who it is, and not what aiohttp would say."""
+    seen = await edge.echo("/-/test/echo")
+
+    names = {name for name, _ in seen["headers"]}
+    assert names == {"host", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"}
+
+
+@pytest.mark.parametrize(
+    "smuggled",
+    [
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /evil HTTP/1.1\r\n",
+        b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",
+        b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        b"Bad Header: x\r\n\r\n",
+    ],
+)
+async def test_edge_refuses_ambiguous_requests(edge: Edge, smuggled: bytes) -> None:
+    """A request that two servers could read differently is refused, never handed on."""
+    answer = await edge.raw(b"POST /-/test/echo HTTP/1.1\r\nHost: x\r\n" + smuggled)
+
+    assert b" 400 " in answer.partition(b"\r\n")[0], answer
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_edge_hands_an_empty_answer_back_empty(edge: Edge, status: int) -> None:
+    """An answer without a body stays one, and the connection can be used on."""
+    for _ in range(2):
+        async with edge.session.get(f"{edge.reader.url}/-/test/status/{status}") as response:
+            assert response.status == status
+            assert response.headers["ETag"] == '"x"'
+            assert await response.read() == b""
+
+
+async def test_edge_answers_head_without_a_body(edge: Edge) -> None:
+    """HEAD gives the headers of GET, and nothing after them."""
+    head = await edge.raw(b"HEAD /sales.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 200")
+    assert b"application/json" in head
+    assert head.endswith(b"\r\n\r\n")
+
+
+async def test_edge_hands_encoded_bodies_back_as_they_are(edge: Edge) -> None:
+    """What Datasette compressed is not touched."""
+    async with (
+        aiohttp.ClientSession(auto_decompress=False) as session,
+        session.get(edge.reader.url + "/-/test/zipped") as response,
+    ):
+        assert response.headers["Content-Encoding"] == "gzip"
+        assert gzip.decompress(await response.read()) == b"plain"
+
+
+async def test_edge_streams_answers(edge: Edge, tmp_path: Path) -> None:
+    """The first bytes reach the client before the last exist."""
+    go = tmp_path / "go"
+    async with edge.session.get(f"{edge.reader.url}/-/test/slow?{go}") as response:
+        assert await response.content.readline() == b"first\n"
+        go.touch()
+        assert await response.content.readline() == b"last\n"
+
+
+async def test_edge_streams_request_bodies(edge: Edge) -> None:
+    """A POST to Datasette arrives byte for byte, with or without a length."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b"x" * 100_000
+
+    for body in (b"y" * 1_000_000, chunks()):
+        async with edge.session.post(edge.reader.url + "/-/test/echo", data=body) as response:
+            seen = await response.json()
+        assert seen["method"] == "POST"
+        assert seen["size"] in {1_000_000, 2_000_000}
+
+
+async def test_edge_asks_another_worker_when_one_died(edge: Edge, tmp_path: Path) -> None:
+    """A read that killed or lost its worker before an answer is asked once more."""
+    status, text = await edge.get(f"/-/test/die-once?{tmp_path / 'died'}")
+
+    assert (status, text) == (200, "alive")
+    await eventually(lambda: _workers(edge) == 2)
+
+
+async def test_edge_repeats_no_writes(edge: Edge, tmp_path: Path) -> None:
+    """A POST that lost its worker is not sent twice: nobody knows what it has done."""
+    url = f"{edge.reader.url}/-/test/die-once?{tmp_path / 'died'}"
+    async with edge.session.post(url, data=b"x") as response:
+        assert response.status == 502
+        assert (await response.json(content_type=None))["code"] == "worker-failed"
+    await eventually(lambda: _workers(edge) == 2)
+
+
+async def test_edge_breaks_off_what_a_worker_broke_off(edge: Edge) -> None:
+    """Half an answer never looks like a whole one."""
+    with pytest.raises(aiohttp.ClientError):
+        await edge.get("/-/test/cut")
+    await eventually(lambda: _workers(edge) == 2)
+
+
+async def test_edge_lets_go_of_a_set_when_the_client_is_gone(edge: Edge, tmp_path: Path) -> None:
+    """A client that hangs up in the middle does not hold its generation."""
+    current = edge.reader.supervisor.current
+    assert current
+    go = tmp_path / "go"
+    async with edge.session.get(f"{edge.reader.url}/-/test/slow?{go}") as response:
+        await response.content.readline()
+        assert current.in_flight == 1
+        response.close()
+
+    await eventually(lambda: current.in_flight == 0)
+    go.touch()
+
+
+def _workers(edge: Edge) -> int:
+    current = edge.reader.supervisor.current
+    return len(current.workers) if current else 0
+
+
+# its own
+
+
+@pytest.mark.parametrize("path", ["/", "/nothing", "/ingest", "/-/healthz", "/-/headrace.json"])
+async def test_edge_signs_every_answer_with_the_generation(edge: Edge, path: str) -> None:
+    """Whatever the answer, it says which generation it is of, once."""
+    edge.primary.answer = edge.primary.echo
+    async with edge.session.get(edge.reader.url + path) as response:
+        assert response.headers.getall("Headrace-Generation") == ["1"]
+
+
+async def test_edge_reports_what_it_serves(edge: Edge) -> None:
+    """Machines learn what is served, how fresh it is, and whether something is wrong."""
+    report = await edge.json("/-/headrace.json")
+
+    assert report["generation"] == report["newest_generation"] == 1
+    assert report["region"] == "local"
+    assert report["seconds_behind"] == 0
+    assert report["workers"] == 2
+    assert report["push_connected"] is True
+    assert report["last_error"] is None
+    assert report["databases"]["sales"].keys() == {"lineage", "txid", "updated_at"}
+    assert await edge.json("/-/readyz") == {"ok": True, "generation": 1}
+    assert await edge.json("/-/healthz") == {"ok": True}
+
+
+async def test_edge_counts_requests(edge: Edge) -> None:
+    """Metrics tell requests by kind and code, on a port of their own."""
+    await edge.get("/nothing")
+    async with edge.session.get(edge.reader.metrics_url) as response:
+        text = await response.text()
+
+    assert 'headrace_reader_requests_total{code="404",kind="datasette"}' in text
+    assert "headrace_reader_generation 1.0" in text
+    assert 'headrace_reader_step_seconds_count{step="restore"} 1.0' in text
+    assert "headrace_reader_workers 2.0" in text
+    assert (await edge.get("/metrics"))[0] == 404
+
+
+async def test_edge_without_a_generation_says_so(tmp_path: Path) -> None:
+    """Before the first generation a reader lives, and is not ready."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "generations").write_text("in the way: the log cannot be read")
+    async with reading(settings_for(tmp_path)) as client:
+        for path in ("/", "/-/readyz"):
+            status, text = await client.get(path)
+            assert (status, json.loads(text)["code"]) == (503, "not-ready")
+        assert (await client.get("/-/healthz"))[0] == 200
+        assert (await client.json("/-/headrace.json"))["generation"] is None
+
+
+# to the primary
+
+
+async def test_ingest_reaches_the_primary_with_its_token(edge: Edge) -> None:
+    """An upload arrives as it was sent, and the primary's answer comes back."""
+    edge.primary.answer = edge.primary.echo
+    headers = {"Authorization": "Bearer t", "Content-Disposition": 'attachment; filename="a.csv"'}
+    url = edge.reader.url + "/ingest/x%2Fy?database=a%20b"
+    async with edge.session.post(yarl.URL(url, encoded=True), data=b"a,b", headers=headers) as got:
+        seen = await got.json()
+
+        assert (got.status, got.headers["Location"]) == (201, "/ingest/receipts/1")
+        assert seen["path"] == "/ingest/x%2Fy?database=a%20b"
+        assert seen["sha256"] == hashlib.sha256(b"a,b").hexdigest()
+        assert values_of(seen["headers"], "authorization") == ["Bearer t"]
+        assert values_of(seen["headers"], "content-length") == ["3"]
+
+
+async def test_ingest_is_only_what_lies_below_it(edge: Edge) -> None:
+    """A database whose name begins with `ingest` is Datasette's."""
+    edge.primary.answer = edge.primary.echo
+
+    assert (await edge.get("/ingestion"))[0] == 404
+    assert (await edge.get("/ingest/"))[0] == 201
+
+
+async def test_ingest_that_waits_to_be_asked_is_asked(edge: Edge) -> None:
+    """A client that expects `100 Continue` gets it when the primary wants the body."""
+    edge.primary.answer = edge.primary.echo
+    url = edge.reader.url + "/ingest"
+    async with edge.session.post(url, data=b"x" * 100_000, expect100=True) as response:
+        assert (await response.json())["size"] == 100_000
+
+
+async def test_ingest_refused_early_is_answered_early(edge: Edge) -> None:
+    """An answer that the primary gives before the body ends reaches a client that still sends."""
+
+    async def refuse(_request: web.Request) -> web.StreamResponse:
+        return web.json_response({"code": "unauthorized"}, status=401)
+
+    edge.primary.answer = refuse
+    stop = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        while not stop.is_set():
+            yield b"x" * 65536
+            await asyncio.sleep(0)
+
+    try:
+        async with edge.session.post(edge.reader.url + "/ingest", data=endless()) as response:
+            assert response.status == 401
+            assert await response.json() == {"code": "unauthorized"}
+            assert response.headers["Connection"] == "close"
+    finally:
+        stop.set()
+
+
+async def test_ingest_that_nobody_reads_is_still_answered(tmp_path: Path) -> None:
+    """An early answer counts also when the primary takes no more of the body."""
+    held: list[asyncio.StreamWriter] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if b"POST" not in await reader.read(65536):
+            return writer.close()  # it follows generations
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 6\r\n\r\nlarge\n")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        held.append(writer)
+        return None
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    primary = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, reading(settings_for(tmp_path, primary=primary)) as client:
+        body = io.BytesIO(b"x" * 30_000_000)
+        async with client.session.post(client.reader.url + "/ingest", data=body) as response:
+            assert (response.status, await response.text()) == (413, "large\n")
+        held[0].transport.abort()
+        await asyncio.gather(held[0].wait_closed(), return_exceptions=True)
+
+
+async def test_ingest_that_hangs_up_reaches_the_primary(edge: Edge) -> None:
+    """A client that leaves in the middle of its file is seen by the primary, as an error."""
+    ends: list[str] = []
+    begun = asyncio.Event()
+
+    async def read_all(request: web.Request) -> web.StreamResponse:
+        begun.set()
+        try:
+            await request.read()
+            ends.append("whole")
+        except BaseException as exc:
+            ends.append(type(exc).__name__)
+            raise
+        return web.Response()
+
+    edge.primary.answer = read_all
+    url = yarl.URL(edge.reader.url)
+    _, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(b"POST /ingest HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+    await asyncio.wait_for(begun.wait(), 20)
+    writer.close()
+
+    await eventually(lambda: ends)
+    assert ends != ["whole"]
+
+
+async def test_ingest_without_a_primary_is_refused(tmp_path: Path) -> None:
+    """A primary that is away is named, and what is published is read on."""
+    publisher = Publisher(tmp_path)
+    await publisher.publish({"sales": publisher.write("sales", *ORDERS)})
+    async with reading(settings_for(tmp_path, primary=NO_PRIMARY)) as client:
+        await client.wait_generation(1)
+        url = client.reader.url + "/ingest"
+        async with client.session.post(url, data=io.BytesIO(b"x" * 3_000_000)) as response:
+            assert response.status == 503
+            assert (await response.json(content_type=None))["code"] == "primary-away"
+            assert response.headers["Headrace-Generation"] == "1"
+        assert await client.rows("/sales/orders") == []
+
+
+async def test_ingest_of_50_mb_is_never_held_in_memory(tmp_path: Path) -> None:
+    """A large file passes byte for byte while the reader's memory stays where it was."""
+    publisher, primary = Publisher(tmp_path), Primary()
+    block = bytes(range(256)) * 4096  # 1 MiB
+    digest = hashlib.sha256(block * 50).hexdigest()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(50):
+            yield block
+
+    async with (
+        primary_of(publisher, primary.ingest) as url,
+        spawned_reader(tmp_path, primary=url) as spawned,
+        aiohttp.ClientSession() as session,
+    ):
+        await session.post(f"{spawned.url}/ingest", data=b"warm")
+        before_kb = spawned.peak_kb()
+        async with session.post(f"{spawned.url}/ingest", data=chunks()) as response:
+            seen = await response.json()
+        grown_kb = spawned.peak_kb() - before_kb
+
+    assert (seen["size"], seen["sha256"]) == (50 * 1024**2, digest)
+    assert grown_kb < 10_000

@@ -1,0 +1,143 @@
+"""Following generations by push and by the log."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+from headrace.keys import generation_key
+from headrace.log import GenerationLog
+from serve import follow
+from serve.follow import Follower
+from serve.metrics import ReaderMetrics
+from tests.conftest import free_ports
+from tests.integration.reader_kit import NO_PRIMARY, Publisher, eventually, primary_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def publisher(tmp_path: Path) -> Publisher:
+    """Give a publisher with an empty log."""
+    return Publisher(tmp_path)
+
+
+@asynccontextmanager
+async def following(publisher: Publisher, primary: str) -> AsyncIterator[Follower]:
+    """Run a follower while the block runs."""
+    async with aiohttp.ClientSession() as session:
+        log, metrics = GenerationLog(publisher.store), ReaderMetrics("test")
+        follower = Follower(log, session, primary, metrics)
+        running = asyncio.create_task(follower.run())
+        try:
+            yield follower
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_follower_of_a_pushing_primary_hears_at_once(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pushed generation is known although the log is not polled."""
+    monkeypatch.setattr(follow, "POLL_WITH_PUSH_S", 3600.0)
+    async with primary_of(publisher) as url, following(publisher, url) as follower:
+        await eventually(lambda: follower.push_connected)
+
+        await publisher.publish({})
+
+        assert (await asyncio.wait_for(follower.wait_newer(0), 20)).number == 1
+
+
+async def test_follower_without_a_primary_polls_the_log(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A primary that is away delays generations, and hides none."""
+    monkeypatch.setattr(follow, "POLL_S", 0.05)
+    async with following(publisher, NO_PRIMARY) as follower:
+        await asyncio.wait_for(follower.wait_newer(-1), 20)
+        for _ in range(3):
+            await publisher.publish({})
+
+        assert (await asyncio.wait_for(follower.wait_newer(2), 20)).number == 3
+        await eventually(lambda: "cannot hear the primary" in follower.why.get("push", ""))
+
+
+async def test_follower_whose_primary_comes_back_hears_what_it_missed(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A push stream that breaks is made again, from where it broke."""
+    port = free_ports([0])
+    async with AsyncExitStack() as stack:
+        async with primary_of(publisher, port=port) as url:
+            follower = await stack.enter_async_context(following(publisher, url))
+            await eventually(lambda: follower.push_connected)
+            monkeypatch.setattr(follow, "POLL_S", 3600.0)
+        await eventually(lambda: not follower.push_connected)
+        for _ in range(3):
+            await publisher.publish({})
+        await stack.enter_async_context(primary_of(publisher, port=port))
+
+        assert (await asyncio.wait_for(follower.wait_newer(2), 20)).number == 3
+        assert follower.why == {}
+
+
+async def test_follower_that_meets_a_gap_closes_it_from_the_log(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An entry that the push left out is read from the log."""
+    monkeypatch.setattr(follow, "POLL_WITH_PUSH_S", 3600.0)
+    async with primary_of(publisher) as url, following(publisher, url) as follower:
+        await eventually(lambda: follower.push_connected)
+        state, entry_log = publisher.state, GenerationLog(publisher.store)
+        missed = Publisher(publisher.root)
+        missed.state = state
+        await missed.publish({})  # written to the log behind the pushing primary's back
+        assert await entry_log.find_entry(1)
+        await missed.publish({})
+        entry = await publisher.store.read(generation_key(2))
+
+        await follower._take(entry)  # noqa: SLF001 - as the push would give it
+
+        assert (await asyncio.wait_for(follower.wait_newer(1), 20)).number == 2
+
+
+async def test_follower_that_meets_a_broken_entry_stays_and_says_so(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An entry that cannot be read is no reason to end, nor to skip it."""
+    monkeypatch.setattr(follow, "POLL_S", 0.05)
+    await publisher.publish({})
+    await publisher.store.create(generation_key(2), b"{not json")
+    async with following(publisher, NO_PRIMARY) as follower:
+        await eventually(lambda: "cannot read a log entry" in follower.why.get("log", ""))
+        assert follower.newest
+        assert follower.newest.number == 1
+
+        assert publisher.store.folder
+        (publisher.store.folder / generation_key(2)).unlink()
+        await publisher.publish({})
+
+        assert (await asyncio.wait_for(follower.wait_newer(1), 20)).number == 2
+        await eventually(lambda: "log" not in follower.why)
+
+
+async def test_follower_of_a_log_that_was_emptied_does_not_go_back(publisher: Publisher) -> None:
+    """A log that ends before what was served already is told, and not followed."""
+    for _ in range(3):
+        served = await publisher.publish({})
+    other = Publisher(publisher.root / "other")
+    async with following(other, NO_PRIMARY) as follower:
+        await follower.begin_at(served)
+
+        await eventually(
+            lambda: "the log has no generation 3, which this reader" in follower.why.get("log", "")
+        )
+
+        assert follower.newest == served

@@ -1,0 +1,377 @@
+"""A whole reader: from the log to the edge, and back from whatever happens to it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+from headrace.errors import ConfigError
+from headrace.keys import generation_key, socket_folder
+from serve.service import running
+from tests.integration.reader_kit import (
+    ORDERS,
+    Client,
+    Publisher,
+    eventually,
+    primary_of,
+    reading,
+    settings_for,
+    slot_name,
+    spawned_reader,
+    with_broken_txid,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@pytest.fixture
+def publisher(tmp_path: Path) -> Publisher:
+    """Give a publisher with an empty log."""
+    return Publisher(tmp_path)
+
+
+class Loop:
+    """Reads one page again and again, and counts."""
+
+    def __init__(self, client: Client, path: str) -> None:
+        self.reads = 0
+        self.failures: list[str] = []
+        self._client = client
+        self._path = path
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                status, body = await self._client.get(self._path)
+                if status != 200:
+                    self.failures.append(f"{status} {body}")
+            except aiohttp.ClientError as exc:
+                self.failures.append(repr(exc))
+            self.reads += 1
+
+    async def stop(self) -> None:
+        """End it."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+async def test_reader_of_an_empty_log_serves_generation_0(publisher: Publisher) -> None:
+    """Before anything is published there is an empty Datasette, and it says so."""
+    async with reading(settings_for(publisher.root)) as client:
+        await client.wait_generation(0)
+
+        status, page = await client.get("/")
+
+        assert status == 200
+        assert "Nothing has been published yet." in page
+
+
+async def test_reader_switches_to_new_generations_and_no_read_fails(publisher: Publisher) -> None:
+    """I7: people read all the while, and then read the new rows."""
+    cut = publisher.write("sales", *ORDERS, "INSERT INTO orders VALUES (1, 'pen')")
+    await publisher.publish({"sales": cut})
+    async with (
+        primary_of(publisher) as url,
+        reading(settings_for(publisher.root, primary=url, workers=2)) as client,
+    ):
+        await client.wait_generation(1)
+        loops = [Loop(client, path) for path in ("/", "/sales/orders", "/sales/orders.json")]
+        for number in range(2, 7):
+            cut = publisher.write("sales", f"INSERT INTO orders VALUES ({number}, 'ink')")
+            await publisher.publish({"sales": cut})
+            await client.wait_generation(number)
+            assert len(await client.rows("/sales/orders")) == number
+        for loop in loops:
+            await loop.stop()
+
+        assert [loop.failures for loop in loops] == [[], [], []]
+        assert all(loop.reads for loop in loops)
+        page = (await client.get("/sales"))[1]
+        assert "from sales.csv" in page
+        assert "generation 6" in page
+
+
+async def test_reader_prunes_what_nobody_serves(publisher: Publisher) -> None:
+    """The disk holds the slots of the generation in service, and no older ones."""
+    await publisher.publish({"sales": publisher.write("sales", *ORDERS)})
+    async with (
+        primary_of(publisher) as url,
+        reading(settings_for(publisher.root, primary=url)) as client,
+    ):
+        await client.wait_generation(1)
+        new = publisher.write("sales", "INSERT INTO orders VALUES (1, 'pen')")
+        await publisher.publish({"sales": new, "more": publisher.write("more", *ORDERS)})
+        await client.wait_generation(2)
+        await publisher.publish({}, removed=["more"])
+        await client.wait_generation(3)
+
+        slots = publisher.root / "reader" / "slots"
+        await eventually(lambda: [each.name for each in slots.rglob("*.db")] == [slot_name(new)])
+        assert (await client.get("/more"))[0] == 404
+
+
+async def test_reader_coalesces_generations(publisher: Publisher) -> None:
+    """Generations that come while one is brought up are skipped for the newest of them."""
+    async with (
+        primary_of(publisher) as url,
+        reading(settings_for(publisher.root, primary=url)) as client,
+    ):
+        await client.wait_generation(0)
+        for _ in range(30):
+            await publisher.publish({})
+        await client.wait_generation(30)
+
+        async with client.session.get(client.reader.metrics_url) as response:
+            text = await response.text()
+        switches = float(text.partition("\nheadrace_reader_switches_total ")[2].split()[0])
+        assert switches < 30
+
+
+async def test_reader_with_a_missing_lineage_serves_on_and_recovers(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A generation that cannot be restored is told, not served, until it can be."""
+    monkeypatch.setattr("serve.switch.MAX_BACKOFF_S", 0.1)
+    await publisher.publish({"sales": publisher.write("sales", *ORDERS)})
+    async with (
+        primary_of(publisher) as url,
+        reading(settings_for(publisher.root, primary=url)) as client,
+    ):
+        client.reader.supervisor._restorer._retry_for_s = 0.2  # noqa: SLF001 - not 30 s
+        await client.wait_generation(1)
+        publisher.begin_lineage("sales")
+        cut = publisher.write("sales", *ORDERS, "INSERT INTO orders VALUES (7, 'new')")
+        hidden = publisher.remove_replica("sales", cut)
+        await publisher.publish({"sales": cut})
+
+        error = await client.wait_error()
+
+        assert (error["generation"], error["step"]) == (2, "restore")
+        assert "cannot restore sales at" in error["message"]
+        assert await client.rows("/sales/orders") == []
+        report = await client.json("/-/headrace.json")
+        assert (report["generation"], report["newest_generation"]) == (1, 2)
+        assert report["seconds_behind"] > 0
+
+        assert publisher.store.folder
+        hidden.rename(publisher.store.folder / "dbs" / "sales" / cut.lineage)
+        report = await client.wait_generation(2)
+        assert report["last_error"] is None
+        assert await client.rows("/sales/orders") == [{"id": 7, "item": "new"}]
+
+
+async def test_reader_goes_past_a_generation_that_fails(publisher: Publisher) -> None:
+    """A broken generation is left behind as soon as there is a newer one that works."""
+    cut = publisher.write("sales", *ORDERS)
+    await publisher.publish({"sales": cut})
+    async with (
+        primary_of(publisher) as url,
+        reading(settings_for(publisher.root, primary=url)) as client,
+    ):
+        await client.wait_generation(1)
+        await publisher.publish({"sales": with_broken_txid(cut)})
+        await publisher.publish({"sales": cut})
+
+        await client.wait_generation(3)
+
+
+async def test_reader_whose_plugin_crashes_serves_on(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New workers that do not start change nothing: the old ones stay, with the reason told."""
+    monkeypatch.setattr("serve.switch.MAX_BACKOFF_S", 0.1)
+    plugin = publisher.root / "config" / "plugins" / "mine.py"
+    plugin.parent.mkdir(parents=True)
+    plugin.write_text("")
+    settings = {"datasette_dir": publisher.root / "config"}
+    await publisher.publish({"sales": publisher.write("sales", *ORDERS)})
+    async with (
+        primary_of(publisher) as url,
+        reading(settings_for(publisher.root, primary=url, **settings)) as client,
+    ):
+        await client.wait_generation(1)
+        plugin.write_text("raise RuntimeError('the plugin does not like it')")
+        await publisher.publish({})
+
+        error = await client.wait_error()
+
+        assert error["step"] == "start"
+        assert "RuntimeError: the plugin does not like it" in error["message"]
+        assert await client.rows("/sales/orders") == []
+
+        plugin.write_text("")
+        await client.wait_generation(2)
+
+
+async def test_reader_restarted_without_the_store_serves_its_last_generation(
+    publisher: Publisher,
+) -> None:
+    """I7: a store and a primary that are both away take nothing from people."""
+    cut = publisher.write("sales", *ORDERS, "INSERT INTO orders VALUES (1, 'pen')")
+    await publisher.publish({"sales": cut})
+    settings = settings_for(publisher.root)
+    async with reading(settings) as client:
+        await client.wait_generation(1)
+    assert publisher.store.folder
+    publisher.store.folder.rename(publisher.root / "away")
+    publisher.store.folder.mkdir()
+    (publisher.store.folder / "generations").write_text("in the way: the log cannot be read")
+
+    async with reading(settings) as client:
+        await client.wait_generation(1)
+        assert await client.rows("/sales/orders") == [{"id": 1, "item": "pen"}]
+        await eventually(lambda: "log" in client.reader.follower.why)
+
+        (publisher.store.folder / "generations").unlink()
+        publisher.store.folder.rmdir()
+        (publisher.root / "away").rename(publisher.store.folder)
+        await publisher.publish({}, removed=["sales"])
+        await client.wait_generation(2)
+
+
+async def test_reader_whose_last_generation_is_torn_starts_from_the_log(
+    publisher: Publisher,
+) -> None:
+    """What a crash may have left on the disk is not served, and not in the way."""
+    await publisher.publish({"sales": publisher.write("sales", *ORDERS)})
+    settings = settings_for(publisher.root)
+    settings.data.mkdir()
+    (settings.data / "serving.json").write_text('{"generation": 7, "epo')
+
+    async with reading(settings) as client:
+        await client.wait_generation(1)
+
+
+async def test_reader_keeps_its_secret(publisher: Publisher) -> None:
+    """People stay signed in over a restart: the secret is made once, for its owner only."""
+    settings = settings_for(publisher.root)
+    async with reading(settings) as client:
+        await client.wait_generation(0)
+    secret = (settings.data / "secret").read_text()
+    async with reading(settings) as client:
+        await client.wait_generation(0)
+
+    assert (settings.data / "secret").read_text() == secret
+    assert (settings.data / "secret").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_reader_that_is_stopped_leaves_nothing(
+    publisher: Publisher, number: signal.Signals
+) -> None:
+    """An orderly stop ends with status 0, no process and no socket."""
+    async with spawned_reader(publisher.root) as spawned:
+        await eventually(lambda: _is_ready(spawned.url))
+        tree = spawned.tree()
+        assert len(tree) >= 3
+
+        spawned.process.send_signal(number)
+
+        assert await asyncio.wait_for(spawned.process.wait(), 30) == 0
+        assert not _alive(tree)
+        sockets = socket_folder(publisher.root / "reader")
+        assert list(sockets.iterdir()) == []
+
+
+async def test_reader_that_is_killed_leaves_no_process(publisher: Publisher) -> None:
+    """A reader that dies by kill -9 takes all its processes with it, and the next one starts."""
+    await publisher.publish({"sales": publisher.write("sales", *ORDERS)})
+    async with spawned_reader(publisher.root) as spawned:
+        await eventually(lambda: _is_ready(spawned.url))
+        tree = spawned.tree()
+        assert len(tree) >= 3
+
+        spawned.process.kill()
+
+        await eventually(lambda: not _alive(tree))
+    async with reading(settings_for(publisher.root)) as client:
+        await client.wait_generation(1)
+
+
+async def test_reader_that_is_killed_in_a_restore_leaves_no_process(
+    publisher: Publisher, tmp_path: Path
+) -> None:
+    """A restore does not outlive its reader either."""
+    slow = tmp_path / "bin" / "litestream"
+    slow.parent.mkdir()
+    slow.write_text("#!/bin/sh\nexec sleep 3600\n")
+    slow.chmod(0o755)
+    await publisher.publish({"sales": publisher.write("sales", *ORDERS)})
+    python = f"import serve.restore; serve.restore.find_litestream = lambda: {str(slow)!r}"
+    async with spawned_reader(publisher.root, prelude=python) as spawned:
+        await eventually(lambda: _commands(spawned.tree(), "3600"))
+        tree = spawned.tree()
+
+        spawned.process.kill()
+
+        await eventually(lambda: not _alive(tree))
+
+
+async def test_reader_of_a_folder_in_use_refuses(publisher: Publisher) -> None:
+    """Two readers never share a data folder."""
+    settings = settings_for(publisher.root)
+    async with running(settings):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("headrace.lock.LOCK_WAIT_S", 0.0)
+            with pytest.raises(ConfigError, match="another process holds it"):
+                async with running(settings):
+                    pass
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"store": None}, "needs the object store"),
+        ({"primary": "localhost:8100"}, "cannot use --primary"),
+        ({"datasette_dir": Path("no-such-folder")}, "cannot use --datasette-dir no-such-folder"),
+        ({"data": Path("with space")}, "cannot use the folder"),
+    ],
+)
+async def test_reader_with_settings_that_cannot_work_refuses(
+    publisher: Publisher, values: dict[str, Any], reason: str
+) -> None:
+    """A setting that cannot work is named at the start, and not found out later."""
+    with pytest.raises(ConfigError, match=reason):
+        async with running(settings_for(publisher.root, **values)):
+            pass
+
+
+async def test_reader_that_meets_a_broken_entry_serves_on(publisher: Publisher) -> None:
+    """A log entry that cannot be read stops nothing, and is told."""
+    await publisher.publish({"sales": publisher.write("sales", *ORDERS)})
+    await publisher.store.create(generation_key(2), b'{"generation": 2')
+    async with reading(settings_for(publisher.root)) as client:
+        await client.wait_generation(1)
+        await eventually(lambda: "log" in client.reader.follower.why)
+
+        report = await client.json("/-/headrace.json")
+        assert "cannot read a log entry" in report["following_errors"]["log"]
+        assert await client.rows("/sales/orders") == []
+
+
+async def _is_ready(url: str) -> bool:
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/-/readyz") as response:
+        return response.status == 200
+
+
+def _alive(pids: Iterable[int]) -> list[int]:
+    found = []
+    for pid in pids:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if state != "Z":
+            found.append(pid)
+    return found
+
+
+def _commands(pids: Iterable[int], text: str) -> list[int]:
+    return [pid for pid in _alive(pids) if text in Path(f"/proc/{pid}/cmdline").read_text()]

@@ -1,0 +1,361 @@
+"""Datasette workers: forked, probed, replaced, retired."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+
+from headrace.errors import WorkerError
+from headrace.generation import Cut, State
+from headrace.keys import ReaderPaths, socket_folder
+from serve.metrics import ReaderMetrics
+from serve.nursery import Nursery
+from serve.restore import Restorer
+from serve.workers import WorkerSet
+from tests.integration.reader_kit import ORDERS, Publisher, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from serve.workers import Worker
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+class Bench:
+    """Makes sets of workers for databases."""
+
+    def __init__(self, root: Path, nursery: Nursery) -> None:
+        self.root = root
+        self.nursery = nursery
+        self.publisher = Publisher(root)
+        self.paths = ReaderPaths(root / "reader")
+        self.metrics = ReaderMetrics("test")
+        self.sets: list[WorkerSet] = []
+
+    async def make_set(self, count: int = 1, **databases: Cut) -> WorkerSet:
+        """Make a set that is not started."""
+        state = State(number=1, databases=databases)
+        restorer = Restorer(self.paths, self.publisher.store, self.metrics)
+        config = self.root / "config"
+        made = WorkerSet(
+            self.nursery,
+            state=state,
+            slots=await restorer.restore(state, superseded=asyncio.Event()),
+            sockets=socket_folder(self.root),
+            count=count,
+            secret="secret",  # noqa: S106 - a test's
+            datasette_dir=config if config.exists() else None,
+            metrics=self.metrics,
+        )
+        self.sets.append(made)
+        return made
+
+    async def start_set(self, count: int = 1, **databases: Cut) -> WorkerSet:
+        """Make a set and bring it into service."""
+        made = await self.make_set(count, **databases)
+        await made.start()
+        await made.probe()
+        made.begin_service()
+        return made
+
+    def configure(self, files: dict[str, str]) -> None:
+        """Write a Datasette configuration directory."""
+        for name, text in files.items():
+            path = self.root / "config" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def nursery() -> AsyncIterator[Nursery]:
+    """Give one nursery for the tests of this module."""
+    nursery = Nursery("test_workers")
+    yield nursery
+    await nursery.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def bench(tmp_path: Path, nursery: Nursery) -> AsyncIterator[Bench]:
+    """Give a maker of sets; what is left of them is stopped after the test."""
+    bench = Bench(tmp_path, nursery)
+    yield bench
+    for each in bench.sets:
+        await each.stop()
+
+
+async def ask(worker: Worker, path: str) -> Any:
+    """Read JSON from a worker."""
+    async with worker.session.get(f"http://localhost{path}") as response:
+        assert response.status == 200, await response.text()
+        return json.loads(await response.text())
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def pid_of(worker: Worker) -> int:
+    """Ask a worker for its process id, by the plugin of `PID_PLUGIN`."""
+    return int((await ask(worker, "/-/pid"))["pid"])
+
+
+PID_PLUGIN = """
+import os
+from datasette import hookimpl, Response
+@hookimpl
+def register_routes():
+    return [(r"^/-/pid$", lambda: Response.json({"pid": os.getpid()}))]
+"""
+
+
+async def test_worker_serves_the_generation_without_counting_it(bench: Bench) -> None:
+    """Hash, size and counts are those of the generation: nothing scans a file at start."""
+    cut = bench.publisher.write("sales", *ORDERS, "INSERT INTO orders VALUES (1, 'pen')")
+    told = replace(cut, tables={"orders": 12345})
+    started = await bench.start_set(sales=told)
+
+    databases = await ask(started.workers[0], "/-/databases.json")
+    tables = (await ask(started.workers[0], "/sales.json"))["tables"]
+
+    assert [database["name"] for database in databases] == ["sales"]
+    assert databases[0]["size"] == cut.pages * cut.page_size
+    assert databases[0]["is_mutable"] is False
+    assert len(databases[0]["hash"]) == 64
+    counts = {table["name"]: (table["count"], table["hidden"]) for table in tables}
+    assert counts["orders"] == (12345, False)
+    assert counts["_litestream_seq"][1]
+    assert counts["_litestream_lock"] == (0, True)
+
+
+async def test_worker_without_databases_answers(bench: Bench) -> None:
+    """Generation 0 is served as well: an empty Datasette."""
+    started = await bench.start_set()
+
+    assert await ask(started.workers[0], "/-/databases.json") == []
+
+
+async def test_workers_answer_names_of_every_kind(bench: Bench) -> None:
+    """Tables with quotes, slashes, dots, emoji and percent signs pass the probe and are read."""
+    names = ["a b", "a/b", "a.b", 'a"b', "a%b", "a~b", "\N{DOG FACE}", "a?#&"]
+    creates = ['CREATE TABLE "{}" (x)'.format(name.replace('"', '""')) for name in names]
+    started = await bench.start_set(odd=bench.publisher.write("odd", *creates))
+
+    tables = (await ask(started.workers[0], "/odd.json"))["tables"]
+
+    assert {table["name"] for table in tables if not table["hidden"]} == set(names)
+
+
+async def test_worker_that_was_killed_is_replaced(bench: Bench) -> None:
+    """A crash of a worker costs a restart, not a generation."""
+    bench.configure({"plugins/pid.py": PID_PLUGIN})
+    started = await bench.start_set(sales=bench.publisher.write("sales", *ORDERS))
+    first = started.workers[0]
+
+    os.kill(await pid_of(first), signal.SIGKILL)
+    await first.fork.ended.wait()
+    second = await started.get_worker(20.0, other_than=first)
+
+    assert first.fork.status == -signal.SIGKILL
+    assert await ask(second, "/sales/orders.json?_shape=array") == []
+    assert bench.metrics.registry.get_sample_value("headrace_reader_worker_restarts_total") == 1
+
+
+async def test_worker_of_a_killed_nursery_is_replaced(bench: Bench) -> None:
+    """The preloaded process may die: its workers go with it, and both come back."""
+    started = await bench.start_set(sales=bench.publisher.write("sales", *ORDERS))
+    first, nursery_pid = started.workers[0], bench.nursery.pid
+    assert nursery_pid
+
+    os.kill(nursery_pid, signal.SIGKILL)
+    await asyncio.wait_for(first.fork.ended.wait(), 20)
+    second = await started.get_worker(20.0, other_than=first)
+
+    assert await ask(second, "/sales/orders.json?_shape=array") == []
+    assert bench.nursery.pid != nursery_pid
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("plugins/bad.py", "raise ValueError('this plugin is broken')", "this plugin is broken"),
+        (
+            "plugins/bad.py",
+            "from datasette import hookimpl\n@hookimpl\ndef startup(datasette):\n    1 / 0\n",
+            "ZeroDivisionError",
+        ),
+        ("plugins/bad.py", "import os\nos._exit(3)", "ended at its start, with status 3"),
+        ("plugins/bad.py", f"raise ValueError('x' * 100000 + {'end'!r})", "xend"),
+        ("settings.json", '{"no_such_setting": 1}', "Invalid setting 'no_such_setting'"),
+        ("metadata.json", "[1]", "cannot use the metadata: it is not an object"),
+        ("metadata.yaml", "a: [", "Metadata is not valid"),
+    ],
+)
+async def test_worker_that_cannot_start_says_why(
+    bench: Bench, name: str, text: str, reason: str
+) -> None:
+    """Whatever of the user's stops Datasette comes back as the reason."""
+    bench.configure({name: text})
+    made = await bench.make_set()
+
+    with pytest.raises(WorkerError, match=reason):
+        await made.start()
+
+
+async def test_probe_of_a_table_that_does_not_answer_fails(bench: Bench) -> None:
+    """A generation whose table is not there does not come into service."""
+    cut = bench.publisher.write("sales", *ORDERS)
+    made = await bench.make_set(sales=cut)
+    made.state = replace(
+        made.state, databases={"sales": replace(cut, tables={"orders": 0, "gone": 1})}
+    )
+    await made.start()
+
+    with pytest.raises(WorkerError, match=r"answers /sales/gone\.json\S* with 404"):
+        await made.probe()
+
+
+async def test_probe_of_a_protected_table_passes(bench: Bench) -> None:
+    """A configuration that lets nobody in is no reason not to switch."""
+    bench.configure({"metadata.json": '{"allow": {"id": "root"}}'})
+    started = await bench.start_set(sales=bench.publisher.write("sales", *ORDERS))
+
+    async with started.workers[0].session.get("http://localhost/sales/orders") as response:
+        assert response.status == 403
+
+
+async def test_retire_of_a_set_waits_for_its_requests(bench: Bench) -> None:
+    """An old generation goes on until its last request is answered; then nothing of it is left."""
+    bench.configure({"plugins/pid.py": PID_PLUGIN})
+    started = await bench.start_set(2, sales=bench.publisher.write("sales", *ORDERS))
+    pids = [await pid_of(worker) for worker in started.workers]
+    async with started.hold():
+        retiring = asyncio.create_task(started.retire())
+        assert await ask(started.workers[0], "/sales/orders.json?_shape=array") == []
+        assert not retiring.done()
+
+    await asyncio.wait_for(retiring, 20)
+
+    assert not any(is_alive(pid) for pid in pids)
+    assert list(socket_folder(bench.root).iterdir()) == []
+
+
+async def test_retire_of_a_set_has_a_deadline(bench: Bench) -> None:
+    """A request that never ends does not keep an old generation for ever."""
+    started = await bench.start_set()
+    async with started.hold():
+        await asyncio.wait_for(started.retire(drain_s=0.05), 20)
+
+    assert started.workers == []
+
+
+async def test_worker_that_ignores_sigterm_is_killed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plugin cannot keep a worker alive."""
+    monkeypatch.setattr("serve.workers.TERMINATE_S", 0.2)
+    bench.configure({"plugins/pid.py": PID_PLUGIN + BLOCK})
+    started = await bench.start_set()
+    worker = started.workers[0]
+    pid = await pid_of(worker)
+    blocked = asyncio.create_task(ask(worker, "/-/block"))
+    await eventually((bench.root / "config" / "blocked").exists)
+
+    await started.stop()
+
+    assert worker.fork.status == -signal.SIGKILL
+    assert not is_alive(pid)
+    await asyncio.gather(blocked, return_exceptions=True)
+
+
+BLOCK = """
+import pathlib, time
+def block():
+    (pathlib.Path(__file__).parents[1] / "blocked").touch()
+    time.sleep(3600)
+@hookimpl(specname="register_routes")
+def register_block():
+    return [(r"^/-/block$", block)]
+"""
+
+
+async def test_worker_uses_the_users_directory(bench: Bench) -> None:
+    """Plugins, templates, static files, settings, metadata and databases of the user work."""
+    bench.configure(
+        {
+            "metadata.yaml": "title: Our data\ndatabases:\n  sales:\n    license: CC0\n",
+            "settings.json": '{"default_page_size": 7}',
+            "templates/index.html": "<p>{{ metadata.title }}: {{ metadata.description }}</p>",
+            "static/site.css": "p { color: red }",
+            "plugins/pid.py": PID_PLUGIN,
+        }
+    )
+    for name in ("own", "sales"):
+        cut = bench.publisher.write(name, f"CREATE TABLE of_{name} (x)")
+        folder = bench.root / "primary" / name / cut.lineage
+        (bench.root / "config" / f"{name}.db").write_bytes(folder.read_bytes())
+        bench.publisher.begin_lineage(name)
+    started = await bench.start_set(sales=bench.publisher.write("sales", *ORDERS))
+    worker = started.workers[0]
+
+    async with worker.session.get("http://localhost/") as response:
+        assert "<p>Our data: Nothing has been published yet.</p>" in await response.text()
+    async with worker.session.get("http://localhost/static/site.css") as response:
+        assert await response.text() == "p { color: red }"
+    assert (await ask(worker, "/-/settings.json"))["default_page_size"] == 7
+    assert (await ask(worker, "/-/metadata.json"))["databases"]["sales"]["license"] == "CC0"
+    assert await pid_of(worker)
+    assert await ask(worker, "/own/of_own.json?_shape=array") == []
+    assert await ask(worker, "/sales/orders.json?_shape=array") == []
+
+
+async def test_worker_that_fails_a_request_logs_no_values(
+    bench: Bench, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What a request held when it failed stays out of the log."""
+    bench.nursery = Nursery("test_workers")
+    failing = "import os\nfrom datasette import hookimpl\n@hookimpl\ndef register_routes():\n"
+    failing += (
+        "    return [(r'^/-/fail$', fail)]\ndef fail():\n    row = 'se' + 'cret'\n    1 / 0\n"
+    )
+    bench.configure({"plugins/fail.py": failing})
+    started = await bench.start_set()
+
+    async with started.workers[0].session.get("http://localhost/-/fail") as response:
+        assert response.status == 500
+    await bench.sets.pop().stop()
+    await bench.nursery.close()
+
+    logged = capfd.readouterr().err
+    assert "ZeroDivisionError" in logged
+    assert "secret" not in logged
+
+
+async def test_worker_keeps_no_token_in_its_environment(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker cannot tell what it does not know: the token that allows to write."""
+    monkeypatch.setenv("HEADRACE_TOKEN", "very-secret")
+    bench.nursery = Nursery("test_workers")
+    bench.configure({"plugins/pid.py": PID_PLUGIN.replace("os.getpid()", "dict(os.environ)")})
+    started = await bench.start_set()
+
+    environment = (await ask(started.workers[0], "/-/pid"))["pid"]
+
+    assert "PATH" in environment
+    assert "very-secret" not in environment.values()
+    await bench.nursery.close()

@@ -1,0 +1,13 @@
+#!/bin/sh
+# Install the system packages that the tests need, when this is root; else name the missing ones.
+set -eu
+missing=
+command -v curl >/dev/null || missing="$missing curl"
+[ -z "$missing" ] && exit 0
+if [ "$(id -u)" != 0 ]; then
+    echo "the tests need these packages: apt-get install$missing" >&2
+    exit 1
+fi
+apt-get update -qq
+# shellcheck disable=SC2086 - a list of words
+DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing

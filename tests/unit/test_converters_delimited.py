@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import csv
+import io
+import random
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import adbc_driver_manager
+import pytest
+
+from headrace.errors import Refusal
+from ingest.converters import Conversion, Converted, TableRows, bulk, delimited, staging
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Loaded:
+    """A CSV file that was converted."""
+
+    def __init__(self, folder: Path, data: str | bytes, filename: str = "") -> None:
+        source, self.output = folder / "in.csv", folder / "out.db"
+        source.write_bytes(data.encode() if isinstance(data, str) else data)
+        self.output.unlink(missing_ok=True)
+        self.converted: Converted = delimited.convert(
+            Conversion(input=source, output=self.output, format="csv", table="t", filename=filename)
+        )
+
+    def query(self, sql: str = "SELECT * FROM t") -> list[tuple[Any, ...]]:
+        """Ask the staging database."""
+        with closing(sqlite3.connect(self.output)) as connection:
+            return connection.execute(sql).fetchall()
+
+    @property
+    def types(self) -> list[str]:
+        """Give the declared types."""
+        return [row[2] for row in self.query("PRAGMA table_info(t)")]
+
+    @property
+    def columns(self) -> list[str]:
+        """Give the names."""
+        return [row[1] for row in self.query("PRAGMA table_info(t)")]
+
+
+def _refuse(folder: Path, data: str | bytes) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        Loaded(folder, data)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "01234", "+5", "1_000", "1e5", "1E5", " 5", "5 ", "9223372036854775808", "NaN", "nan",
+        "inf", "-inf", "-0", "-0.0", "0x1F", "1.", ".5", "1,5", "٣", "12345678901234567890.5", "00",
+        "--1", "0.1000000000000000055", "-", "1.5.2", "2024-01-01", "true", "1 000",
+        "9007199254740993.5",
+        "0.00000000000000000000000000000000000000000000001234567890123456789",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("beside", ["7", "7.5"])
+def test_column_with_text_that_no_number_gives_back_stays_text(
+    tmp_path: Path, text: str, beside: str
+) -> None:
+    """A column is a number only if every value goes back to its text; otherwise all are text."""
+    loaded = Loaded(tmp_path, f'a,b\n{beside},x\n"{text}",y\n')
+    assert loaded.types == ["TEXT", "TEXT"]
+    assert loaded.query("SELECT a FROM t") == [(beside,), (text,)]
+
+
+@pytest.mark.parametrize(
+    ("texts", "declared", "values"),
+    [
+        (["0", "-5", "12"], "INTEGER", [0, -5, 12]),
+        (["9223372036854775807", "-9223372036854775808"], "INTEGER", [2**63 - 1, -(2**63)]),
+        (["1.50", "2"], "REAL", [1.5, 2.0]),
+        (["-0.25", "0.0", "100.00"], "REAL", [-0.25, 0.0, 100.0]),
+        (["0.30000000000000004", "-122.41941550000001"], "REAL", [0.1 + 0.2, -122.41941550000001]),
+        (["1.5", "9007199254740992"], "REAL", [1.5, 2.0**53]),
+        (["1.5", "9007199254740993"], "TEXT", ["1.5", "9007199254740993"]),
+        (["1.5", "9007199254740994"], "TEXT", ["1.5", "9007199254740994"]),
+        (["1", "", "3"], "INTEGER", [1, None, 3]),
+        (["1.5", ""], "REAL", [1.5, None]),
+        (["x", ""], "TEXT", ["x", ""]),
+        (["", ""], "TEXT", ["", ""]),
+    ],
+)
+def test_column_of_values_gets_the_type_that_loses_nothing(
+    tmp_path: Path, texts: list[str], declared: str, values: list[object]
+) -> None:
+    """Numbers become numbers where that is exact, and empty is NULL among them only."""
+    loaded = Loaded(tmp_path, "a,b\n" + "".join(f"{text},x\n" for text in texts))
+    assert loaded.types[0] == declared
+    assert [row[0] for row in loaded.query("SELECT a FROM t")] == values
+
+
+@pytest.mark.parametrize(
+    ("late", "declared"), [("2.5", "REAL"), ("007", "TEXT"), ("", "INTEGER"), ("x\0", None)]
+)
+def test_value_far_from_the_start_decides_the_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: str, declared: str | None
+) -> None:
+    """The last value counts as much as the first: earlier rows are loaded again to fit it."""
+    monkeypatch.setattr(delimited, "BLOCK_BYTES", 1000)
+    data = "a,b,c\n" + "".join(f"{number},{number},\n" for number in range(1000)) + f"{late},1,5\n"
+    if declared is None:
+        assert _refuse(tmp_path, data).line == 1002
+        return
+    loaded = Loaded(tmp_path, data)
+    assert loaded.types == [declared, "INTEGER", "INTEGER"]
+    assert loaded.converted.tables == (TableRows(name="t", rows=1001),)
+    assert loaded.query("SELECT count(*), sum(b), count(c) FROM t") == [(1001, 499501, 1)]
+
+
+def test_staging_database_when_done_is_closed_and_plain(tmp_path: Path) -> None:
+    """The staging database is one complete file that the merger can open in any journal mode."""
+    loaded = Loaded(tmp_path, "a\n1\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.db"]
+    assert loaded.query("PRAGMA page_size") == [(4096,)]
+    assert loaded.query("PRAGMA journal_mode = WAL") == [("wal",)]
+    assert loaded.query("PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
+def test_delimiter_of_any_kind_is_found(tmp_path: Path, delimiter: str) -> None:
+    """Commas, tabs, semicolons and bars divide values, also where others stand in the text."""
+    rows = [["a", "b"], ["x, y", "1;2"], ["z|", "\t"]]
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter).writerows(rows)
+    loaded = Loaded(tmp_path, text.getvalue())
+    assert [loaded.columns, *map(list, loaded.query())] == rows
+
+
+def test_delimiter_of_tsv_file_is_the_tab(tmp_path: Path) -> None:
+    """A file that is called TSV is divided by tabs, also if a comma looks likelier."""
+    loaded = Loaded(tmp_path, "last, first\nHopper, Grace\n", "people.tsv")
+    assert loaded.columns == ["last, first"]
+
+
+@pytest.mark.parametrize(
+    "data", ["a,b", "a,b\n", "\ufeffa,b\r\n", "a,b\n\n\n"], ids=["cut", "plain", "marked", "blank"]
+)
+def test_header_without_rows_makes_an_empty_table(tmp_path: Path, data: str) -> None:
+    """A header alone is a table of no rows."""
+    loaded = Loaded(tmp_path, data)
+    assert (loaded.columns, loaded.types) == (["a", "b"], ["TEXT", "TEXT"])
+    assert loaded.converted.tables == (TableRows(name="t", rows=0),)
+
+
+def test_column_names_that_clash_are_made_unique_with_a_warning(tmp_path: Path) -> None:
+    """Duplicate, empty and equal-but-for-case names are changed, and every change is said."""
+    loaded = Loaded(tmp_path, "name,Name,,name,name_2\n1,2,3,4,5\n")
+    assert loaded.columns == ["name", "Name_3", "column_3", "name_4", "name_2"]
+    assert len(loaded.converted.warnings) == 3
+    assert "column 3" in loaded.converted.warnings[1]
+    assert loaded.query() == [(1, 2, 3, 4, 5)]
+
+
+def test_column_names_of_any_characters_stay_as_they_are(tmp_path: Path) -> None:
+    """Quotes, brackets, spaces, line ends and emoji are part of a name."""
+    names = ['say "hi"', "[x]", "a b", "🌊", "`", "a\nb", "select", "it's", "%s", "?", " pad "]
+    text = io.StringIO()
+    csv.writer(text).writerows([names, range(len(names))])
+    loaded = Loaded(tmp_path, text.getvalue())
+    assert loaded.columns == names
+    assert loaded.converted.warnings == ()
+    assert loaded.query() == [tuple(range(len(names)))]
+
+
+def test_columns_up_to_two_thousand_are_loaded(tmp_path: Path) -> None:
+    """SQLite's own limit of columns is the limit."""
+    line = ",".join(map(str, range(2000)))
+    loaded = Loaded(tmp_path, f"{line}\n{line}\n")
+    assert len(loaded.columns) == 2000
+    assert loaded.query() == [tuple(range(2000))]
+
+
+def test_columns_beyond_two_thousand_are_refused(tmp_path: Path) -> None:
+    """More columns than SQLite takes are refused as a limit."""
+    line = ",".join(map(str, range(2001)))
+    assert _refuse(tmp_path, f"{line}\n{line}\n").code == "limit-exceeded"
+
+
+def test_ragged_rows_are_refused_with_the_first_ten_lines(tmp_path: Path) -> None:
+    """Rows that are too short or too long are never filled or cut: their lines are named."""
+    rows = ["1,2", '"x\ny",2', "1", "1,2,3"] + ["1,2,"] * 20
+    refusal = _refuse(tmp_path, "a,b\n" + "\n".join(rows))
+    assert (refusal.code, refusal.line) == ("invalid-file", 5)
+    assert refusal.extra["lines"] == list(range(5, 15))
+
+
+def test_quote_never_closed_is_refused_with_its_line(tmp_path: Path) -> None:
+    """A quote that is open at the end of the file is not taken for a long last value."""
+    for end in ['1,"x', '1,"x\n', '1,"x\n3,4\n', '"', '1,"say ""hi""', '1,"']:
+        refusal = _refuse(tmp_path, f"a,b\n1,2\n{end}")
+        assert (refusal.code, refusal.line) == ("invalid-file", 3)
+
+
+def test_quote_never_closed_in_header_is_refused(tmp_path: Path) -> None:
+    """The header is held to the same rules as the rows."""
+    assert _refuse(tmp_path, 'a,"b\n1,2\n').line == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "line", "column"),
+    [
+        (b"a,b\n1,2\n1,caf\xe9\n", 3, 6),
+        (b"a,\xff\n1,2\n", 1, 3),
+        ("a,b\nü,2\n".encode() + b"\xc3", 3, 1),
+        ("a,b\n1,2\n".encode("utf-16"), 1, None),
+        (b"a,b\n1,\x002\n", 2, 3),
+        (b"a,\x00b\n1,2\n", 1, 3),
+    ],
+)
+def test_byte_that_is_no_text_is_refused_with_its_place(
+    tmp_path: Path, data: bytes, line: int, column: int | None
+) -> None:
+    """Bytes that are not UTF-8, and NUL characters, are refused and never replaced."""
+    refusal = _refuse(tmp_path, data)
+    assert (refusal.code, refusal.line, refusal.column) == ("invalid-file", line, column)
+
+
+def test_bad_byte_deep_in_a_file_is_refused_with_its_offset(tmp_path: Path) -> None:
+    """The offset of a byte that does not fit is counted over the whole file."""
+    start = ("a,b\n" + "é,ü\n" * 500_000).encode()
+    refusal = _refuse(tmp_path, start + b"\xff,1\n")
+    assert (refusal.line, refusal.column) == (500_002, 1)
+    assert refusal.extra["offset"] == len(start)
+
+
+def test_value_larger_than_a_block_is_loaded(tmp_path: Path) -> None:
+    """A long value is not a broken one."""
+    text = 'x,"\n' * (delimited.BLOCK_BYTES // 2)
+    quoted = text.replace('"', '""')
+    loaded = Loaded(tmp_path, f'a,b\n1,"{quoted}"\n2,y\n')
+    assert loaded.query() == [(1, text), (2, "y")]
+
+
+def test_first_row_that_begins_with_a_byte_order_mark_keeps_it(tmp_path: Path) -> None:
+    """Only the mark at the start of the file is no text."""
+    loaded = Loaded(tmp_path, "\ufeffa,b\n\ufeffx,1\n")
+    assert (loaded.columns, loaded.query()) == (["a", "b"], [("\ufeffx", 1)])
+
+
+PIECES = [
+    "a", "b", "1", "2.5", "007", " ", '"', '""', ",", ";", "\n", "\r", "\r\n", "'", "\\", "é", "#",
+    '"a"', '"a,b"', '"x\ny"', '"x\r\ny"', '"q""q"', '"a"b', 'a"b', "NULL", "", "\t", "\ufeff",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_csv_is_read_as_pythons_csv_module_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """However odd the quotes and line ends, the values are those of the csv module."""
+    monkeypatch.setattr(delimited, "_find_delimiter", lambda _: ",")
+    rng = random.Random(seed)  # noqa: S311
+    compared = 0
+    for _ in range(50):
+        width = rng.randrange(1, 4)
+        if rng.random() < 0.5:
+            body = "".join(rng.choices(PIECES, k=rng.randrange(1, 20)))
+        else:
+            body = _nasty_rows(rng, width)
+        data = ",".join("xyz"[:width]) + "\n" + body
+        monkeypatch.setattr(delimited, "BLOCK_BYTES", rng.choice([8, 64, 100_000]))
+        rows = [row for row in csv.reader(io.StringIO(data, newline="")) if row][1:]
+        if any(len(row) != width for row in rows) or _is_open(data):
+            assert _refuse(tmp_path, data).code == "invalid-file", data
+            continue
+        compared += 1
+        loaded = Loaded(tmp_path, data)
+        found = loaded.query()
+        assert len(found) == len(rows), data
+        for row, values in zip(rows, found, strict=True):
+            assert all(map(_same, row, values)), (data, row, values)
+    assert compared > 5
+
+
+def _nasty_rows(rng: random.Random, width: int) -> str:
+    ends = rng.choice(["\n", "\r\n", "\r"])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator=ends)
+    for _ in range(rng.randrange(6)):
+        writer.writerow([rng.choice(PIECES) * rng.randrange(3) for _ in range(width)])
+    return text.getvalue()
+
+
+def _is_open(data: str) -> bool:
+    """Say whether the last value's quote is never closed: then one more line is a part of it."""
+    count = len(list(csv.reader(io.StringIO(data, newline=""))))
+    return len(list(csv.reader(io.StringIO(data + "\nend", newline="")))) == count and bool(data)
+
+
+def _same(text: str, value: object) -> bool:
+    if isinstance(value, str):
+        return value == text
+    return text == "" if value is None else float(text) == value
+
+
+def test_error_of_the_database_in_the_middle_is_raised_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fills up under the bulk load is reported as that, and nothing hangs."""
+    monkeypatch.setattr(bulk, "PRAGMAS", (*staging.PRAGMAS, "max_page_count = 4"))
+    monkeypatch.setattr(delimited, "BLOCK_BYTES", 1000)
+    with pytest.raises(adbc_driver_manager.Error, match="full"):
+        Loaded(tmp_path, "a\n" + "some text\n" * 10_000)

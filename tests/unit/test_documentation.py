@@ -1,0 +1,30 @@
+"""The reference says what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from headrace.config import IngestSettings, ServeSettings, UpSettings
+from headrace.errors import REFUSALS
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_every_error_code_is_documented_with_its_status() -> None:
+    """The table of errors lists every code, and no other, with its status."""
+    text = (DOCS / "reference" / "errors.md").read_text()
+    documented = dict(re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", text, re.MULTILINE))
+    assert documented == {code: str(status.value) for code, (status, _title) in REFUSALS.items()}
+
+
+def test_every_setting_is_documented() -> None:
+    """The table of settings lists every variable, and no other."""
+    text = (DOCS / "reference" / "configuration.md").read_text()
+    documented = set(re.findall(r"^\| .* \| `(HEADRACE_[A-Z_]+)` \|", text, re.MULTILINE))
+    settings = {
+        f"HEADRACE_{name.upper()}"
+        for kind in (UpSettings, IngestSettings, ServeSettings)
+        for name in kind.model_fields
+    }
+    assert documented == settings

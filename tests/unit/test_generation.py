@@ -1,0 +1,88 @@
+"""Entries, states, and their JSON forms."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from headrace.errors import LogError
+from headrace.generation import Cut, Entry, Source, State, format_txid, parse_txid
+
+AT = datetime(2026, 11, 22, 1, 33, 39, 479000, tzinfo=UTC)
+
+
+def make_cut(txid: int = 10, lineage: str = "0123456789abcdef") -> Cut:
+    """Make a cut."""
+    return Cut(
+        lineage=lineage,
+        txid=txid,
+        page_size=4096,
+        pages=2775,
+        tables={"orders": 1_000_000},
+        updated_at=AT,
+        source=Source(filename="orders.csv", sha256="ab" * 32),
+    )
+
+
+def make_entry(number: int, epoch: int = 1, **changes: object) -> Entry:
+    """Make an entry that sets `sales`, unless told otherwise."""
+    values = {"databases": {"sales": make_cut()}, "removed": (), **changes}
+    return Entry(number=number, epoch=epoch, created_at=AT, cause={"kind": "ingest"}, **values)  # type: ignore[arg-type]
+
+
+def test_entry_is_read_back_as_it_was_written() -> None:
+    """An entry survives its JSON form."""
+    entry = make_entry(42, removed=("old",))
+    assert Entry.decode(entry.encode()) == entry
+
+
+def test_entry_has_the_form_of_the_contract() -> None:
+    """The JSON names are those of the log's format."""
+    document = json.loads(make_entry(42).encode())
+    assert document["generation"] == 42
+    assert document["created_at"] == "2026-11-22T01:33:39.479Z"
+    assert document["databases"]["sales"]["txid"] == "000000000000000a"
+    assert document["databases"]["sales"]["tables"] == {"orders": {"rows": 1_000_000}}
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"nonsense", b"[]", b"{}", b'{"generation": "x"}', b"null", b"\xff"]
+)
+def test_entry_that_is_none_is_an_error(body: bytes) -> None:
+    """Bytes that are not an entry are a LogError, whatever they are."""
+    with pytest.raises(LogError):
+        Entry.decode(body)
+
+
+def test_state_is_read_back_as_it_was_written() -> None:
+    """A checkpoint survives its JSON form."""
+    state = State().apply(make_entry(1))
+    assert State.decode(state.encode()) == state
+    assert State.decode(State().encode()) == State()
+
+
+def test_state_apply_sets_and_removes() -> None:
+    """A state is what all entries add up to."""
+    state = State().apply(make_entry(1))
+    state = state.apply(make_entry(2, databases={"weather": make_cut()}))
+    assert set(state.databases) == {"sales", "weather"}
+    state = state.apply(make_entry(3, databases={}, removed=("sales",)))
+    assert set(state.databases) == {"weather"}
+    assert state.number == 3
+
+
+def test_state_apply_out_of_order_is_an_error() -> None:
+    """Entries are applied one by one, and never from an older epoch."""
+    state = State().apply(make_entry(1, epoch=2))
+    with pytest.raises(LogError, match="cannot apply entry 3"):
+        state.apply(make_entry(3))
+    with pytest.raises(LogError, match="epoch 1 after 2"):
+        state.apply(make_entry(2, epoch=1))
+
+
+def test_txid_text_is_litestreams() -> None:
+    """TXIDs are 16 hex digits in text."""
+    assert format_txid(10) == "000000000000000a"
+    assert parse_txid("000000000000000a") == 10
