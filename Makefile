@@ -39,8 +39,7 @@ $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
 	@touch $@
 
 $(VENV)/bench.stamp: benchmarks/peers.txt | $(VENV)/bin/python
-	$(PYTHON) -m venv $(VENV)/peers
-	$(VENV)/peers/bin/python -m pip --disable-pip-version-check --quiet install -r benchmarks/peers.txt
+	benchmarks/install-peers.sh $(VENV)/bin/python $(VENV)/peers
 	@touch $@
 
 # Universal: one file for Python 3.11 to 3.13; hashes of every file, no address of any registry.

@@ -22,7 +22,7 @@ from benchmarks.make_csv import make_csv
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PEERS = Path(sys.prefix) / "peers" / "bin"
+PEERS = Path(sys.prefix) / "peers"
 PORT = 18700
 VISIBLE_ROUNDS = 20
 
@@ -42,9 +42,9 @@ def run(folder: Path, *, rows: int, rounds: int, slow_peers: bool) -> str:
     ]
     peers: dict[str, Callable[[Path], list[str]]] = {
         "`sqlite3 .import` (untyped)": lambda out: ["sqlite3", str(out), f".import --csv {csv} t"],
-        "`csvs-to-sqlite`": lambda out: [str(PEERS / "csvs-to-sqlite"), str(csv), str(out)],
+        "`csvs-to-sqlite`": lambda out: [_peer("csvs-to-sqlite"), str(csv), str(out)],
         "`sqlite-utils insert`": lambda out: [
-            *(str(PEERS / "sqlite-utils"), "insert", str(out), "t", str(csv), "--csv"),
+            *(_peer("sqlite-utils"), "insert", str(out), "t", str(csv), "--csv"),
         ],
     }
     for name, command in peers.items():
@@ -55,6 +55,8 @@ def run(folder: Path, *, rows: int, rounds: int, slow_peers: bool) -> str:
         for number in range(1 if slow else rounds):
             output = folder / f"peer-{number}.db"
             seconds, peak = _time(command(output))
+            if output.stat().st_size < csv.stat().st_size / 2:
+                raise SystemExit(f"{name} did not load the file")
             times.append(seconds)
             peaks.append(peak)
             output.unlink()
@@ -70,6 +72,10 @@ def run(folder: Path, *, rows: int, rounds: int, slow_peers: bool) -> str:
     return "\n".join([*lines, "", seen, ""])
 
 
+def _peer(name: str) -> str:
+    return str(PEERS / name / "bin" / name)
+
+
 def _upload_rounds(
     csv: Path, token: str, processes: Callable[[], list[int]], rounds: int
 ) -> tuple[list[float], int]:
@@ -80,7 +86,17 @@ def _upload_rounds(
             receipt = _post(csv, f"database=bench{number}&table=rows", token)
             times.append(time.perf_counter() - started)
             print(json.dumps(receipt["timings_s"]), file=sys.stderr)
+            _wait_until_live(number + 1)  # the reader's work must not weigh on the next round
     return times, peak[0]
+
+
+def _wait_until_live(generation: int) -> None:
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", PORT)
+        connection.request("GET", "/-/headrace.json")
+        if json.load(connection.getresponse())["generation"] >= generation:
+            return
+        time.sleep(0.05)
 
 
 def _time_visible(token: str, number: int) -> float:
@@ -91,8 +107,8 @@ def _time_visible(token: str, number: int) -> float:
     connection = http.client.HTTPConnection("127.0.0.1", PORT)
     while time.perf_counter() - started < 30:
         connection.request("GET", "/tiny/rows.json?_shape=array")
-        answer = connection.getresponse().read()
-        if json.loads(answer)[0:1] and f'"n": {number}}}'.encode() in answer:
+        rows = json.load(connection.getresponse())
+        if isinstance(rows, list) and rows[0]["n"] == number:
             return time.perf_counter() - started
         time.sleep(0.002)
     raise SystemExit("the row never came")

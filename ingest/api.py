@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -384,4 +385,5 @@ def _json(
     document: Any, *, status: int = 200, headers: dict[str, str] | None = None
 ) -> web.Response:
     headers = {"Cache-Control": "no-store", **(headers or {})}
-    return web.json_response(document, status=status, headers=headers)
+    text = json.dumps(document, ensure_ascii=False) + "\n"  # a newline, for people's terminals
+    return web.json_response(text=text, status=status, headers=headers)

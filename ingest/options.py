@@ -17,6 +17,7 @@ from headrace.names import (
     file_stem,
     safe_database_name,
     safe_table_name,
+    without_brackets,
 )
 
 if TYPE_CHECKING:
@@ -83,6 +84,9 @@ def read_target(fields: Mapping[str, str], filename: str | None) -> Target:
     if table is None:
         table = safe_table_name(stem) if filename else safe_table_name(database)
         _warn_of_change(warnings, "table", stem or database, table)
+    elif table != without_brackets(table):
+        _warn_of_change(warnings, "table", table, without_brackets(table))
+        table = without_brackets(table)
     return Target(
         database=check_database_name(database),
         table=check_table_name(table),
@@ -149,4 +153,4 @@ def check_digest(headers: Mapping[str, str], sha256: str) -> None:
 
 def _warn_of_change(warnings: list[str], kind: str, wished: str, name: str) -> None:
     if name != wished:
-        warnings.append(f"the {kind} is named {name!r}, after the file {wished!r}")
+        warnings.append(f"the {kind} is named {name!r}, and not {wished!r}")

@@ -37,14 +37,14 @@ def build_metadata(state: State, user: Any) -> dict[str, Any]:
     _say(merged, "description", _instance_description(state))
     databases = _section(merged.get("databases") or {}, "databases")
     for name, cut in state.databases.items():
-        databases[name] = _database_metadata(databases.get(name) or {}, name, state.number, cut)
+        databases[name] = _database_metadata(databases.get(name) or {}, name, cut)
     merged["databases"] = databases
     return merged
 
 
-def _database_metadata(user: Any, name: str, number: int, cut: Cut) -> dict[str, Any]:
+def _database_metadata(user: Any, name: str, cut: Cut) -> dict[str, Any]:
     merged = _section(user, f"databases.{name}")
-    _say(merged, "description", _database_description(number, cut))
+    _say(merged, "description", _database_description(cut))
     if cut.source is not None:
         _say(merged, "source", _one_line(cut.source.filename))
     tables = _section(merged.get("tables") or {}, f"databases.{name}.tables")
@@ -77,13 +77,13 @@ def _instance_description(state: State) -> str:
     return f"Generation {state.number}, published {_format_moment(state.created_at)}."
 
 
-def _database_description(number: int, cut: Cut) -> str:
-    """Say how fresh it is: the generation is the one served, not the one that changed it."""
+def _database_description(cut: Cut) -> str:
+    """Say how fresh it is; nothing here changes while the database does not."""
     updated = f"Updated {_format_moment(cut.updated_at)}"
     if cut.source is None:
-        return f"{updated} (generation {number})."
+        return f"{updated}."
     filename = _one_line(cut.source.filename)
-    return f"{updated} from {filename} (SHA-256 {cut.source.sha256}, generation {number})."
+    return f"{updated} from {filename} (SHA-256 {cut.source.sha256})."
 
 
 def _format_moment(at: datetime) -> str:

@@ -164,14 +164,15 @@ class Supervisor:
                 self.step = Step.PROBING
                 with self._metrics.step("probe"):
                     await new.probe()
+                self.step = Step.SWITCHING
+                # Kept first: a restart after the switch must not go back behind it.
+                await asyncio.to_thread(_write_atomically, self._serving_file, state.encode())
             except BaseException:
                 await new.stop()
                 raise
-            self.step = Step.SWITCHING
             old = self._switch(new)
         if old is not None:
             self._old[old] = asyncio.create_task(self._retire(old))
-        await asyncio.to_thread(_write_atomically, self._serving_file, state.encode())
         await self._prune()
 
     async def _restore(self, state: State) -> Mapping[str, Path]:
@@ -203,15 +204,16 @@ class Supervisor:
         with self._metrics.step("retire"):
             await old.retire()
         del self._old[old]
-        try:
-            await self._prune()
-        except OSError as exc:
-            log.warning("slots not pruned", reason=str(exc))
+        await self._prune()
 
     async def _prune(self) -> None:
         async with self._slots_lock:
             sets = [*self._old, *([self.current] if self.current else [])]
-            await self._restorer.prune(slot for each in sets for slot in each.slots.values())
+            wanted = [slot for each in sets for slot in each.slots.values()]
+            try:
+                await self._restorer.prune(wanted)
+            except OSError as exc:  # the next switch prunes again
+                log.warning("slots not pruned", reason=str(exc))
 
     async def _wait_newer_or(self, number: int, timeout_s: float) -> None:
         with suppress(TimeoutError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Refusal
-from headrace.names import check_table_name, safe_table_name
+from headrace.names import check_table_name, safe_table_name, without_brackets
 from ingest.converters import Conversion, Converted, TableRows
 from ingest.converters.staging import Batches, Record, load_records, open_staging
 
@@ -115,7 +115,7 @@ def _name_tables(
 def _allowed_table_name(name: str) -> str:
     """Give the name if a table may be called that, or one like it."""
     try:
-        return check_table_name(name)
+        return check_table_name(without_brackets(name))
     except Refusal:
         return safe_table_name(name)
 

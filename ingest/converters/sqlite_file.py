@@ -9,7 +9,7 @@ from math import log2
 from typing import TYPE_CHECKING
 
 from headrace.errors import Refusal
-from headrace.names import INTERNAL_TABLES, quote_identifier
+from headrace.names import INTERNAL_TABLES, quote_identifier, without_brackets
 from ingest.converters import Conversion, Converted, TableRows
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def convert(conversion: Conversion) -> Converted:
             source.execute("VACUUM INTO ?", (str(conversion.output),))
         with _open(conversion.output.absolute().as_uri()) as staging:
             warnings += _drop_internal_tables(staging)
+            warnings += _rename_brackets(staging)
             warnings += _unknown_virtual_tables(staging)
             tables = _count_rows(staging)
     except sqlite3.DatabaseError as exc:
@@ -111,6 +112,24 @@ def _drop_internal_tables(staging: sqlite3.Connection) -> list[str]:
     for name in names:
         staging.execute(f"DROP TABLE {quote_identifier(name)}")
     return [f"table {name!r} was left out: it is kept for internal use" for name in names]
+
+
+def _rename_brackets(staging: sqlite3.Connection) -> list[str]:
+    """Rename the tables that Datasette could not name."""
+    warnings = []
+    names = staging.execute(
+        "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type <> 'view'"
+    ).fetchall()
+    taken = {name.lower() for (name,) in names}
+    for (name,) in names:
+        plain = without_brackets(name)
+        if plain == name:
+            continue
+        if plain.lower() in taken:
+            raise Refusal("invalid-file", f"the tables {name!r} and {plain!r} cannot both be kept")
+        staging.execute(f"ALTER TABLE {quote_identifier(name)} RENAME TO {quote_identifier(plain)}")
+        warnings.append(f"table {name!r} was renamed to {plain!r}")
+    return warnings
 
 
 def _unknown_virtual_tables(staging: sqlite3.Connection) -> list[str]:

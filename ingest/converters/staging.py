@@ -11,7 +11,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Refusal
-from headrace.names import MAX_COLUMN_NAME, quote_identifier
+from headrace.names import MAX_COLUMN_NAME, quote_identifier, without_brackets
 from ingest.converters.lossless import MAX_EXACT_INTEGER, MAX_INTEGER, MIN_INTEGER
 
 if TYPE_CHECKING:
@@ -203,10 +203,10 @@ def _encode(values: list[Any], kind: Kind) -> list[Any]:
 
 
 def _fitting(name: str) -> str:
-    """Give the name without what SQLite cannot keep; empty if nothing is left."""
+    """Give the name without what SQLite or Datasette cannot keep; empty if nothing is left."""
     if not name.strip():
         return ""
-    return name.replace("\0", "")[:MAX_COLUMN_NAME]
+    return without_brackets(name.replace("\0", ""))[:MAX_COLUMN_NAME]
 
 
 def _rename_warnings(names: Sequence[str], unique: Sequence[str], table: str) -> list[str]:

@@ -210,15 +210,27 @@ def test_deleted_database_can_be_uploaded_again(system: System) -> None:
 
 
 def test_strange_column_names_are_loaded(system: System) -> None:
-    """Quotes, brackets, spaces and emoji stay; empty and double names are made unique, and said."""
+    """Quotes, spaces and emoji stay; brackets, empty and double names are changed, and said."""
     header = 'a b,"q""x",[y],🚀,dup,dup,\n'.encode()
     receipt = system.upload(header + b"1,2,3,4,5,6,7\n", "strange.csv")
-    assert len(receipt["warnings"]) == 2
+    assert len(receipt["warnings"]) == 3
     system.wait_until_live(receipt)
     (row,) = system.rows("/strange/strange")
     row.pop("rowid")
     assert list(row.values()) == [1, 2, 3, 4, 5, 6, 7]
-    assert list(row)[:5] == ["a b", 'q"x', "[y]", "🚀", "dup"]
+    assert list(row)[:5] == ["a b", 'q"x', "(y)", "🚀", "dup"]
+
+
+def test_brackets_in_table_names_harm_nobody(system: System, tmp_path: Path) -> None:
+    """Datasette cannot name a table with a bracket, so it is renamed: asked for, or in a file."""
+    receipt = system.upload(b"a\n1\n", "x.csv", database="brackets", table="a[b]c")
+    assert receipt["url"] == "/brackets/a~28b~29c"
+    body = sqlite_bytes(tmp_path / "b.db", 'CREATE TABLE "x]" (a)', 'INSERT INTO "x]" VALUES (5)')
+    second = system.upload(body, "bracketfile.db")
+    assert len(second["warnings"]) == 1
+    system.wait_until_live(second)
+    assert system.rows(receipt["url"])[0]["a"] == 1
+    assert system.rows(second["url"])[0]["a"] == 5
 
 
 def test_two_thousand_columns_are_loaded(system: System) -> None:

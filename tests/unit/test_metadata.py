@@ -37,7 +37,7 @@ def test_metadata_of_a_database_says_where_it_came_from_and_when() -> None:
 
     assert sales["source"] == "orders.csv"
     assert sales["description"] == (
-        f"Updated 2026-11-22 01:33:39 UTC from orders.csv (SHA-256 {'ab12' * 16}, generation 42)."
+        f"Updated 2026-11-22 01:33:39 UTC from orders.csv (SHA-256 {'ab12' * 16})."
     )
 
 
@@ -46,7 +46,7 @@ def test_metadata_of_a_database_without_source_says_when() -> None:
     sales = build_metadata(make_state(filename=None), {})["databases"]["sales"]
 
     assert "source" not in sales
-    assert sales["description"] == "Updated 2026-11-22 01:33:39 UTC (generation 42)."
+    assert sales["description"] == "Updated 2026-11-22 01:33:39 UTC."
 
 
 def test_metadata_of_the_instance_says_when_it_was_published() -> None:

@@ -14,6 +14,7 @@ from headrace.names import (
     safe_database_name,
     safe_table_name,
     tilde_encode,
+    without_brackets,
 )
 
 
@@ -103,6 +104,11 @@ def test_file_stem_drops_folders_and_endings(filename: str, stem: str) -> None:
 def test_tilde_encode_is_datasettes(text: str) -> None:
     """Our URLs are spelled as Datasette spells them."""
     assert tilde_encode(text) == datasette_tilde_encode(text)
+
+
+def test_without_brackets_is_what_datasette_can_quote() -> None:
+    """Square brackets become round ones; all else stays."""
+    assert without_brackets("a[b]c(d)") == "a(b)c(d)"
 
 
 def test_quote_identifier_doubles_quotes() -> None:
