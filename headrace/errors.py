@@ -9,6 +9,7 @@
     │   └── ObjectMissingError the key is not there (or not yet)
     ├── LogError               the generation log says something it must not
     │   └── PrimaryLostError   somebody else published: this node no longer is the primary
+    ├── LtxError               an LTX file is damaged, or not what it says
     ├── LitestreamError        Litestream is down, or answered with an error
     ├── RestoreError           a copy could not be made, or could not be proven
     ├── WorkerError            a Datasette worker did not start, or failed its probe
@@ -57,6 +58,10 @@ class LogError(HeadraceError):
 
 class PrimaryLostError(LogError):
     """Somebody else published the next generation: this node no longer is the primary."""
+
+
+class LtxError(HeadraceError):
+    """An LTX file is damaged, cut short, or is not what it says."""
 
 
 class LitestreamError(HeadraceError):

@@ -55,6 +55,7 @@ class Cut:
         txid: Litestream's transaction id, from 1.
         page_size: Bytes a page, 512 to 65536.
         pages: Size of the database in pages.
+        checksum: Of the whole database at that TXID (checksum.py); None if its primary knew none.
         tables: Rows of each public table.
         updated_at: When it was last changed.
         source: The file it was last changed by; None after a deletion of a table.
@@ -64,6 +65,7 @@ class Cut:
     txid: int
     page_size: int
     pages: int
+    checksum: int | None = None
     tables: Mapping[str, int]
     updated_at: datetime
     source: Source | None
@@ -75,6 +77,7 @@ class Cut:
             "txid": format_txid(self.txid),
             "page_size": self.page_size,
             "pages": self.pages,
+            "checksum": None if self.checksum is None else f"{self.checksum:016x}",
             "tables": {name: {"rows": rows} for name, rows in self.tables.items()},
             "updated_at": format_time(self.updated_at),
             "source": self.source
@@ -90,6 +93,7 @@ class Cut:
             txid=parse_txid(document["txid"]),
             page_size=int(document["page_size"]),
             pages=int(document["pages"]),
+            checksum=None if document["checksum"] is None else int(document["checksum"], 16),
             tables={name: int(table["rows"]) for name, table in document["tables"].items()},
             updated_at=parse_time(document["updated_at"]),
             source=source and Source(filename=source["filename"], sha256=source["sha256"]),

@@ -109,8 +109,8 @@ def tilde_encode(text: str) -> str:
 def without_brackets(name: str) -> str:
     """Replace square brackets by round ones.
 
-    Source: Datasette 0.65.5 quotes names as ``[name]`` (``get_all_foreign_keys``), so a ``]`` in one
-    table's name makes every page of every database an error.
+    Source: Datasette 0.65.5 quotes names as ``[name]`` (``get_all_foreign_keys``), so a ``]`` in
+    one table's name makes every page of every database an error.
     """
     return name.replace("[", "(").replace("]", ")")
 
