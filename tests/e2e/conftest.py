@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 class System:
     """One `headrace up` and what a client does with it."""
 
-    def __init__(self, data: Path, *flags: str, readers: int = 1, **env: str) -> None:
+    def __init__(
+        self, data: Path, *flags: str, readers: int = 1, prefix: list[str] | None = None, **env: str
+    ) -> None:
         self.data = data
         self.readers = readers
         self.flags = flags
+        self.prefix = prefix or []
         self.env = env
         offsets = [*range(readers), 100, 200, *(201 + n for n in range(readers))]
         self.port = free_ports(offsets)
@@ -37,7 +40,7 @@ class System:
     def start(self) -> Self:
         """Start it, and wait until it says that it is ready."""
         self.output.clear()
-        command = [sys.executable, "-m", "headrace", "up", "--data", str(self.data)]
+        command = [*self.prefix, sys.executable, "-m", "headrace", "up", "--data", str(self.data)]
         command += ["--port", str(self.port), "--readers", str(self.readers), *self.flags]
         kept = {name: value for name, value in os.environ.items() if "HEADRACE" not in name}
         self.process = subprocess.Popen(
@@ -126,7 +129,7 @@ class System:
 @contextmanager
 def running(data: Path, *flags: str, readers: int = 1, **env: str) -> Iterator[System]:
     """Run a system while the block runs."""
-    system = System(data, *flags, readers=readers, **env)
+    system = System(data, *flags, readers=readers, prefix=None, **env)
     try:
         yield system.start()
     finally:

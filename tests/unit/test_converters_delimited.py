@@ -256,7 +256,7 @@ def test_any_csv_is_read_as_pythons_csv_module_reads_it(
 ) -> None:
     """However odd the quotes and line ends, the values are those of the csv module."""
     monkeypatch.setattr(delimited, "_find_delimiter", lambda _: ",")
-    rng = random.Random(seed)  # noqa: S311
+    rng = random.Random(seed)
     compared = 0
     for _ in range(50):
         width = rng.randrange(1, 4)

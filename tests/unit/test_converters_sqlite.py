@@ -125,7 +125,7 @@ def test_sqlite_file_without_tables_is_refused(tmp_path: Path, schema: str) -> N
 def test_sqlite_file_that_is_random_bytes_is_refused_as_encrypted(tmp_path: Path) -> None:
     """A file of whole pages of random bytes is told to be encrypted, not broken."""
     source = tmp_path / "in.db"
-    source.write_bytes(random.Random(1).randbytes(3 * 4096))  # noqa: S311
+    source.write_bytes(random.Random(1).randbytes(3 * 4096))
     assert _refuse(source).code == "encrypted-file"
 
 
@@ -150,7 +150,7 @@ def test_sqlite_file_that_is_damaged_is_refused(tmp_path: Path, damage: str) -> 
         at = data.index(b"CREATE TABLE t")
         data[at : at + 14] = b"CREATE TABLE (("
     else:
-        noise = bytes(3 * 4096) if damage == "zeros" else random.Random(2).randbytes(3 * 4096)  # noqa: S311
+        noise = bytes(3 * 4096) if damage == "zeros" else random.Random(2).randbytes(3 * 4096)
         data[4096 * 4 : 4096 * 7] = noise
     source.write_bytes(data)
     assert _refuse(source).code == "invalid-file"
@@ -159,7 +159,7 @@ def test_sqlite_file_that_is_damaged_is_refused(tmp_path: Path, damage: str) -> 
 @pytest.mark.parametrize("seed", range(30))
 def test_sqlite_file_with_random_damage_is_refused_or_whole(tmp_path: Path, seed: int) -> None:
     """Whatever bytes are changed, the outcome is a refusal or a database that is sound."""
-    rng = random.Random(seed)  # noqa: S311
+    rng = random.Random(seed)
     data = bytearray(_create(tmp_path / "in.db", page_size=512).read_bytes())
     for _ in range(rng.randrange(1, 20)):
         data[rng.randrange(16, len(data))] = rng.randrange(256)

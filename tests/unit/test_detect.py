@@ -116,7 +116,7 @@ def test_detect_sqlite_file_with_any_name_is_sqlite(tmp_path: Path) -> None:
 
 def test_detect_random_bytes_called_database_go_to_the_sqlite_converter(tmp_path: Path) -> None:
     """An encrypted database is left to the converter, which tells it from a broken one."""
-    assert _detect(tmp_path, random.Random(1).randbytes(8192), "x.db") == "sqlite"  # noqa: S311
+    assert _detect(tmp_path, random.Random(1).randbytes(8192), "x.db") == "sqlite"
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"  \r\n\t\n"])
@@ -135,7 +135,7 @@ def test_detect_file_without_content_is_refused(tmp_path: Path, data: bytes) -> 
         b"%PDF-1.7\n%text follows\n",
         b"PK\x03\x04" + bytes(60),
         gzip.compress(b"a,b\n1,2\n"),
-        random.Random(2).randbytes(5000),  # noqa: S311
+        random.Random(2).randbytes(5000),
         bytes(1000),
     ],
 )
