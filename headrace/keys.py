@@ -31,12 +31,24 @@ def lineage_key(database: str, lineage: str) -> str:
     return f"{DBS_PREFIX}/{database}/{lineage}"
 
 
+def ltx_level_key(database: str, lineage: str, level: int) -> str:
+    """Prefix under which Litestream writes the LTX files of one level: 0 to 8, snapshots at 9."""
+    return f"{lineage_key(database, lineage)}/ltx/{level}"
+
+
+def ltx_key(database: str, lineage: str, level: int, min_txid: int, max_txid: int) -> str:
+    """Key of one LTX file, which covers the transactions from ``min_txid`` to ``max_txid``."""
+    return f"{ltx_level_key(database, lineage, level)}/{min_txid:016x}-{max_txid:016x}.ltx"
+
+
 class PrimaryPaths:
     """The folders of a primary's volume.
 
     ::
 
         dbs/<database>/<lineage>   live SQLite databases, watched by Litestream
+        dbs/<database>/.<lineage>-sums         the database's checksum, page by page
+        dbs/<database>/.<lineage>-litestream/  Litestream's own
         spool/<receipt id>         uploads as they came, until they are converted
         staging/<receipt id>/      a converter's temporary folder and its output
         receipts.db                the journal
@@ -54,6 +66,18 @@ class PrimaryPaths:
     def database(self, database: str, lineage: str) -> Path:
         """Path of one lineage's live database file."""
         return self.dbs / database / lineage
+
+    def sums(self, database: str, lineage: str) -> Path:
+        """Path of the checksum of a live database."""
+        return self.dbs / database / f".{lineage}-sums"
+
+    def level0(self, database: str, lineage: str, txid: int) -> Path:
+        """Path of Litestream's own copy of one transaction, which it keeps for a while.
+
+        Source: Litestream 0.5.17, ``litestream.go``, ``MetaDirSuffix`` and ``LTXFilePath``.
+        """
+        meta = self.dbs / database / f".{lineage}-litestream"
+        return meta / "ltx" / "0" / f"{txid:016x}-{txid:016x}.ltx"
 
 
 class ReaderPaths:

@@ -41,14 +41,6 @@ class Merged:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """What the generation says of a database file besides its tables."""
-
-    page_size: int
-    pages: int
-
-
 def adopt(staging: Path, target: Path, receipt_id: str) -> None:
     """Make a staging database the first state of a new lineage; durable on return.
 
@@ -139,14 +131,6 @@ def count_tables(primary: Path) -> dict[str, int]:
             name: db.execute(f"SELECT count(*) FROM {quote_identifier(name)}").fetchone()[0]  # noqa: S608
             for name in names
         }
-
-
-def read_shape(primary: Path) -> Shape:
-    """Read page size and page count of a live database."""
-    with closing(_connect(primary)) as db:
-        (page_size,) = db.execute("PRAGMA page_size").fetchone()
-        (pages,) = db.execute("PRAGMA page_count").fetchone()
-    return Shape(page_size=page_size, pages=pages)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -69,6 +69,11 @@ class IngestMetrics:
             "Whether Litestream answers on its control socket.",
             registry=self.registry,
         )
+        self.checksum_rebuilds = Counter(
+            "headrace_ingest_checksum_rebuilds",
+            "Times that a checksum could not be followed, and its replica was read whole.",
+            registry=self.registry,
+        )
         self.litestream_restarts = Counter(
             "headrace_litestream_restarts",
             "Times that Litestream ended and was started again.",

@@ -10,13 +10,13 @@ import random
 from collections import defaultdict
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import structlog
 
 from headrace.errors import LitestreamError, Refusal
 from headrace.generation import Cut
-from ingest.merge import drop_table, read_shape
+from ingest.merge import drop_table
 from ingest.volume import delete_lineage
 
 if TYPE_CHECKING:
@@ -24,13 +24,12 @@ if TYPE_CHECKING:
 
     from headrace.generation import Entry, Source, State
     from headrace.keys import PrimaryPaths
+    from ingest.checksums import Checksums
     from ingest.metrics import IngestMetrics
     from ingest.publish import Publisher
     from ingest.replicate import Litestream
 
 log = structlog.get_logger()
-
-Answer = TypeVar("Answer")
 
 FIRST_RETRY_S = 0.1
 MAX_RETRY_S = 5.0
@@ -45,9 +44,11 @@ class Primary:
         paths: PrimaryPaths,
         litestream: Litestream,
         publisher: Publisher,
+        checksums: Checksums,
         metrics: IngestMetrics,
     ) -> None:
         self._paths = paths
+        self._checksums = checksums
         self._litestream = litestream
         self._publisher = publisher
         self._metrics = metrics
@@ -88,10 +89,14 @@ class Primary:
 
     async def replicate(self, database: str, cut: Cut) -> Cut:
         """Have a database's commits in object storage; retries until they are there."""
-        txid = await self._insist(self._litestream.sync, database, cut.lineage)
-        path = self._paths.database(database, cut.lineage)
-        shape = await asyncio.to_thread(read_shape, path)
-        return replace(cut, txid=txid, page_size=shape.page_size, pages=shape.pages)
+        return await self._insist(self._replicate, database, cut)
+
+    async def _replicate(self, database: str, cut: Cut) -> Cut:
+        txid = await self._litestream.sync(database, cut.lineage)
+        sums = await self._checksums.advance(database, cut.lineage, txid)
+        return replace(
+            cut, txid=txid, page_size=sums.page_size, pages=sums.pages, checksum=sums.value
+        )
 
     async def publish(
         self,
@@ -146,16 +151,17 @@ class Primary:
         except LitestreamError as exc:  # the next start deletes it before Litestream runs
             log.warning("lineage kept", database=database, lineage=lineage, error=str(exc))
             return
+        self._checksums.forget(lineage)
         await asyncio.to_thread(delete_lineage, self._paths, database, lineage)
 
     async def _insist(
-        self, ask: Callable[[str, str], Awaitable[Answer]], database: str, lineage: str
-    ) -> Answer:
+        self, ask: Callable[[str, Cut], Awaitable[Cut]], database: str, cut: Cut
+    ) -> Cut:
         """Ask Litestream until it does: what is merged must be replicated."""
         retry_s = FIRST_RETRY_S
         while True:
             try:
-                return await ask(database, lineage)
+                return await ask(database, cut)
             except LitestreamError as exc:
                 log.warning(
                     "replication delayed", database=database, error=str(exc), retry_in_s=retry_s

@@ -19,6 +19,7 @@ from headrace.store import Store
 from headrace.web import listening, metrics_app
 from ingest.api import Api
 from ingest.auth import Tokens
+from ingest.checksums import Checksums
 from ingest.journal import Journal
 from ingest.metrics import IngestMetrics
 from ingest.primary import Primary
@@ -75,7 +76,13 @@ async def run(settings: IngestSettings) -> None:
             metrics=metrics,
         )
         await stack.enter_async_context(_running(litestream))
-        primary = Primary(paths=paths, litestream=litestream, publisher=publisher, metrics=metrics)
+        primary = Primary(
+            paths=paths,
+            litestream=litestream,
+            publisher=publisher,
+            checksums=Checksums(paths, store, metrics),
+            metrics=metrics,
+        )
         uploads = Uploads(
             paths=paths, journal=journal, primary=primary, metrics=metrics, on_lost=give_up
         )

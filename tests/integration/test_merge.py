@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headrace.errors import Refusal
-from ingest.merge import adopt, count_tables, drop_table, find_last_receipt, merge, read_shape
+from ingest.merge import adopt, count_tables, drop_table, find_last_receipt, merge
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +49,6 @@ def test_adopt_moves_the_file_in_wal_mode(primary: Path, tmp_path: Path) -> None
     assert query(primary, "PRAGMA journal_mode") == [("wal",)]
     assert query(primary, "SELECT * FROM t") == [(1, "Ada"), (2, "Grace")]
     assert find_last_receipt(primary) == "receipt-1"
-    assert read_shape(primary).page_size == 4096
 
 
 def test_merge_replace_takes_the_place_of_the_table(primary: Path, tmp_path: Path) -> None:

@@ -1,0 +1,158 @@
+"""The checksum of every live database, kept up to date from Litestream's own files (invariant I4).
+
+After each sync the new level-0 LTX files are followed page by page, at a cost that grows with the
+change. Where that does not work out (a file is gone or damaged), the replica is restored at that
+TXID and read whole, so what is published is always what readers can get.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from typing import TYPE_CHECKING
+
+import structlog
+
+from headrace.child import stop_process
+from headrace.errors import LitestreamError, LtxError, ObjectMissingError, ProofError, StoreError
+from headrace.generation import format_txid
+from headrace.keys import lineage_key, ltx_key
+from headrace.leash import leashed
+from headrace.litestream_binary import find_litestream, litestream_environment
+from headrace.ltx import decode_header, decode_pages
+from headrace.sums import Sums, sum_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from headrace.keys import PrimaryPaths
+    from headrace.store import Store
+    from ingest.metrics import IngestMetrics
+
+log = structlog.get_logger()
+
+RESTORE_TIMEOUT_S = 3600.0
+
+
+class Checksums:
+    """The checksums of one primary's databases. One caller a lineage at a time."""
+
+    def __init__(self, paths: PrimaryPaths, store: Store, metrics: IngestMetrics) -> None:
+        self._paths = paths
+        self._store = store
+        self._metrics = metrics
+        self._known: dict[str, Sums] = {}  # of each lineage
+
+    async def advance(self, database: str, lineage: str, txid: int) -> Sums:
+        """Give the sums of a lineage at a TXID that is replicated.
+
+        Raises:
+            LitestreamError: They could not be worked out.
+        """
+        path = self._paths.sums(database, lineage)
+        sums = self._known.pop(lineage, None) or await asyncio.to_thread(_read_sums, path)
+        try:
+            if sums is not None and sums.txid > txid:
+                raise ProofError(f"the sums are at {sums.txid}, past {txid}")
+            at = sums.txid if sums else 0
+            for number in range(at + 1, txid + 1):
+                body = await self._read_level0(database, lineage, number)
+                sums = await asyncio.to_thread(_follow, path, sums, body, number)
+        except (LtxError, ProofError, ObjectMissingError, StoreError) as exc:
+            log.warning("checksum worked out anew", database=database, reason=str(exc))
+            self._metrics.checksum_rebuilds.inc()
+            sums = await self._rebuild(database, lineage, txid)
+        assert sums is not None  # noqa: S101 - TXIDs begin at 1
+        await asyncio.to_thread(sums.write)
+        self._known[lineage] = sums
+        return sums
+
+    def forget(self, lineage: str) -> None:
+        """Let go of a lineage that is not live any more; its file goes with the lineage's."""
+        self._known.pop(lineage, None)
+
+    async def _read_level0(self, database: str, lineage: str, txid: int) -> bytes:
+        local = self._paths.level0(database, lineage, txid)
+        try:
+            return await asyncio.to_thread(local.read_bytes)
+        except FileNotFoundError:
+            return await self._store.read(ltx_key(database, lineage, 0, txid, txid))
+
+    async def _rebuild(self, database: str, lineage: str, txid: int) -> Sums:
+        folder = self._paths.staging / f"sums-{lineage}"
+        output = folder / "restored.db"
+        await asyncio.to_thread(_make_empty, folder)
+        try:
+            await self._restore(database, lineage, txid, output)
+            return await asyncio.to_thread(
+                _sum_restored, output, self._paths.sums(database, lineage), txid
+            )
+        except ProofError as exc:
+            raise LitestreamError(f"cannot sum up {database}: {exc}") from exc
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _restore(self, database: str, lineage: str, txid: int, output: Path) -> None:
+        url = self._store.litestream_url(lineage_key(database, lineage))
+        process = await asyncio.create_subprocess_exec(
+            *leashed(str(find_litestream()), "restore", "-txid", format_txid(txid)),
+            *("-o", str(output), url),
+            env=litestream_environment(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(RESTORE_TIMEOUT_S):
+                _, said = await process.communicate()
+        except TimeoutError as exc:
+            raise LitestreamError(f"restoring {database} took too long") from exc
+        finally:
+            if process.returncode is None:
+                await stop_process(process, grace_s=0.5)
+        if process.returncode != 0:
+            lines = said.decode(errors="replace").strip().splitlines() or ["no reason"]
+            raise LitestreamError(f"cannot restore {database}: {lines[-1]}")
+
+
+def _read_sums(path: Path) -> Sums | None:
+    """Read what an earlier process wrote; None if there is nothing that can be believed."""
+    try:
+        return Sums.read(path)
+    except ProofError:
+        return None
+
+
+def _follow(path: Path, sums: Sums | None, body: bytes, txid: int) -> Sums:
+    """Follow one level-0 file.
+
+    Raises:
+        LtxError: It is damaged, or not that transaction.
+    """
+    header = decode_header(body)
+    if (header.min_txid, header.max_txid) != (txid, txid):
+        raise LtxError(f"transaction {txid} is {header.min_txid} to {header.max_txid}")
+    if sums is None:
+        sums = Sums(path, header.page_size)
+    if sums.page_size != header.page_size:
+        raise LtxError(f"pages of {header.page_size} bytes after {sums.page_size}")
+    sums.truncate(header.commit)
+    for number, page in decode_pages(body):
+        sums.set_page(number, page)
+    sums.extend(header.commit)
+    sums.txid = txid
+    return sums
+
+
+def _sum_restored(restored: Path, path: Path, txid: int) -> Sums:
+    with restored.open("rb") as file:
+        file.seek(16)
+        page_size = int.from_bytes(file.read(2), "big")
+    sums = sum_file(restored, 65536 if page_size == 1 else page_size)
+    path.unlink(missing_ok=True)
+    sums.path, sums.txid = path, txid
+    return sums
+
+
+def _make_empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
