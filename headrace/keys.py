@@ -41,6 +41,11 @@ def ltx_key(database: str, lineage: str, level: int, min_txid: int, max_txid: in
     return f"{ltx_level_key(database, lineage, level)}/{min_txid:016x}-{max_txid:016x}.ltx"
 
 
+def reader_key(reader: str) -> str:
+    """Key of what a reader says of itself while the primary is away."""
+    return f"readers/{reader}.json"
+
+
 class PrimaryPaths:
     """The folders of a primary's volume.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from ingest.options import (
     wait_of,
 )
 from ingest.receive import Spooled, check_announced_size, receive
+from ingest.regions import Regions, Report
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -75,6 +77,7 @@ class Api:
     uploads: Uploads
     primary: Primary
     publisher: Publisher
+    regions: Regions
     litestream: Litestream
     metrics: IngestMetrics
     stopping: asyncio.Event
@@ -85,6 +88,7 @@ class Api:
         app = web.Application(middlewares=[problems, self._with_generation])
         app.router.add_get("/-/healthz", self.get_health)
         app.router.add_get("/-/generations", self.get_generations)
+        app.router.add_post("/-/readers", self.post_reader)
         app.router.add_get("/ingest", self.get_ingest)
         app.router.add_post("/ingest", self.post_ingest)
         app.router.add_get("/ingest/receipts", self.get_receipts)
@@ -124,8 +128,13 @@ class Api:
         for each in arrived:
             await self._start(each, fields)
         wait_s = wait_of(request.headers.getall("Prefer", []))
+        deadline_s = time.monotonic() + wait_s
         ends = await asyncio.gather(*(self.uploads.wait(each, wait_s) for each in ids))
-        return _answer(request, [receipt for receipt in ends if receipt is not None])
+        receipts = [receipt for receipt in ends if receipt is not None]
+        if "wait_for" in fields:
+            newest = max(receipt.generation or 0 for receipt in receipts)
+            await self.regions.wait_live(newest, deadline_s - time.monotonic())
+        return _answer(request, receipts, [await self._encode(receipt) for receipt in receipts])
 
     async def get_receipt(self, request: web.Request) -> web.Response:
         """``GET /ingest/receipts/<id>``: ids cannot be guessed, so knowing one is enough."""
@@ -133,7 +142,7 @@ class Api:
         found = await self.journal.find(receipt_id) if _RECEIPT_ID.fullmatch(receipt_id) else None
         if found is None:
             raise Refusal("not-found", "there is no such receipt")
-        return _json(found.encode())
+        return _json(await self._encode(found))
 
     async def get_receipts(self, request: web.Request) -> web.Response:
         """``GET /ingest/receipts``: the newest first; ``?before=<id>`` pages on."""
@@ -143,7 +152,22 @@ class Api:
             raise Refusal("invalid-option", "before is not the id of a receipt")
         found = await self.journal.read_newest(limit=PAGE, before=before)
         next_page = f"/ingest/receipts?before={found[-1].id}" if len(found) == PAGE else None
-        return _json({"receipts": [receipt.encode() for receipt in found], "next": next_page})
+        receipts = [await self._encode(receipt) for receipt in found]
+        return _json({"receipts": receipts, "next": next_page})
+
+    async def _encode(self, receipt: Receipt) -> dict[str, Any]:
+        """Give a receipt with the regions in which it is live by now."""
+        live = await self.journal.read_live(receipt.generation) if receipt.generation else {}
+        return {**receipt.encode(), "live": live}
+
+    async def post_reader(self, request: web.Request) -> web.Response:
+        """``POST /-/readers``: a reader says which generation it serves."""
+        try:
+            document = await request.json()
+        except ValueError as exc:
+            raise Refusal("bad-request", "the report is not JSON") from exc
+        await self.regions.note(Report.decode(document))
+        return _json({"ok": True})
 
     async def delete_database(self, request: web.Request) -> web.Response:
         """``DELETE /ingest/databases/<database>``."""
@@ -361,21 +385,19 @@ async def _field(part: BodyPartReader) -> str:
         raise Refusal("bad-request", f"the field {part.name!r} is not UTF-8") from exc
 
 
-def _answer(request: web.Request, receipts: list[Receipt]) -> web.Response:
+def _answer(
+    request: web.Request, receipts: list[Receipt], encoded: list[dict[str, Any]]
+) -> web.Response:
     """Answer an upload: 201 published, 202 on its way, else the first problem."""
     location = {"Location": f"/ingest/receipts/{receipts[0].id}"}
     for receipt in receipts:
         if receipt.error is not None:
             document = {**receipt.error, "instance": f"/ingest/receipts/{receipt.id}"}
             if len(receipts) > 1:
-                document["receipts"] = [each.encode() for each in receipts]
+                document["receipts"] = encoded
             return problem_response(request, document, location)
     published = all(receipt.state is UploadState.PUBLISHED for receipt in receipts)
-    document = (
-        receipts[0].encode()
-        if len(receipts) == 1
-        else {"receipts": [receipt.encode() for receipt in receipts]}
-    )
+    document = encoded[0] if len(receipts) == 1 else {"receipts": encoded}
     if request.headers.get("Prefer"):
         location["Preference-Applied"] = request.headers["Prefer"]
     return _json(document, status=201 if published else 202, headers=location)

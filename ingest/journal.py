@@ -12,10 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from headrace.generation import format_time
 from headrace.receipt import Receipt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from pathlib import Path
 
 _SCHEMA = """
@@ -24,6 +26,12 @@ CREATE TABLE IF NOT EXISTS receipts (
     state TEXT NOT NULL,
     receipt TEXT NOT NULL,  -- JSON, as clients see it
     options TEXT NOT NULL   -- JSON of Options
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS live (  -- when a region first showed a generation
+    region TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    at TEXT NOT NULL,
+    PRIMARY KEY (region, generation)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS receipts_unfinished ON receipts (id)
     WHERE state NOT IN ('published', 'failed');
@@ -89,6 +97,20 @@ class Journal:
         )
         rows = await self._run(lambda: self._db.execute(query).fetchall())
         return [(_load(row[0]), Options(**json.loads(row[1]))) for row in rows]
+
+    async def note_live(self, region: str, generation: int, at: datetime) -> None:
+        """Write down when a region showed a generation, and with it all before."""
+        row = (region, generation, format_time(at))
+        await self._run(
+            lambda: self._db.execute("INSERT OR IGNORE INTO live VALUES (?, ?, ?)", row)
+        )
+
+    async def read_live(self, generation: int) -> dict[str, str]:
+        """Read which regions show a generation, and since when."""
+        # The first note at or above a generation: SQLite gives the other columns of min()'s row.
+        query = "SELECT region, min(generation), at FROM live WHERE generation >= ? GROUP BY region"
+        rows = await self._run(lambda: self._db.execute(query, (generation,)).fetchall())
+        return {region: at for region, _generation, at in rows}
 
     async def _run(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -64,6 +64,12 @@ class IngestMetrics:
         self.followers = Gauge(
             "headrace_ingest_followers", "Readers on the push stream.", registry=self.registry
         )
+        self.reader_generation = Gauge(
+            "headrace_ingest_reader_generation",
+            "The generation that all readers of a region serve, as they report it.",
+            ["region"],
+            registry=self.registry,
+        )
         self.litestream_up = Gauge(
             "headrace_litestream_up",
             "Whether Litestream answers on its control socket.",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MODES = ("replace", "append", "create")
-FIELDS = frozenset({"database", "table", "mode", "filename"})
+FIELDS = frozenset({"database", "table", "mode", "filename", "wait_for"})
 DEFAULT_WAIT_S = 30.0
 MAX_WAIT_S = 600.0
 MAX_FILENAME = 255  # characters kept of a client's file name
@@ -67,6 +67,8 @@ def read_target(fields: Mapping[str, str], filename: str | None) -> Target:
         later = " (upsert comes later)" if mode == "upsert" else ""
         known = ", ".join(MODES)
         raise Refusal("invalid-option", f"mode={mode!r} is not known: there are {known}{later}")
+    if fields.get("wait_for", "regions") != "regions":
+        raise Refusal("invalid-option", "wait_for is not known: there is only wait_for=regions")
     filename = clean_filename(fields.get("filename") or filename)
     stem = file_stem(filename) if filename else ""
     warnings: list[str] = []

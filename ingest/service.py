@@ -24,6 +24,7 @@ from ingest.journal import Journal
 from ingest.metrics import IngestMetrics
 from ingest.primary import Primary
 from ingest.publish import Publisher
+from ingest.regions import Regions
 from ingest.replicate import Litestream
 from ingest.upload import Uploads
 from ingest.volume import check_and_clean, make_folders
@@ -95,6 +96,7 @@ async def run(settings: IngestSettings) -> None:
             uploads=uploads,
             primary=primary,
             publisher=publisher,
+            regions=Regions(journal, metrics),
             litestream=litestream,
             metrics=metrics,
             stopping=stopping,

@@ -27,6 +27,7 @@ from serve.follow import Follower
 from serve.groups import one_error
 from serve.metrics import ReaderMetrics
 from serve.nursery import Nursery
+from serve.report import Reporter
 from serve.restore import Restorer
 from serve.status import Status
 from serve.switch import Supervisor
@@ -121,7 +122,17 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
         status.watch(metrics)
         edge = Edge(supervisor, status, settings.primary, session, metrics)
         await nursery.start()
-        await stack.enter_async_context(_background(supervisor.run(), follower.run()))
+        reporter = Reporter(
+            supervisor,
+            session,
+            settings.primary,
+            store,
+            region=settings.region,
+            id_file=paths.root / "id",
+        )
+        await stack.enter_async_context(
+            _background(supervisor.run(), follower.run(), reporter.run())
+        )
         port = await stack.enter_async_context(
             listening(edge.application(), settings.host, settings.port, **SERVER_OPTIONS)
         )

@@ -95,6 +95,7 @@ class Supervisor:
         self._make_set = make_set
         self._serving_file = serving_file
         self._metrics = metrics
+        self._switched = asyncio.Event()
         self._old: dict[WorkerSet, asyncio.Task[None]] = {}
         self._slots_lock = asyncio.Lock()  # slots are not pruned while new ones are made
 
@@ -189,6 +190,14 @@ class Supervisor:
         finally:
             watching.cancel()
 
+    async def wait_switch(self, number: int, timeout_s: float) -> None:
+        """Wait until another generation than this one is in service, at most so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self.generation == number:
+                    self._switched.clear()
+                    await self._switched.wait()
+
     def _switch(self, new: WorkerSet) -> WorkerSet | None:
         """Put a set into service: every request that begins after this goes to it."""
         old, self.current = self.current, new
@@ -197,6 +206,7 @@ class Supervisor:
         self.switched_at = datetime.now(UTC)
         self._metrics.generation.set(new.state.number)
         self._metrics.switches.inc()
+        self._switched.set()
         log.info("switched", generation=new.state.number, databases=len(new.state.databases))
         return old
 

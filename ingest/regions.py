@@ -1,0 +1,102 @@
+"""Which regions show which generation: what readers report, and who waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from headrace.errors import Refusal
+
+if TYPE_CHECKING:
+    from ingest.journal import Journal
+    from ingest.metrics import IngestMetrics
+
+GONE_AFTER_S = 30.0  # a reader that was not heard of so long is not waited for
+MAX_READERS = 1000  # remembered at once
+MAX_NAME = 64  # characters of a reader's id and of a region
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a reader says of itself.
+
+    Attributes:
+        reader: Its id, the same as long as its data folder lives.
+        region: Where it is.
+        generation: What it serves.
+    """
+
+    reader: str
+    region: str
+    generation: int
+
+    @classmethod
+    def decode(cls, document: Any) -> Report:
+        """Read the JSON form.
+
+        Raises:
+            Refusal: ``bad-request``.
+        """
+        try:
+            reader, region = document["reader"], document["region"]
+            generation = int(document["generation"])
+        except (TypeError, KeyError, ValueError) as exc:
+            raise Refusal("bad-request", "the report has no reader, region and generation") from exc
+        for name in (reader, region):
+            if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable():
+                raise Refusal("bad-request", "the report's reader or region is no name")
+        return cls(reader=reader, region=region, generation=generation)
+
+
+class Regions:
+    """The readers that this primary hears of."""
+
+    def __init__(self, journal: Journal, metrics: IngestMetrics) -> None:
+        self._journal = journal
+        self._metrics = metrics
+        self._reports: dict[str, tuple[Report, float]] = {}  # by reader; when it was heard
+        self._moved = asyncio.Condition()
+
+    async def note(self, report: Report) -> None:
+        """Take a reader's report."""
+        before = self._oldest().get(report.region, 0)
+        self._forget_gone()
+        if report.reader not in self._reports and len(self._reports) >= MAX_READERS:
+            raise Refusal("bad-request", "there are too many readers")
+        self._reports[report.reader] = report, time.monotonic()
+        for region, generation in self._oldest().items():
+            self._metrics.reader_generation.labels(region).set(generation)
+        now = self._oldest()[report.region]
+        if now > before:
+            await self._journal.note_live(report.region, now, datetime.now(UTC))
+        async with self._moved:
+            self._moved.notify_all()
+
+    async def wait_live(self, generation: int, timeout_s: float) -> bool:
+        """Wait until every region shows a generation; False if that took too long."""
+        try:
+            async with asyncio.timeout(timeout_s), self._moved:
+                while any(oldest < generation for oldest in self._oldest().values()):
+                    await self._moved.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _oldest(self) -> dict[str, int]:
+        """Give the generation that all readers of a region show."""
+        oldest: dict[str, int] = {}
+        for report, _heard_s in self._reports.values():
+            oldest[report.region] = min(
+                oldest.get(report.region, report.generation), report.generation
+            )
+        return oldest
+
+    def _forget_gone(self) -> None:
+        deadline_s = time.monotonic() - GONE_AFTER_S
+        for reader, (report, heard_s) in list(self._reports.items()):
+            if heard_s < deadline_s:
+                del self._reports[reader]
+                self._metrics.reader_generation.remove(report.region)

@@ -1,0 +1,92 @@
+"""The reader tells the primary which generation it serves; while that is away, the object store."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from typing import TYPE_CHECKING
+
+import aiohttp
+import structlog
+
+from headrace.errors import HeadraceError
+from headrace.keys import reader_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from headrace.store import Store
+    from serve.switch import Supervisor
+
+log = structlog.get_logger()
+
+HEARTBEAT_S = 10.0  # the primary forgets a reader after 30
+TO_STORE_EVERY_S = 60.0  # at most; a put costs money
+
+_TIMEOUT = aiohttp.ClientTimeout(total=5.0)
+
+
+class Reporter:
+    """Reports after every switch, and now and then.
+
+    Args:
+        supervisor: Knows what is served.
+        session: For requests to the primary.
+        primary: Its URL.
+        store: Takes the report while the primary is away.
+        region: Where this reader is.
+        id_file: Keeps this reader's id.
+    """
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        session: aiohttp.ClientSession,
+        primary: str,
+        store: Store,
+        *,
+        region: str,
+        id_file: Path,
+    ) -> None:
+        self._supervisor = supervisor
+        self._session = session
+        self._url = f"{primary.rstrip('/')}/-/readers"
+        self._store = store
+        self._region = region
+        self._id = _find_or_make_id(id_file)
+        self._stored_s = -TO_STORE_EVERY_S
+
+    async def run(self) -> None:
+        """Report until cancelled."""
+        while True:
+            generation = self._supervisor.generation
+            if generation >= 0:
+                await self._report(generation)
+            await self._supervisor.wait_switch(generation, HEARTBEAT_S)
+
+    async def _report(self, generation: int) -> None:
+        document = {"reader": self._id, "region": self._region, "generation": generation}
+        try:
+            async with self._session.post(self._url, json=document, timeout=_TIMEOUT) as answer:
+                if answer.ok:
+                    return
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            pass
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._stored_s < TO_STORE_EVERY_S:
+            return
+        self._stored_s = now_s
+        try:
+            await self._store.replace(reader_key(self._id), json.dumps(document).encode())
+        except HeadraceError as exc:
+            log.warning("report not kept", reason=str(exc))
+
+
+def _find_or_make_id(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        made = secrets.token_hex(8)
+        path.write_text(made)
+        return made
