@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -53,6 +54,22 @@ def serve(**flags: Any) -> None:
     from serve.service import run  # noqa: PLC0415
 
     _run(run(_load(ServeSettings, flags)))
+
+
+@main.command()
+@click.option(
+    "--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True
+)
+def verify(data: Path) -> None:
+    """Check the databases in a primary's folder against what was replicated of them."""
+    from ingest.verify import verify_database  # noqa: PLC0415
+
+    bad = False
+    for path in sorted((data / "dbs").glob("*/" + "?" * 16)):
+        differs = verify_database(path)
+        bad = bad or differs is not None
+        click.echo(f"{path.parent.name}: {'equal' if differs is None else f'differs: {differs}'}")
+    sys.exit(bad)
 
 
 def _load(kind: Any, flags: dict[str, Any]) -> Any:

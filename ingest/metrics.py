@@ -70,6 +70,14 @@ class IngestMetrics:
             ["region"],
             registry=self.registry,
         )
+        self.verifications = Counter(
+            "headrace_ingest_verifications",
+            "Live databases compared with what was replicated of them.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for outcome in ("equal", "differs"):
+            self.verifications.labels(outcome)
         self.litestream_up = Gauge(
             "headrace_litestream_up",
             "Whether Litestream answers on its control socket.",

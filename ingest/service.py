@@ -28,6 +28,7 @@ from ingest.regions import Regions
 from ingest.replicate import Litestream
 from ingest.upload import Uploads
 from ingest.volume import check_and_clean, make_folders
+from ingest.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -89,6 +90,7 @@ async def run(settings: IngestSettings) -> None:
         )
         stack.push_async_callback(uploads.stop, STOP_UPLOADS_S)
         await uploads.resume()
+        await stack.enter_async_context(_running(Watchdog(paths, primary, metrics)))
         api = Api(
             paths=paths,
             tokens=Tokens(_token(settings)),
@@ -130,9 +132,9 @@ def _token(settings: IngestSettings) -> str:
 
 
 @asynccontextmanager
-async def _running(litestream: Litestream) -> AsyncIterator[None]:
-    """Run Litestream while the block runs."""
-    task = asyncio.create_task(litestream.run())
+async def _running(part: Litestream | Watchdog) -> AsyncIterator[None]:
+    """Run a part of the primary while the block runs."""
+    task = asyncio.create_task(part.run())
     try:
         yield
     finally:

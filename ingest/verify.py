@@ -1,0 +1,130 @@
+"""verify: does a live database file hold what was replicated? (invariant I4).
+
+Runs in a process of its own (``python -m ingest.verify FILE``): the file is read past SQLite, and
+closing any descriptor of it would drop the POSIX locks of SQLite's connections in the same process.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import sqlite3
+import struct
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headrace.errors import LtxError, ProofError
+from headrace.ltx import decode_header, decode_pages, lock_page
+from headrace.sums import Sums
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TRIES = 5
+PAUSE_S = 1.5  # between tries; Litestream follows the WAL every second
+BUSY_TIMEOUT_S = 30.0
+
+# Source: sqlite.org/walformat.html, 2 and 4: the WAL's header and frame headers are big-endian, the
+# index's is in the machine's order.
+_WAL_HEADER_BYTES = 32
+_FRAME_HEADER_BYTES = 24
+_INDEX = struct.Struct("=16xII")  # mxFrame, nPage
+_PAGE_NUMBER = struct.Struct(">I")
+
+
+def verify_database(database: Path) -> str | None:
+    """Compare a live database with what Litestream has replicated of it.
+
+    Its write lock is held meanwhile, so nothing is committed. What Litestream has not followed yet
+    looks like a difference: so a difference is looked at again after a moment.
+
+    Args:
+        database: ``dbs/<database>/<lineage>``.
+
+    Returns:
+        What differs; None if all is well.
+    """
+    found = ""
+    for number in range(TRIES):
+        if number:
+            time.sleep(PAUSE_S)
+        try:
+            with closing(sqlite3.connect(database, timeout=BUSY_TIMEOUT_S)) as db:
+                db.isolation_level = None
+                db.execute("BEGIN IMMEDIATE")
+                replicated = _follow_local(database)
+                if not replicated.pages:
+                    return "nothing of it was replicated"
+                live = _sum_live(database, replicated.page_size)
+                db.execute("ROLLBACK")
+        except (LtxError, ProofError, sqlite3.Error) as exc:
+            found = str(exc)
+            continue
+        if (live.pages, live.value) == (replicated.pages, replicated.value):
+            return None
+        found = (
+            f"{live.pages} pages with the checksum {live.value:016x} in the file, "
+            f"{replicated.pages} with {replicated.value:016x} replicated"
+        )
+    return found
+
+
+def _follow_local(database: Path) -> Sums:
+    """Follow Litestream's own files from the last published checksum on; nothing is written."""
+    lineage = database.name
+    sums = Sums.read(database.with_name(f".{lineage}-sums"))
+    level0 = database.with_name(f".{lineage}-litestream") / "ltx" / "0"
+    while (file := level0 / f"{sums.txid + 1:016x}-{sums.txid + 1:016x}.ltx").exists():
+        body = file.read_bytes()
+        header = decode_header(body)
+        sums.truncate(header.commit)
+        for number, page in decode_pages(body):
+            sums.set_page(number, page)
+        sums.extend(header.commit)
+        sums.txid += 1
+    return sums
+
+
+def _sum_live(database: Path, page_size: int) -> Sums:
+    """Sum up the committed state: the file's pages, and those of the WAL in front of them."""
+    sums = Sums(database, page_size)
+    wal, pages = _read_wal_index(database, page_size)
+    with database.open("rb") as file:
+        for number in range(1, pages + 1):
+            if number == lock_page(page_size):
+                sums.extend(number)
+                continue
+            if number in wal:
+                page = wal[number]
+            else:
+                file.seek((number - 1) * page_size)
+                page = file.read(page_size).ljust(page_size, b"\0")
+            sums.set_page(number, page)
+    return sums
+
+
+def _read_wal_index(database: Path, page_size: int) -> tuple[dict[int, bytes], int]:
+    """Give the newest committed pages that are in the WAL, and the database's size in pages."""
+    frames, pages = 0, 0
+    index = database.with_name(f"{database.name}-shm")
+    if index.exists():
+        frames, pages = _INDEX.unpack_from(index.read_bytes())
+    if frames == 0:
+        return {}, database.stat().st_size // page_size
+    with database.with_name(f"{database.name}-wal").open("rb") as file:
+        return dict(_read_frames(file.fileno(), frames, page_size)), pages
+
+
+def _read_frames(descriptor: int, frames: int, page_size: int) -> Iterator[tuple[int, bytes]]:
+    with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as wal:
+        for frame in range(frames):
+            at = _WAL_HEADER_BYTES + frame * (_FRAME_HEADER_BYTES + page_size)
+            (number,) = _PAGE_NUMBER.unpack_from(wal, at)
+            yield number, wal[at + _FRAME_HEADER_BYTES : at + _FRAME_HEADER_BYTES + page_size]
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps({"differs": verify_database(Path(sys.argv[1]))}) + "\n")

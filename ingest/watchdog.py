@@ -1,0 +1,70 @@
+"""Looks at one live database after another in the background: is it still what was replicated?"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import structlog
+
+from headrace.child import stop_process
+from headrace.leash import leashed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from headrace.keys import PrimaryPaths
+    from ingest.metrics import IngestMetrics
+    from ingest.primary import Primary
+
+log = structlog.get_logger()
+
+PAUSE_S = 60.0  # between two databases
+TIMEOUT_S = 3600.0
+
+
+class Watchdog:
+    """Verifies the live databases in turn."""
+
+    def __init__(self, paths: PrimaryPaths, primary: Primary, metrics: IngestMetrics) -> None:
+        self._paths = paths
+        self._primary = primary
+        self._metrics = metrics
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            for database, cut in list(self._primary.state.databases.items()):
+                await asyncio.sleep(PAUSE_S)
+                live = self._primary.state.databases.get(database)
+                if live is None or live.lineage != cut.lineage:
+                    continue
+                differs = await verify_apart(self._paths.database(database, cut.lineage))
+                self._metrics.verifications.labels("differs" if differs else "equal").inc()
+                if differs:
+                    log.error("database differs from its replica", database=database, why=differs)
+            if not self._primary.state.databases:
+                await asyncio.sleep(PAUSE_S)
+
+
+async def verify_apart(database: Path) -> str | None:
+    """Verify one live database in a process of its own; give what differs."""
+    process = await asyncio.create_subprocess_exec(
+        *leashed(sys.executable, "-m", "ingest.verify", str(database)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            output, _ = await process.communicate()
+        differs: str | None = json.loads(output)["differs"]
+    except TimeoutError:
+        return "it took too long to tell"
+    except ValueError:
+        return f"the process that looks ended with {process.returncode}"
+    finally:
+        if process.returncode is None:
+            await stop_process(process, grace_s=0.5)
+    return differs
