@@ -11,7 +11,8 @@
     │   └── PrimaryLostError   somebody else published: this node no longer is the primary
     ├── LtxError               an LTX file is damaged, or not what it says
     ├── LitestreamError        Litestream is down, or answered with an error
-    ├── RestoreError           a copy could not be made, or could not be proven
+    ├── RestoreError           a copy could not be made
+    │   └── ProofError         a copy was made, and is not what the generation says
     ├── WorkerError            a Datasette worker did not start, or failed its probe
     └── Refusal                a request that is refused, with a stable code for the client
 
@@ -70,6 +71,10 @@ class LitestreamError(HeadraceError):
 
 class RestoreError(HeadraceError):
     """A copy could not be made, or could not be proven."""
+
+
+class ProofError(RestoreError):
+    """A copy was made, and is not what the generation says."""
 
 
 class WorkerError(HeadraceError):

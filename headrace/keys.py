@@ -31,6 +31,16 @@ def lineage_key(database: str, lineage: str) -> str:
     return f"{DBS_PREFIX}/{database}/{lineage}"
 
 
+def ltx_level_key(database: str, lineage: str, level: int) -> str:
+    """Prefix under which Litestream writes the LTX files of one level: 0 to 8, snapshots at 9."""
+    return f"{lineage_key(database, lineage)}/ltx/{level}"
+
+
+def ltx_key(database: str, lineage: str, level: int, min_txid: int, max_txid: int) -> str:
+    """Key of one LTX file, which covers the transactions from ``min_txid`` to ``max_txid``."""
+    return f"{ltx_level_key(database, lineage, level)}/{min_txid:016x}-{max_txid:016x}.ltx"
+
+
 class PrimaryPaths:
     """The folders of a primary's volume.
 
@@ -57,7 +67,14 @@ class PrimaryPaths:
 
 
 class ReaderPaths:
-    """The folders of a reader: ``slots/<lineage>/<txid>.db``."""
+    """The folders of a reader.
+
+    ::
+
+        slots/<lineage>/<txid>.db    a proven copy at that TXID; beside each: <name>.sums
+        slots/<lineage>/<txid>.spare an idle copy, that the next generation is made of
+        slots/<lineage>/….part       one that is being written; worth nothing after a crash
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root

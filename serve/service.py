@@ -110,9 +110,10 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
                 metrics=metrics,
             )
 
+        restorer = Restorer(paths, store, metrics)
         supervisor = Supervisor(
             follower,
-            Restorer(paths, store, metrics),
+            restorer,
             make_set,
             paths.root / "serving.json",
             metrics,
@@ -121,7 +122,9 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
         status.watch(metrics)
         edge = Edge(supervisor, status, settings.primary, session, metrics)
         await nursery.start()
-        await stack.enter_async_context(_background(supervisor.run(), follower.run()))
+        await stack.enter_async_context(
+            _background(supervisor.run(), follower.run(), restorer.run())
+        )
         port = await stack.enter_async_context(
             listening(edge.application(), settings.host, settings.port, **SERVER_OPTIONS)
         )
