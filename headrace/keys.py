@@ -86,7 +86,14 @@ class PrimaryPaths:
 
 
 class ReaderPaths:
-    """The folders of a reader: ``slots/<lineage>/<txid>.db``."""
+    """The folders of a reader.
+
+    ::
+
+        slots/<lineage>/<txid>.db    a proven copy at that TXID; beside each: <name>.sums
+        slots/<lineage>/<txid>.spare an idle copy, that the next generation is made of
+        slots/<lineage>/….part       one that is being written; worth nothing after a crash
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root

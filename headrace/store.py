@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./~-]+")
 
 
+_CHUNK_BYTES = 4 * 1024 * 1024  # of a streamed object
+
+
 class Store:
     """One bucket and prefix, or one local folder.
 
@@ -70,6 +73,67 @@ class Store:
         except (BaseError, OSError) as exc:
             raise StoreError(f"cannot read {key}: {_reason(exc)}") from exc
 
+    async def read_or_spill(
+        self, key: str, spill: Path, *, memory_bytes: int, stall_s: float
+    ) -> bytes | Path:
+        """Read a whole object: into memory, or into a file if it is large.
+
+        Args:
+            key: The object.
+            spill: The file that a large object is streamed to; whoever calls removes it.
+            memory_bytes: The largest object that is held in memory.
+            stall_s: How long the store may send nothing.
+
+        Returns:
+            The bytes, or the file that they are in: ``spill``, or, in a local folder, the object's
+            own, which must not be changed.
+
+        Raises:
+            ObjectMissingError: It is not there, or not visible yet.
+            StoreError: The store could not be asked, or fell silent.
+            OSError: The file could not be written.
+        """
+        try:
+            async with asyncio.timeout(stall_s) as limit:
+                result = await obstore.get_async(self._store, key)
+                if result.meta["size"] <= memory_bytes:
+                    return bytes(await result.bytes_async())
+                if self.folder is not None:
+                    return self.folder / key
+                loop = asyncio.get_running_loop()
+                with spill.open("wb", buffering=0) as file:
+                    async for chunk in result.stream(_CHUNK_BYTES):
+                        limit.reschedule(None)  # writing is not the store's time
+                        await asyncio.to_thread(_write_all, file.fileno(), chunk)
+                        limit.reschedule(loop.time() + stall_s)
+                return spill
+        except TimeoutError as exc:
+            raise StoreError(f"cannot read {key}: no answer in {stall_s:g} s") from exc
+        except (FileNotFoundError, NotFoundError) as exc:
+            raise ObjectMissingError(f"find no object {key}") from exc
+        except BaseError as exc:
+            raise StoreError(f"cannot read {key}: {_reason(exc)}") from exc
+
+    async def list_sizes(self, prefix: str, *, stall_s: float) -> dict[str, int]:
+        """List the objects right under a prefix: name after the prefix -> bytes.
+
+        Raises:
+            StoreError: The store could not be asked, or fell silent.
+        """
+        sizes: dict[str, int] = {}
+        try:
+            async with asyncio.timeout(stall_s) as limit:
+                loop = asyncio.get_running_loop()
+                async for metas in obstore.list(self._store, prefix):
+                    limit.reschedule(loop.time() + stall_s)
+                    for meta in metas:
+                        sizes[meta["path"].removeprefix(prefix).lstrip("/")] = meta["size"]
+        except TimeoutError as exc:
+            raise StoreError(f"cannot list {prefix}: no answer in {stall_s:g} s") from exc
+        except (BaseError, OSError) as exc:
+            raise StoreError(f"cannot list {prefix}: {_reason(exc)}") from exc
+        return sizes
+
     async def create(self, key: str, body: bytes) -> None:
         """Write a new object, only if there is none of that key; durable on return.
 
@@ -103,6 +167,12 @@ class Store:
         """
         if self.folder is not None:
             await asyncio.to_thread(fsync_path, self.folder / key)
+
+
+def _write_all(descriptor: int, chunk: bytes) -> None:
+    view = memoryview(chunk)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def fsync_path(path: Path) -> None:

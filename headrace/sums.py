@@ -1,6 +1,11 @@
-"""The sums of a slot: its TXID, its checksum and each page's share, in a file beside it.
+"""The checksum of a database, kept page by page in a file beside it (invariant I4).
 
-The shares are read and written by blocks, so that following a change costs what it touches.
+It is the XOR over all pages of CRC-64/ISO of (page number, page), so a page is replaced by taking
+its old share out and its new share in. The shares are kept, and read and written by blocks, so that
+following a change costs what it touches. A page that was never written is zeros, as it is in the
+file; the page that SQLite locks by has no share.
+
+Source: superfly/ltx, ``checksum.go``; there each share has its highest bit set, here none has.
 """
 
 from __future__ import annotations
@@ -28,16 +33,13 @@ _READ_BYTES = 4 * 1024 * 1024
 
 
 class Sums:
-    """The checksum of one slot, kept page by page.
-
-    Like ``headrace.checksum.DatabaseChecksum``, but it lies in a file, and only the blocks of it
-    that a change touches are read and written.
+    """The checksum of one database at one TXID.
 
     Attributes:
         path: The file.
         page_size: Bytes a page.
         pages: Size of the database in pages.
-        txid: The transaction that the slot is at; 0 before the first.
+        txid: The transaction that it is at; 0 before the first.
         value: The checksum, 64 bits.
     """
 

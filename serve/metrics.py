@@ -65,6 +65,14 @@ class ReaderMetrics:
         self.restored_bytes = Counter(
             f"{prefix}_restored_bytes", "Bytes of databases restored.", registry=registry
         )
+        self.fetched_bytes = Counter(
+            f"{prefix}_fetched_bytes", "Bytes of LTX files fetched.", registry=registry
+        )
+        self.proof_failures = Counter(
+            f"{prefix}_proof_failures",
+            "Copies thrown away because they were not what the generation says.",
+            registry=registry,
+        )
         self.workers = Gauge(
             f"{prefix}_workers", "Datasette workers in service.", registry=registry
         )

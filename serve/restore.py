@@ -1,25 +1,26 @@
-"""Slots: one local file for one database at one TXID, made by ``litestream restore``.
+"""restore: a proven slot for every database of a generation, at a cost that grows with the change.
 
-A slot that exists is whole: it is written under another name, verified, fsynced, and renamed last.
+Three ways, the next one when a copy could not be made or is not what the generation says: an idle
+slot is rolled forward; a first copy is made from a snapshot and what follows; ``litestream
+restore``. What none of them proves is not served.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import shutil
 from typing import TYPE_CHECKING
 
 import structlog
 
-from headrace.child import stop_process
-from headrace.errors import RestoreError
+from headrace.errors import HeadraceError, LtxError, ProofError, RestoreError
 from headrace.generation import format_txid
-from headrace.keys import lineage_key
-from headrace.leash import leashed
-from headrace.litestream_binary import find_litestream, litestream_environment
-from headrace.store import fsync_path
+from headrace.sums import Sums, sum_file, sums_path
+from serve.fallback import LitestreamRestore
 from serve.groups import one_error
+from serve.patience import Patience
+from serve.roll import Aim, Roller, finish
+from serve.slots import SlotPool, clone_slot, part_path, remove_slot
 from serve.verify import verify_copy
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ log = structlog.get_logger()
 
 PARALLEL = 4  # databases restored at once
 NOT_THERE_YET_S = 30.0  # a store may show the log's entry before Litestream's files
-FIRST_BACKOFF_S = 0.1
-MAX_BACKOFF_S = 2.0
-RESTORE_TIMEOUT_S = 3600.0  # for one run of litestream
+TWIN_AFTER_S = 1.0  # from a switch until idle slots are prepared for the next one
+TWIN_FROM_BYTES = 1024 * 1024  # a smaller slot is copied faster than it is worth preparing for
+FREE_FACTOR = 2  # an idle slot is made only if this many of it would fit on the disk
 
 
 class Restorer:
@@ -47,7 +48,7 @@ class Restorer:
         paths: The reader's folders.
         store: Where Litestream's replicas lie.
         metrics: Counts steps and bytes.
-        retry_for_s: How long a restore that fails is tried again.
+        retry_for_s: How long what is not there yet is waited for.
 
     Raises:
         ConfigError: There is no litestream.
@@ -61,143 +62,210 @@ class Restorer:
         *,
         retry_for_s: float = NOT_THERE_YET_S,
     ) -> None:
-        self._paths = paths
-        self._store = store
+        self.pool = SlotPool(paths)
         self._metrics = metrics
         self._retry_for_s = retry_for_s
-        self._litestream = find_litestream()
+        self._roller = Roller(store, metrics)
+        self._litestream = LitestreamRestore(store)
         self._running = asyncio.Semaphore(PARALLEL)
+        self._cuts: dict[str, tuple[str, Cut]] = {}  # by lineage, of the last generation
+        self._pruned = asyncio.Event()
 
     def find_slots(self, state: State) -> dict[str, Path] | None:
-        """Give the slot of each database if all are here already."""
-        slots = {name: self._slot(cut) for name, cut in state.databases.items()}
+        """Give the slot of each database if all are here already; none of them is proven yet."""
+        slots = self._slots(state)
         return slots if all(slot.exists() for slot in slots.values()) else None
 
     async def restore(self, state: State, *, superseded: asyncio.Event) -> dict[str, Path]:
-        """Give the slot of each database, after making those that are missing.
+        """Give the proven slot of each database, after making those that are missing.
+
+        The slots given out are not written before ``prune`` has said which ones are served.
 
         Args:
             state: The generation.
-            superseded: Set when a newer generation is known: then a restore that fails is not tried
-                again, because the newer one may do without it.
+            superseded: Set when a newer generation is known: then what is not there yet is not
+                waited for, because the newer one may do without it.
 
         Raises:
             RestoreError: A copy could not be made, or is not what the generation says.
         """
+        slots = self._slots(state)
+        self.pool.reserve(slots.values())
+        missing = [name for name, slot in slots.items() if not self.pool.is_proven(slot)]
         try:
             with one_error():
                 async with asyncio.TaskGroup() as tasks:
-                    for name, cut in state.databases.items():
+                    for name in missing:
+                        cut = state.databases[name]
                         tasks.create_task(self._restore_one(name, cut, superseded))
         except OSError as exc:
             raise RestoreError(f"cannot write a slot: {exc}") from exc
-        return {name: self._slot(cut) for name, cut in state.databases.items()}
+        self._cuts = {cut.lineage: (name, cut) for name, cut in state.databases.items()}
+        return slots
 
     async def prune(self, wanted: Iterable[Path]) -> None:
-        """Delete every slot but these, and what an earlier crash left half-made."""
-        await asyncio.to_thread(_prune, self._paths.slots, frozenset(wanted))
+        """Learn which slots workers serve, and remove what nobody needs.
 
-    def _slot(self, cut: Cut) -> Path:
-        return self._paths.slot(cut.lineage, format_txid(cut.txid))
+        Args:
+            wanted: The slots of all workers, also of those that still drain. Every other slot may
+                be written from now on.
+
+        Raises:
+            OSError: A file cannot be removed.
+        """
+        for lineage in self.pool.set_live(wanted):
+            if not self.pool.lock(lineage).locked():  # else it is done after the next switch
+                async with self.pool.lock(lineage):
+                    await asyncio.to_thread(self.pool.prune, lineage)
+        self._pruned.set()
+
+    async def run(self) -> None:
+        """Prepare an idle slot beside each one in service, until cancelled."""
+        while True:
+            await self._pruned.wait()
+            self._pruned.clear()
+            await asyncio.sleep(TWIN_AFTER_S)
+            for slot in sorted(self.pool.live):
+                try:
+                    await self._prepare_spare(slot)
+                except (HeadraceError, OSError) as exc:
+                    # Nothing depends on it: the next generation takes a copy instead.
+                    log.info("no idle slot prepared", slot=slot.name, reason=str(exc))
+
+    def _slots(self, state: State) -> dict[str, Path]:
+        return {name: self.pool.path(cut) for name, cut in state.databases.items()}
 
     async def _restore_one(self, name: str, cut: Cut, superseded: asyncio.Event) -> None:
-        slot = self._slot(cut)
-        async with self._running:
-            if slot.exists():
+        slot = self.pool.path(cut)
+        async with self._running, self.pool.lock(cut.lineage):
+            if slot.exists() and await self._prove_again(name, cut, slot):
                 return
             slot.parent.mkdir(parents=True, exist_ok=True)
-            part = slot.with_name(f"{slot.name}.{secrets.token_hex(4)}.part")
+            self.pool.note_unpruned(cut.lineage)
+            aim = Aim(
+                database=name,
+                lineage=cut.lineage,
+                txid=cut.txid,
+                patience=Patience(self._retry_for_s, superseded),
+            )
             try:
-                with self._metrics.step("restore"):
-                    await self._fetch(name, cut, part, superseded)
-                with self._metrics.step("verify"):
-                    await self._prove(name, cut, part)
-                await asyncio.to_thread(_keep, part, slot)
-            finally:
-                _remove_part(part)
+                await self._make(cut, aim, slot)
+            except RestoreError as exc:
+                raise RestoreError(
+                    f"cannot restore {name} at {format_txid(cut.txid)}: {exc}",
+                    hint="the reader tries again by itself",
+                ) from exc
         size_bytes = cut.pages * cut.page_size
         self._metrics.restored_bytes.inc(size_bytes)
         log.info("slot restored", database=name, txid=format_txid(cut.txid), bytes=size_bytes)
 
-    async def _fetch(self, name: str, cut: Cut, part: Path, superseded: asyncio.Event) -> None:
-        """Run litestream until it succeeds, or the time is over.
+    async def _prove_again(self, name: str, cut: Cut, slot: Path) -> bool:
+        """Prove a slot that was found on disk, or is in doubt; it is read whole."""
+        with self._metrics.step("verify"):
+            sums = await asyncio.to_thread(self.pool.prove_again, slot)
+            try:
+                if sums is not None:
+                    await verify_copy(slot, cut, sums.value)
+                    return True
+            except ProofError as exc:
+                log.warning("slot thrown away", database=name, slot=slot.name, reason=str(exc))
+                self.pool.distrust(slot)
+        self._metrics.proof_failures.inc()
+        return False
 
-        Its exit status does not tell "not there yet" from other failures, so all are tried again.
+    async def _make(self, cut: Cut, aim: Aim, slot: Path) -> None:
+        """Make a slot in the first way that gives a copy that can be proven.
+
+        Raises:
+            RestoreError: None does.
         """
-        loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + self._retry_for_s
-        backoff_s = FIRST_BACKOFF_S
-        while (reason := await self._run_litestream(name, cut, part)) is not None:
-            _remove_part(part)
-            if loop.time() + backoff_s > deadline_s or superseded.is_set():
-                raise RestoreError(
-                    f"cannot restore {name} at {format_txid(cut.txid)}: {reason}",
-                    hint="the reader tries again by itself",
+        reasons: list[str] = []
+        for way in (self._roll_slot, self._copy_anew, self._run_litestream):
+            part = part_path(slot)
+            try:
+                with self._metrics.step("restore"):
+                    sums = await way(cut, aim, part)
+                if sums is None:
+                    continue
+                with self._metrics.step("verify"):
+                    await verify_copy(part, cut, sums.value)
+                await asyncio.to_thread(self.pool.keep, part, slot)
+            except (LtxError, ProofError) as exc:
+                if isinstance(exc, ProofError):
+                    self._metrics.proof_failures.inc()
+                log.warning(
+                    "copy thrown away", database=aim.database, slot=slot.name, reason=str(exc)
                 )
-            await _wait_for(superseded, backoff_s)
-            backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+                reasons.append(str(exc))
+            else:
+                return
+            finally:
+                remove_slot(part)
+        raise RestoreError("; ".join(dict.fromkeys(reasons)))
 
-    async def _run_litestream(self, name: str, cut: Cut, part: Path) -> str | None:
-        """Restore once; give why it failed."""
-        url = self._store.litestream_url(lineage_key(name, cut.lineage))
-        process = await asyncio.create_subprocess_exec(
-            *leashed(str(self._litestream), "restore", "-txid", format_txid(cut.txid)),
-            *("-o", str(part), url),
-            env=litestream_environment(),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,  # a Ctrl-C in the terminal is for the reader alone
-        )
-        try:
-            async with asyncio.timeout(RESTORE_TIMEOUT_S):
-                _, output = await process.communicate()
-        except TimeoutError:
-            return f"it took longer than {RESTORE_TIMEOUT_S:.0f} s"
-        finally:
-            if process.returncode is None:
-                await stop_process(process, grace_s=0.5)
-        if process.returncode == 0:
-            return None
-        lines = output.decode(errors="replace").strip().splitlines()
-        return (lines or [f"exit status {process.returncode}"])[-1].removeprefix("Error: ")
+    async def _roll_slot(self, cut: Cut, aim: Aim, part: Path) -> Sums | None:
+        """Roll an idle slot forward, or a copy of a live one; None if there is neither."""
+        sums = await asyncio.to_thread(self.pool.take_base, cut.lineage, cut.txid, part)
+        if sums is not None:
+            await self._roller.roll(part, sums, aim)
+        return sums
 
-    async def _prove(self, name: str, cut: Cut, part: Path) -> None:
-        try:
-            await verify_copy(part, cut)
-        except RestoreError as exc:
-            where = f"{name} at {format_txid(cut.txid)}"
-            raise RestoreError(f"cannot prove {where}: {exc}", hint=exc.hint) from exc
+    async def _copy_anew(self, cut: Cut, aim: Aim, part: Path) -> Sums:
+        sums = await asyncio.to_thread(_begin, part, cut.page_size)
+        await self._roller.roll(part, sums, aim)
+        return sums
 
+    async def _run_litestream(self, cut: Cut, aim: Aim, part: Path) -> Sums:
+        reason = await self._litestream.run(aim.database, cut, part)
+        if reason is not None:
+            raise LtxError(f"litestream: {reason}")
+        return await asyncio.to_thread(_record, part, cut)
 
-async def _wait_for(event: asyncio.Event, timeout_s: float) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            await event.wait()
-    except TimeoutError:
-        return
-
-
-def _keep(part: Path, slot: Path) -> None:
-    fsync_path(part)
-    part.rename(slot)
-    fsync_path(slot.parent)
-
-
-def _remove_part(part: Path) -> None:
-    """Remove a temporary file, and those that litestream puts beside it."""
-    for path in part.parent.glob(f"{part.name}*"):
-        path.unlink(missing_ok=True)
+    async def _prepare_spare(self, slot: Path) -> None:
+        """Have an idle slot at the TXID of one in service: rolled forward, or copied."""
+        lineage, txid = slot.parent.name, int(slot.stem, 16)
+        async with self.pool.lock(lineage):
+            known = self._cuts.get(lineage)
+            if slot not in self.pool.live or known is None or known[1].txid != txid:
+                return  # the next generation is here already
+            name, cut = known
+            spare = slot.with_suffix(".spare")
+            if spare.exists() or cut.pages * cut.page_size < TWIN_FROM_BYTES:
+                return
+            part = part_path(slot)
+            try:
+                older = await asyncio.to_thread(self.pool.take_idle, lineage, txid, part)
+                if older is not None:
+                    patience = Patience(0, asyncio.Event())
+                    aim = Aim(database=name, lineage=lineage, txid=txid, patience=patience)
+                    await self._roller.roll(part, older, aim)
+                    if cut.checksum not in {None, older.value}:
+                        raise ProofError(f"find checksum {older.value:016x} of the idle slot")
+                elif not await asyncio.to_thread(_copy_if_room, slot, part):
+                    return
+                await asyncio.to_thread(self.pool.keep, part, spare)
+            finally:
+                remove_slot(part)
+                self.pool.note_unpruned(lineage)
 
 
-def _prune(slots: Path, wanted: frozenset[Path]) -> None:
-    if not slots.exists():
-        return
-    for lineage in slots.iterdir():
-        kept = {path for path in wanted if path.parent == lineage}
-        if not kept:
-            shutil.rmtree(lineage, ignore_errors=True)
-            continue
-        for path in lineage.iterdir():
-            if path not in kept:
-                path.unlink(missing_ok=True)
+def _begin(part: Path, page_size: int) -> Sums:
+    part.touch()
+    return Sums(sums_path(part), page_size)
+
+
+def _copy_if_room(slot: Path, part: Path) -> bool:
+    """Copy a slot, unless the disk would be short of room."""
+    if shutil.disk_usage(slot.parent).free < FREE_FACTOR * slot.stat().st_size:
+        return False
+    clone_slot(slot, part)
+    finish(part, Sums.read(sums_path(part)))
+    return True
+
+
+def _record(part: Path, cut: Cut) -> Sums:
+    """Write the sums of a copy that was made by other code."""
+    sums = sum_file(part, cut.page_size)
+    sums.txid = cut.txid
+    finish(part, sums)
+    return sums

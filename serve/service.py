@@ -111,9 +111,10 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
                 metrics=metrics,
             )
 
+        restorer = Restorer(paths, store, metrics)
         supervisor = Supervisor(
             follower,
-            Restorer(paths, store, metrics),
+            restorer,
             make_set,
             paths.root / "serving.json",
             metrics,
@@ -131,7 +132,7 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             id_file=paths.root / "id",
         )
         await stack.enter_async_context(
-            _background(supervisor.run(), follower.run(), reporter.run())
+            _background(supervisor.run(), follower.run(), restorer.run(), reporter.run())
         )
         port = await stack.enter_async_context(
             listening(edge.application(), settings.host, settings.port, **SERVER_OPTIONS)

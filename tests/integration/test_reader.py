@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -230,7 +231,7 @@ async def test_reader_restarted_without_the_store_serves_its_last_generation(
         await eventually(lambda: "log" in client.reader.follower.why)
 
         (publisher.store.folder / "generations").unlink()
-        publisher.store.folder.rmdir()
+        shutil.rmtree(publisher.store.folder)
         (publisher.root / "away").rename(publisher.store.folder)
         await publisher.publish({}, removed=["sales"])
         await client.wait_generation(2)

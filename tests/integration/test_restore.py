@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +14,7 @@ from headrace.errors import RestoreError
 from headrace.generation import Cut, State, format_txid
 from headrace.keys import ReaderPaths
 from serve.metrics import ReaderMetrics
+from serve.patience import Patience
 from serve.restore import Restorer
 from serve.verify import verify_copy
 from tests.integration.reader_kit import ORDERS, Publisher, eventually, with_broken_txid
@@ -69,10 +70,13 @@ async def test_restore_of_an_older_txid_gives_the_rows_of_that_time(
     new = publisher.write("sales", "INSERT INTO orders VALUES (2, 'ink')")
     restorer = make_restorer(publisher, paths)
 
-    assert read_items(await restore(restorer, old)) == ["pen"]
+    slot = await restore(restorer, old)
+    await restorer.prune([slot])
     assert read_items(await restore(restorer, new)) == ["pen", "ink"]
+    assert read_items(slot) == ["pen"]
     assert old.page_size == page_size
-    assert files_in(paths.slots) == [f"{format_txid(cut.txid)}.db" for cut in (old, new)]
+    names = [f"{format_txid(cut.txid)}.db" for cut in (old, new)]
+    assert files_in(paths.slots) == sorted([*names, *(f"{name}.sums" for name in names)])
 
 
 async def test_restore_of_a_slot_that_exists_asks_nobody(
@@ -106,21 +110,22 @@ async def test_restore_from_a_store_behind_the_log_waits_for_it(
     hidden = publisher.remove_replica("sales", cut)
     assert publisher.store.folder
     restorer = make_restorer(publisher, paths)
-    tries, run_litestream = [], restorer._run_litestream  # noqa: SLF001 - to know when it failed
+    reasons, wait = [], Patience.wait
 
-    async def run_and_count(*args: Any) -> str | None:
-        reason = await run_litestream(*args)
-        tries.append(reason)
-        return reason
+    async def wait_and_count(self: Patience, reason: str) -> None:
+        reasons.append(reason)
+        await wait(self, reason)
 
-    monkeypatch.setattr(restorer, "_run_litestream", run_and_count)
+    monkeypatch.setattr(Patience, "wait", wait_and_count)
     restoring = asyncio.create_task(restore(restorer, cut))
-    await eventually(lambda: tries)
+    await eventually(lambda: len(reasons) > 1)
     hidden.rename(publisher.store.folder / "dbs" / "sales" / cut.lineage)
 
     assert read_items(await restoring) == ["pen"]
-    assert tries[0] == "no matching backup files available"
-    assert tries[-1] is None
+    assert reasons[0] == (
+        "no LTX files lead from 0000000000000000 to 0000000000000001; "
+        "the newest is 0000000000000000"
+    )
 
 
 async def test_restore_that_fails_is_given_up_when_a_newer_generation_is_known(
@@ -169,15 +174,22 @@ async def test_verify_of_a_torn_copy_is_refused(publisher: Publisher, paths: Rea
 
 
 async def test_prune_keeps_what_is_wanted_only(publisher: Publisher, paths: ReaderPaths) -> None:
-    """Slots that no worker serves go, and so does what a crash left half-made."""
+    """Slots that nobody serves go, all but the one that is rolled next; torn ones go."""
     restorer = make_restorer(publisher, paths)
-    old = await restore(restorer, publisher.write("sales", *ORDERS))
-    new = await restore(restorer, publisher.write("sales", "INSERT INTO orders VALUES (1, 'a')"))
+    slots = []
+    for number in range(3):
+        statements = ORDERS if number == 0 else [f"INSERT INTO orders VALUES ({number}, 'a')"]
+        slots.append(await restore(restorer, publisher.write("sales", *statements)))
+        await restorer.prune(slots)
     publisher.begin_lineage("sales")
     other = await restore(restorer, publisher.write("sales", *ORDERS))
-    old.with_name("x.db.1234.part").touch()
+    torn = slots[0].with_name(f"{slots[0].name}.1234.part")
+    torn.touch()
 
-    await restorer.prune([new])
+    await restorer.prune([slots[2]])
+    await restorer.prune([slots[2]])
 
-    assert files_in(paths.slots) == [new.name]
+    spare = slots[1].with_suffix(".spare").name
+    kept = [spare, slots[2].name]
+    assert files_in(paths.slots) == sorted([*kept, *(f"{name}.sums" for name in kept)])
     assert not other.parent.exists()
