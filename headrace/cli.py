@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -53,6 +54,25 @@ def serve(**flags: Any) -> None:
     from serve.service import run  # noqa: PLC0415
 
     _run(run(_load(ServeSettings, flags)))
+
+
+@main.command()
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    help="The reader's data folder.",
+)
+def verify(data: Path) -> None:
+    """Read every slot of a reader whole, and compare it to its recorded checksum."""
+    from serve.scrub import verify_slots  # noqa: PLC0415
+
+    equal = True
+    for slot, fault in verify_slots(data):
+        click.echo(f"{slot.parent.name}/{slot.name}: {fault or 'ok'}")
+        equal = equal and fault is None
+    if not equal:
+        sys.exit(1)
 
 
 def _load(kind: Any, flags: dict[str, Any]) -> Any:

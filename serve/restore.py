@@ -169,7 +169,7 @@ class Restorer:
                     return True
             except ProofError as exc:
                 log.warning("slot thrown away", database=name, slot=slot.name, reason=str(exc))
-                self.pool.distrust(slot)
+                self.pool.distrust(cut.lineage)
         self._metrics.proof_failures.inc()
         return False
 

@@ -28,6 +28,7 @@ from serve.groups import one_error
 from serve.metrics import ReaderMetrics
 from serve.nursery import Nursery
 from serve.restore import Restorer
+from serve.scrub import Scrubber
 from serve.status import Status
 from serve.switch import Supervisor
 from serve.workers import WorkerSet
@@ -118,12 +119,13 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             paths.root / "serving.json",
             metrics,
         )
+        scrubber = Scrubber(restorer.pool, metrics, supervisor.renew)
         status = Status(settings.region, follower, supervisor)
         status.watch(metrics)
         edge = Edge(supervisor, status, settings.primary, session, metrics)
         await nursery.start()
         await stack.enter_async_context(
-            _background(supervisor.run(), follower.run(), restorer.run())
+            _background(supervisor.run(), follower.run(), restorer.run(), scrubber.run())
         )
         port = await stack.enter_async_context(
             listening(edge.application(), settings.host, settings.port, **SERVER_OPTIONS)
