@@ -58,18 +58,23 @@ def serve(**flags: Any) -> None:
 
 @main.command()
 @click.option(
-    "--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path("data"),
+    show_default=True,
+    help="Data folder of a primary, of a reader, or of `headrace up`.",
 )
 def verify(data: Path) -> None:
-    """Check the databases in a primary's folder against what was replicated of them."""
-    from ingest.verify import verify_database  # noqa: PLC0415
+    """Read databases whole: live ones against their replicas, slots against their checksums."""
+    from ingest.verify import verify_databases  # noqa: PLC0415
+    from serve.scrub import verify_slots  # noqa: PLC0415
 
-    bad = False
-    for path in sorted((data / "dbs").glob("*/" + "?" * 16)):
-        differs = verify_database(path)
-        bad = bad or differs is not None
-        click.echo(f"{path.parent.name}: {'equal' if differs is None else f'differs: {differs}'}")
-    sys.exit(bad)
+    equal = True
+    for folder in (data, data / "primary", *sorted(data.glob("reader-*"))):
+        for path, fault in (*verify_databases(folder), *verify_slots(folder)):
+            click.echo(f"{path.relative_to(data)}: {fault or 'ok'}")
+            equal = equal and fault is None
+    sys.exit(0 if equal else 1)
 
 
 def _load(kind: Any, flags: dict[str, Any]) -> Any:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.errors import LtxError, ProofError
+from headrace.keys import PrimaryPaths
 from headrace.ltx import decode_header, decode_pages, lock_page
 from headrace.sums import Sums
 
@@ -33,6 +34,12 @@ _WAL_HEADER_BYTES = 32
 _FRAME_HEADER_BYTES = 24
 _INDEX = struct.Struct("=16xII")  # mxFrame, nPage
 _PAGE_NUMBER = struct.Struct(">I")
+
+
+def verify_databases(root: Path) -> Iterator[tuple[Path, str | None]]:
+    """Verify every live database of a primary's folder; give each with its fault, or None."""
+    for database in sorted(PrimaryPaths(root).dbs.glob("*/" + "?" * 16)):
+        yield database, verify_database(database)
 
 
 def verify_database(database: Path) -> str | None:

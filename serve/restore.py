@@ -169,7 +169,7 @@ class Restorer:
                     return True
             except ProofError as exc:
                 log.warning("slot thrown away", database=name, slot=slot.name, reason=str(exc))
-                self.pool.distrust(slot)
+                self.pool.distrust(cut.lineage)
         self._metrics.proof_failures.inc()
         return False
 
@@ -183,8 +183,7 @@ class Restorer:
         for way in (self._roll_slot, self._copy_anew, self._run_litestream):
             part = part_path(slot)
             try:
-                with self._metrics.step("restore"):
-                    sums = await way(cut, aim, part)
+                sums = await way(cut, aim, part)
                 if sums is None:
                     continue
                 with self._metrics.step("verify"):
@@ -207,16 +206,19 @@ class Restorer:
         """Roll an idle slot forward, or a copy of a live one; None if there is neither."""
         sums = await asyncio.to_thread(self.pool.take_base, cut.lineage, cut.txid, part)
         if sums is not None:
-            await self._roller.roll(part, sums, aim)
+            with self._metrics.step("restore"):
+                await self._roller.roll(part, sums, aim)
         return sums
 
     async def _copy_anew(self, cut: Cut, aim: Aim, part: Path) -> Sums:
         sums = await asyncio.to_thread(_begin, part, cut.page_size)
-        await self._roller.roll(part, sums, aim)
+        with self._metrics.step("restore"):
+            await self._roller.roll(part, sums, aim)
         return sums
 
     async def _run_litestream(self, cut: Cut, aim: Aim, part: Path) -> Sums:
-        reason = await self._litestream.run(aim.database, cut, part)
+        with self._metrics.step("restore"):
+            reason = await self._litestream.run(aim.database, cut, part)
         if reason is not None:
             raise LtxError(f"litestream: {reason}")
         return await asyncio.to_thread(_record, part, cut)

@@ -115,8 +115,9 @@ class Roller:
             if aim.damaged.isdisjoint(files):
                 return files
         listed = await asyncio.gather(*(self._list(aim, level) for level in LEVELS))
-        files = [file for level in listed for file in level if file not in aim.damaged]
-        plan = find_plan(files, after=at, upto=aim.txid)
+        files = [file for level in listed for file in level]
+        sound = [file for file in files if file not in aim.damaged]
+        plan = find_plan(sound, after=at, upto=aim.txid)
         if plan is not None:
             return plan
         newest = max((file.max_txid for file in files), default=0)

@@ -29,6 +29,7 @@ from serve.metrics import ReaderMetrics
 from serve.nursery import Nursery
 from serve.report import Reporter
 from serve.restore import Restorer
+from serve.scrub import Scrubber
 from serve.status import Status
 from serve.switch import Supervisor
 from serve.workers import WorkerSet
@@ -119,6 +120,7 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             paths.root / "serving.json",
             metrics,
         )
+        scrubber = Scrubber(restorer.pool, metrics, supervisor.renew)
         status = Status(settings.region, follower, supervisor)
         status.watch(metrics)
         edge = Edge(supervisor, status, settings.primary, session, metrics)
@@ -132,7 +134,13 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             id_file=paths.root / "id",
         )
         await stack.enter_async_context(
-            _background(supervisor.run(), follower.run(), restorer.run(), reporter.run())
+            _background(
+                supervisor.run(),
+                follower.run(),
+                restorer.run(),
+                scrubber.run(),
+                reporter.run(),
+            )
         )
         port = await stack.enter_async_context(
             listening(edge.application(), settings.host, settings.port, **SERVER_OPTIONS)

@@ -68,9 +68,13 @@ class SlotPool:
         """Whether a slot is known to be what it says."""
         return slot in self._proven
 
-    def distrust(self, slot: Path) -> None:
-        """Have a slot read again, or made anew, before it is next given out."""
-        self._proven.discard(slot)
+    def distrust(self, lineage: str) -> None:
+        """Have every slot of a lineage read again before it is given out or copied.
+
+        An idle one may have been copied from the one that is damaged.
+        """
+        folder = self._paths.slots / lineage
+        self._proven -= {slot for slot in list(self._proven) if slot.parent == folder}
 
     def reserve(self, slots: Iterable[Path]) -> None:
         """Keep slots from being written that workers are about to serve."""
@@ -168,7 +172,7 @@ class SlotPool:
         live = {slot for slot in self._live if slot.parent == folder}
         if not live:
             shutil.rmtree(folder, ignore_errors=True)
-            self._proven -= {slot for slot in list(self._proven) if slot.parent == folder}
+            self.distrust(lineage)
             return
         newest = max(int(slot.stem, 16) for slot in live)
         idle = [slot for slot in _whole_slots(folder) if slot not in live]

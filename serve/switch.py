@@ -97,6 +97,7 @@ class Supervisor:
         self._metrics = metrics
         self._switched = asyncio.Event()
         self._old: dict[WorkerSet, asyncio.Task[None]] = {}
+        self._renewing = asyncio.Event()
         self._slots_lock = asyncio.Lock()  # slots are not pruned while new ones are made
 
     @property
@@ -111,7 +112,7 @@ class Supervisor:
             backoff_s = FIRST_BACKOFF_S
             while True:
                 self.step = Step.WAITING
-                state = await self._follower.wait_newer(self.generation)
+                state = await self._next_state()
                 if await self._try(state):
                     backoff_s = FIRST_BACKOFF_S
                 else:
@@ -119,6 +120,23 @@ class Supervisor:
                     backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
         finally:
             await self._stop()
+
+    def renew(self) -> None:
+        """Bring the generation in service up once more: a slot of it is damaged."""
+        self._renewing.set()
+
+    async def _next_state(self) -> State:
+        """Wait for a newer generation, or for a reason to bring up the same again."""
+        newer = asyncio.create_task(self._follower.wait_newer(self.generation))
+        renewing = asyncio.create_task(self._renewing.wait())
+        try:
+            await asyncio.wait((newer, renewing), return_when=asyncio.FIRST_COMPLETED)
+            if newer.done() or self.current is None:
+                return await newer
+            return self.current.state
+        finally:
+            newer.cancel()
+            renewing.cancel()
 
     async def _resume(self) -> None:
         """Serve what was served last, if all of it is here: the store may be away."""
@@ -137,6 +155,8 @@ class Supervisor:
 
     async def _try(self, state: State) -> bool:
         """Bring a generation into service; if it fails, remember why."""
+        renewing = self._renewing.is_set()
+        self._renewing.clear()  # every slot in doubt is read again; what is found later is new
         try:
             await self._bring_up(state)
         except HeadraceError as exc:
@@ -146,6 +166,8 @@ class Supervisor:
             message = f"{type(exc).__name__}: {exc}"
         else:
             return True
+        if renewing:
+            self._renewing.set()
         self.last_error = Failure(
             generation=state.number, step=self.step, message=message, at=datetime.now(UTC)
         )

@@ -26,6 +26,7 @@ from tests.integration.reader_kit import (
     spawned_reader,
     with_broken_txid,
 )
+from tests.integration.slots_kit import ltx_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -304,8 +305,11 @@ async def test_reader_that_is_killed_in_a_restore_leaves_no_process(
     slow.parent.mkdir()
     slow.write_text("#!/bin/sh\nexec sleep 3600\n")
     slow.chmod(0o755)
-    await publisher.publish({"sales": publisher.write("sales", *ORDERS)})
-    python = f"import serve.restore; serve.restore.find_litestream = lambda: {str(slow)!r}"
+    cut = publisher.write("sales", *ORDERS)
+    for ltx in ltx_files(publisher, "sales", cut):  # so that litestream is asked
+        ltx.write_bytes(ltx.read_bytes()[:-1] + b"?")
+    await publisher.publish({"sales": cut})
+    python = f"import serve.fallback; serve.fallback.find_litestream = lambda: {str(slow)!r}"
     async with spawned_reader(publisher.root, prelude=python) as spawned:
         await eventually(lambda: _commands(spawned.tree(), "3600"))
         tree = spawned.tree()

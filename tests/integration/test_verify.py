@@ -28,7 +28,7 @@ def test_verify_finds_a_flipped_byte_in_a_live_database(
             system.upload(b"a,b\n" + rows, "live.csv", mode="append")
         lineage = read_newest(system).databases["live"].lineage
         path = system.data / "primary" / "dbs" / "live" / lineage
-        assert _run_verify(system.data / "primary") == (0, "live: equal\n")
+        assert _run_verify(system.data / "primary") == (0, f"dbs/live/{lineage}: ok\n")
     finally:
         system.stop()
         system.client.close()
@@ -43,7 +43,7 @@ def test_verify_finds_a_flipped_byte_in_a_live_database(
     assert "checksum" in (verify.verify_database(path) or "")
     code, output = _run_verify(system.data / "primary")
     assert code == 1
-    assert output.startswith("live: differs")
+    assert "the checksum" in output
 
 
 def _run_verify(folder: Path) -> tuple[int, str]:

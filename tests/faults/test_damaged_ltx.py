@@ -1,0 +1,460 @@
+"""Damaged LTX files, damaged slots and a store that fails.
+
+I4 survives them: whatever is read, a slot that is given out is what litestream restored from the
+undamaged files; and when the cause is gone, the next try succeeds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import sqlite3
+import sys
+from contextlib import closing, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+
+from headrace.cli import main
+from headrace.errors import ObjectMissingError, RestoreError, StoreError
+from headrace.keys import ltx_key
+from headrace.sums import sums_path
+from serve.scrub import verify_slots
+from serve.slots import check_slot, remove_slot
+from tests.integration.reader_kit import (
+    ORDERS,
+    Publisher,
+    eventually,
+    primary_of,
+    reading,
+    settings_for,
+    slot_name,
+)
+from tests.integration.slots_kit import (
+    PROJECT,
+    LivePublisher,
+    counted,
+    ltx_files,
+    make_restorer,
+    replicating,
+    restore,
+    serve,
+    with_checksum,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from headrace.generation import Cut
+    from serve.restore import Restorer
+
+ROWS = (
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 500) "
+    "INSERT INTO orders (item) SELECT hex(randomblob(40)) FROM n"
+)
+
+
+@pytest.fixture
+async def publisher(tmp_path: Path) -> AsyncIterator[LivePublisher]:
+    """Give a publisher with a running litestream."""
+    async with replicating(tmp_path) as live:
+        yield live
+
+
+async def write(publisher: LivePublisher, *statements: str, page_size: int = 4096) -> Cut:
+    """Change sales, and give its proven cut."""
+    cut = await publisher.write("sales", *statements, page_size=page_size)
+    return with_checksum(publisher, "sales", cut)
+
+
+def read_rows(slot: Path) -> int:
+    """Count the rows of a slot as a worker does."""
+    with closing(sqlite3.connect(f"file:{slot}?immutable=1", uri=True)) as db:
+        count: int = db.execute("SELECT count(*) FROM orders").fetchone()[0]
+        return count
+
+
+def cut_short(body: bytes) -> bytes:
+    """Lose the last half."""
+    return body[: len(body) // 2]
+
+
+def cut_to_nothing(_body: bytes) -> bytes:
+    """Lose all."""
+    return b""
+
+
+def flip_a_bit_in_a_page(body: bytes) -> bytes:
+    """Change one bit in the middle."""
+    return flip(body, len(body) // 2)
+
+
+def flip_a_bit_in_the_header(body: bytes) -> bytes:
+    """Change one bit of the timestamp."""
+    return flip(body, 43)
+
+
+def flip_a_bit_in_the_trailer(body: bytes) -> bytes:
+    """Change one bit of the checksum."""
+    return flip(body, len(body) - 1)
+
+
+def flip(body: bytes, at: int, bit: int = 0) -> bytes:
+    """Change one bit."""
+    return body[:at] + bytes([body[at] ^ 1 << bit]) + body[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut_short,
+        cut_to_nothing,
+        flip_a_bit_in_a_page,
+        flip_a_bit_in_the_header,
+        flip_a_bit_in_the_trailer,
+    ],
+)
+async def test_damaged_file_is_refused_and_the_next_try_recovers(
+    publisher: LivePublisher, damage: Callable[[bytes], bytes]
+) -> None:
+    """The old slot stays as it is, the file is named, and the repaired file is taken."""
+    old = await write(publisher, *ORDERS, ROWS)
+    restorer = make_restorer(publisher, retry_for_s=0)
+    slot = await serve(restorer, old)
+    new = await write(publisher, ROWS)
+    ltx = ltx_files(publisher, "sales", new)[-1]
+    whole = ltx.read_bytes()
+    ltx.write_bytes(damage(whole))
+
+    with pytest.raises(RestoreError, match=rf"cannot restore sales at .*{ltx.stem}.*litestream: "):
+        await restore(restorer, new)
+
+    assert check_slot(slot).value == old.checksum
+    assert read_rows(slot) == 500
+    ltx.write_bytes(whole)
+    assert check_slot(await restore(restorer, new)).value == new.checksum
+
+
+async def test_bits_flipped_anywhere_are_caught(publisher: LivePublisher) -> None:
+    """No bit of an LTX file can change what is served: in its header, pages, index or trailer.
+
+    A page's compressed bytes are not summed, its bytes are: some bits can change and give the same
+    page, as that of a distance within a run of zeros.
+    """
+    old = await write(publisher, *ORDERS)
+    new = await write(publisher, "INSERT INTO orders (item) VALUES ('pen')")
+    restorer = make_restorer(publisher, retry_for_s=0)
+    await serve(restorer, old)
+    restorer._litestream.run = refuse  # type: ignore[assignment,method-assign]  # noqa: SLF001 - for speed; it is tried above
+    oracle = publisher.root / "oracle.db"  # of the newest, as litestream restored it
+    ltx = ltx_files(publisher, "sales", new)[-1]
+    whole = ltx.read_bytes()
+    rng = random.Random(1)
+    places = {*range(100), *range(len(whole) - 40, len(whole)), *rng.sample(range(len(whole)), 60)}
+    for at in sorted(places):
+        ltx.write_bytes(flip(whole, at, rng.randrange(8)))
+        try:
+            slot = await restore(restorer, new)
+        except RestoreError:
+            continue
+        assert 100 <= at < len(whole) - 40
+        assert slot.read_bytes() == oracle.read_bytes()
+        remove_slot(slot)
+        restorer.pool.distrust(new.lineage)
+        await serve(restorer, old)
+    ltx.write_bytes(whole)
+
+    assert read_rows(await restore(restorer, new)) == 1
+
+
+async def refuse(*_args: Any) -> str:
+    """Stand for a litestream that finds the damage too."""
+    return "refused"
+
+
+async def test_missing_file_is_waited_for(publisher: LivePublisher) -> None:
+    """A store that shows a file later than the log is waited for, within the deadline."""
+    restorer = make_restorer(publisher)
+    await serve(restorer, await write(publisher, *ORDERS))
+    new = await write(publisher, ROWS)
+    ltx = ltx_files(publisher, "sales", new)[-1]
+    hidden = ltx.rename(publisher.root / "hidden")
+    restoring = asyncio.create_task(restore(restorer, new))
+    reads = spy_on_lists(restorer)
+    await eventually(lambda: reads)
+
+    hidden.rename(ltx)
+
+    assert read_rows(await restoring) == 500
+
+
+def spy_on_lists(restorer: Restorer) -> list[str]:
+    """Note the prefixes that are listed from now on."""
+    store = restorer._roller._store  # noqa: SLF001
+    listed: list[str] = []
+    list_sizes = store.list_sizes
+
+    async def note(prefix: str, **options: Any) -> dict[str, int]:
+        listed.append(prefix)
+        return await list_sizes(prefix, **options)
+
+    store.list_sizes = note  # type: ignore[method-assign]
+    return listed
+
+
+async def test_files_that_retention_deleted_are_replaced_by_compacted_ones(tmp_path: Path) -> None:
+    """A slot that is far behind is rolled forward by the levels above."""
+    levels = "\nlevels:\n  - interval: 1s\n  - interval: 2s\n"
+    async with replicating(tmp_path, more_config=levels) as publisher:
+        restorer = make_restorer(publisher)
+        old = await write(publisher, *ORDERS, ROWS)
+        await serve(restorer, old)
+        for _ in range(5):
+            new = await write(publisher, ROWS)
+        await eventually(
+            lambda: any(
+                int(path.stem[17:], 16) >= new.txid
+                for path in ltx_files(publisher, "sales", new, level=1)
+            )
+        )
+        for path in ltx_files(publisher, "sales", new):
+            path.unlink()
+        before = counted(restorer, "fetched_bytes")
+
+        slot = await restore(restorer, new)
+
+        assert check_slot(slot).value == new.checksum
+        assert counted(restorer, "fetched_bytes") - before < 2 * slot.stat().st_size
+        assert counted(restorer, "proof_failures") == 0
+
+
+@pytest.mark.parametrize("page_size", [4096, 1024])
+async def test_file_of_another_database_is_refused(
+    publisher: LivePublisher, page_size: int
+) -> None:
+    """A sound LTX file of another database never gets into a slot that is served."""
+    old = await write(publisher, *ORDERS, ROWS)
+    restorer = make_restorer(publisher, retry_for_s=0)
+    slot = await serve(restorer, old)
+    new = await write(publisher, ROWS)
+    for number in range(new.txid):
+        other = await publisher.write("other", f"CREATE TABLE t{number} (x)", page_size=page_size)
+    ltx = ltx_files(publisher, "sales", new)[-1]
+    whole = ltx.read_bytes()
+    foreign = next(f for f in ltx_files(publisher, "other", other) if f.name == ltx.name)
+    ltx.write_bytes(foreign.read_bytes())
+
+    with pytest.raises(RestoreError):
+        await restore(restorer, new)
+
+    assert read_rows(slot) == 500
+    if page_size == old.page_size:
+        assert counted(restorer, "proof_failures") >= 2  # rolled, and copied anew
+    ltx.write_bytes(whole)
+    assert read_rows(await restore(restorer, new)) == 1000
+
+
+async def test_another_checksum_than_published_is_refused(publisher: LivePublisher) -> None:
+    """What is whole, and still not what the primary published, is not served."""
+    cut = await write(publisher, *ORDERS)
+    assert cut.checksum is not None
+    restorer = make_restorer(publisher, retry_for_s=0)
+
+    with pytest.raises(RestoreError, match="find checksum"):
+        await restore(restorer, replace(cut, checksum=cut.checksum ^ 1))
+
+    assert counted(restorer, "proof_failures") == 2  # a copy of ours, and litestream's
+    assert list(verify_slots(publisher.root / "reader")) == []
+
+
+@pytest.mark.parametrize("status", ["500", "403", "hang"])
+async def test_store_that_fails_is_waited_for(
+    publisher: LivePublisher, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Errors of the store are tried again until it answers."""
+    monkeypatch.setattr("serve.roll.STALL_S", 0.2)
+    restorer = make_restorer(publisher)
+    await serve(restorer, await write(publisher, *ORDERS))
+    new = await write(publisher, ROWS)
+    store = restorer._roller._store  # noqa: SLF001
+    failures = 3
+    read = store.read_or_spill
+
+    async def fail(key: str, *args: Any, stall_s: float, **options: Any) -> bytes | Path:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            if status == "hang":
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(stall_s):
+                        await asyncio.Event().wait()
+            raise StoreError(f"cannot read {key}: {status}")
+        return await read(key, *args, stall_s=stall_s, **options)
+
+    monkeypatch.setattr(store, "read_or_spill", fail)
+
+    assert read_rows(await restore(restorer, new)) == 500
+    assert failures == 0
+
+
+async def test_store_that_is_silent_is_given_up(publisher: LivePublisher) -> None:
+    """A read that gets no answer ends with an error that says so, not never."""
+    cut = await write(publisher, *ORDERS)
+    key = ltx_key("sales", cut.lineage, 0, cut.txid, cut.txid)
+    spill = publisher.root / "spill"
+
+    with pytest.raises(StoreError, match="no answer in 0 s"):
+        await publisher.store.read_or_spill(key, spill, memory_bytes=10**9, stall_s=0)
+    with pytest.raises(ObjectMissingError):
+        await publisher.store.read_or_spill(f"{key}x", spill, memory_bytes=10**9, stall_s=9)
+
+
+async def test_slot_torn_by_a_kill_is_never_served(publisher: LivePublisher) -> None:
+    """What a killed reader was writing has no name of a slot, and is thrown away."""
+    old = await write(publisher, *ORDERS, ROWS)
+    new = await write(publisher, *[ROWS] * 40)
+    reader = f"""
+import asyncio, os, signal, sys
+from headrace.generation import Cut
+from serve import roll
+from tests.integration import slots_kit
+import json, pathlib
+class P:
+    root = pathlib.Path({str(publisher.root)!r})
+    store = slots_kit.Store({publisher.store.url!r})
+old, new = (Cut.decode(json.loads(text)) for text in sys.argv[1:])
+write, batches = roll._write_batch, 0
+def write_then_die(*args):
+    global batches
+    batches += 1
+    write(*args)
+    if batches == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+async def main():
+    restorer = slots_kit.make_restorer(P)
+    await slots_kit.serve(restorer, old)
+    await restorer.prune([])  # nobody serves it: it is idle, and is rolled itself
+    restorer.pool._live = frozenset()
+    roll._write_batch = write_then_die
+    await slots_kit.restore(restorer, new)
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", reader, *(json.dumps(cut.encode()) for cut in (old, new))),
+        cwd=PROJECT,
+    )
+    assert await process.wait() == -signal.SIGKILL
+    torn = [path.name for path in (publisher.root / "reader" / "slots").rglob("*")]
+    assert any(name.endswith(".part") for name in torn)
+    assert not any(name.endswith((".db", ".spare")) for name in torn)
+    restorer = make_restorer(publisher)
+
+    slot = await serve(restorer, new)
+
+    assert check_slot(slot).value == new.checksum
+    assert {path.name for path in slot.parent.iterdir()} == {slot.name, f"{slot.name}.sums"}
+
+
+async def test_slot_damaged_while_the_reader_was_down_is_restored_anew(
+    publisher: LivePublisher,
+) -> None:
+    """A slot found on disk is read whole before it is served."""
+    cut = await write(publisher, *ORDERS, ROWS)
+    slot = await serve(make_restorer(publisher), cut)
+    slot.write_bytes(flip(slot.read_bytes(), 9000))
+    assert [fault is None for _, fault in verify_slots(publisher.root / "reader")] == [False]
+    restorer = make_restorer(publisher)
+
+    assert check_slot(await serve(restorer, cut)).value == cut.checksum
+    assert counted(restorer, "proof_failures") == 1
+    assert [fault for _, fault in verify_slots(publisher.root / "reader")] == [None]
+
+
+async def test_damaged_sums_never_vouch_for_a_slot(publisher: LivePublisher) -> None:
+    """A slot whose sums are gone or damaged is made anew."""
+    cut = await write(publisher, *ORDERS, ROWS)
+    slot = await serve(make_restorer(publisher), cut)
+    for damage in (cut_to_nothing, cut_short, lambda body: flip(body, 20)):
+        sums = sums_path(slot)
+        sums.write_bytes(damage(sums.read_bytes()))
+
+        assert check_slot(await serve(make_restorer(publisher), cut)).value == cut.checksum
+
+
+async def test_byte_flipped_under_a_reader_is_scrubbed_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slot in service that changes on the disk is replaced, and no read fails meanwhile."""
+    monkeypatch.setattr("serve.scrub.SCRUB_PAUSE_S", 0.05)
+    publisher = Publisher(tmp_path)
+    cut = publisher.write("sales", *ORDERS, "INSERT INTO orders VALUES (1, 'pen')")
+    await publisher.publish({"sales": with_checksum(publisher, "sales", cut)})
+    async with reading(settings_for(tmp_path)) as client:
+        await client.wait_generation(1)
+        slot = tmp_path / "reader" / "slots" / cut.lineage / slot_name(cut)
+        whole = slot.read_bytes()
+        at = whole.index(b"pen")
+        with slot.open("r+b") as file:
+            file.seek(at)
+            file.write(b"pan")
+
+        async def is_whole() -> bool:
+            return slot.read_bytes() == whole and await client.rows("/sales/orders") == [
+                {"id": 1, "item": "pen"}
+            ]
+
+        await eventually(is_whole)
+        async with client.session.get(client.reader.metrics_url) as response:
+            text = await response.text()
+        assert float(text.partition("\nheadrace_reader_proof_failures_total ")[2].split()[0]) >= 1
+        assert (await client.json("/-/headrace.json"))["generation"] == 1
+
+
+async def test_reader_says_why_it_stays_and_recovers_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old generation is served on, the damaged file is named, and its repair is enough."""
+    monkeypatch.setattr("serve.switch.MAX_BACKOFF_S", 0.1)
+    publisher = Publisher(tmp_path)
+    cut = publisher.write("sales", *ORDERS, "INSERT INTO orders VALUES (1, 'pen')")
+    await publisher.publish({"sales": with_checksum(publisher, "sales", cut)})
+    async with (
+        primary_of(publisher) as url,
+        reading(settings_for(tmp_path, primary=url)) as client,
+    ):
+        await client.wait_generation(1)
+        cut = publisher.write("sales", "INSERT INTO orders VALUES (2, 'ink')")
+        cut = with_checksum(publisher, "sales", cut)
+        ltx = ltx_files(publisher, "sales", cut)[-1]
+        whole = ltx.read_bytes()
+        ltx.write_bytes(flip(whole, len(whole) // 2))
+        await publisher.publish({"sales": cut})
+
+        error = await client.wait_error()
+
+        assert (error["generation"], error["step"]) == (2, "restore")
+        assert ltx.name in error["message"]
+        assert len(await client.rows("/sales/orders")) == 1
+        ltx.write_bytes(whole)
+        await client.wait_generation(2)
+        assert len(await client.rows("/sales/orders")) == 2
+
+
+async def test_verify_command_tells_of_each_slot(publisher: LivePublisher) -> None:
+    """`headrace verify` on a reader's folder names the damaged slot, and fails."""
+    cut = await write(publisher, *ORDERS, ROWS)
+    slot = await serve(make_restorer(publisher), cut)
+    arguments = ["verify", "--data", str(publisher.root / "reader")]
+    result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code, result.output) == (0, f"slots/{cut.lineage}/{slot.name}: ok\n")
+
+    slot.write_bytes(flip(slot.read_bytes(), 5000))
+
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    assert f"slots/{cut.lineage}/{slot.name}: find checksum" in result.output
