@@ -111,7 +111,7 @@ class DressedDatasette(Datasette):  # type: ignore[misc] # Datasette has no type
             await init_internal_db(internal)
             self.internal_db_created = True
         for name in list(self._gone):
-            if name not in self.databases:
+            if not isinstance(self.databases.get(name), SlotDatabase):
                 await internal.execute_write_fn(partial(_forget, name))
             self._gone.discard(name)
         for name, database in self.databases.items():
@@ -157,5 +157,6 @@ async def _refresh_schema(internal: Database, name: str, database: Database, *, 
 
 
 def _forget(name: str, conn: sqlite3.Connection) -> None:
-    for table in _INTERNAL_TABLES:
-        conn.execute(f"DELETE FROM {table} WHERE database_name = ?", [name])  # noqa: S608
+    with conn:
+        for table in _INTERNAL_TABLES:
+            conn.execute(f"DELETE FROM {table} WHERE database_name = ?", [name])  # noqa: S608

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-DEADLINE_S = 30.0
 PYTHON = "python:"
 LONGEST_LIST_BYTES = 100_000  # the kernel takes at most 128 KiB a variable (execve(2))
 TOO_MANY = "*"  # instead of a list that is longer: take it that all have changed
@@ -50,9 +49,7 @@ class GenerationHook:
         ConfigError: The function is not there.
     """
 
-    def __init__(
-        self, command: str | None, metrics: ReaderMetrics, *, deadline_s: float = DEADLINE_S
-    ) -> None:
+    def __init__(self, command: str | None, metrics: ReaderMetrics, *, deadline_s: float) -> None:
         self._command = command
         self._function = None
         if command is not None and command.startswith(PYTHON):

@@ -50,7 +50,7 @@ def assemble_metadata(
     Raises:
         WorkerError: The user's metadata has another shape than Datasette's.
     """
-    merged = _section(user, "the metadata")
+    merged = _section(copy.deepcopy(user), "the metadata")  # Datasette writes into it
     _say(merged, "description", _instance_description(generation))
     merged["databases"] = {**_section(merged.get("databases") or {}, "databases"), **sections}
     return merged
@@ -67,7 +67,7 @@ def describe_database(user: Any, name: str, cut: Cut) -> dict[str, Any]:
     Raises:
         WorkerError: The user's metadata has another shape than Datasette's.
     """
-    merged = _section(copy.deepcopy(user), f"databases.{name}")  # Datasette writes into its tables
+    merged = _section(user, f"databases.{name}")
     _say(merged, "description", _database_description(cut))
     if cut.source is not None:
         _say(merged, "source", _one_line(cut.source.filename))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from serve.nursery import Nursery
     from serve.workers import WorkerSet
 
+DRAIN_S = 30.0  # for requests that are being answered, long CSV exports included
 AT_MOST = 8  # sets; a switch waits for one of them, rather than fill the memory with workers
 
 
@@ -65,7 +66,7 @@ class Retirement:
 
     async def _retire(self, old: WorkerSet) -> None:
         with self._metrics.step("retire"):
-            if not await old.drain() or not self._offer(old):
+            if not await old.drain(DRAIN_S) or not self._offer(old):
                 await old.stop()
         del self._retiring[old]
         await self._after()

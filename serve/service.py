@@ -46,6 +46,7 @@ log = structlog.get_logger()
 
 DEFAULT_WORKERS_AT_MOST = 4
 CONNECT_TIMEOUT_S = 5.0
+HOOK_DEADLINE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +129,7 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             configuration=ConfigurationWatch(settings.datasette_dir),
             serving_file=paths.root / "serving.json",
             metrics=metrics,
-            hook=GenerationHook(settings.on_generation, metrics),
+            hook=GenerationHook(settings.on_generation, metrics, deadline_s=HOOK_DEADLINE_S),
             min_interval_s=settings.min_switch_interval,
         )
         stack.push_async_callback(supervisor.close)

@@ -234,7 +234,7 @@ class WorkerSet:
         self._next += 1
         return choices[self._next % len(choices)]
 
-    async def drain(self, drain_s: float = DRAIN_S) -> bool:
+    async def drain(self, drain_s: float) -> bool:
         """Wait until the requests that hold the set are answered; tell whether they all were."""
         await self._end_service()
         try:
@@ -256,8 +256,8 @@ class WorkerSet:
         leaving = list(self._leaving.values())
         for each in leaving:
             each.cancel()
-        workers, self.workers = self.workers, []
-        await asyncio.gather(*(worker.stop() for worker in workers))
+        await asyncio.gather(*(worker.stop() for worker in self.workers))
+        self.workers = []  # not before: a stop that is cut short is done again
         await asyncio.gather(*leaving, return_exceptions=True)
 
     async def _end_service(self) -> None:
