@@ -53,6 +53,16 @@ class ReaderSettings(BaseSettings):
     workers: int | None = Field(
         None, ge=1, le=64, description="Datasette workers (default: cores, at most 4)."
     )
+    worker_memory: int = Field(
+        GIB, ge=1, description="A worker that holds more bytes of memory is replaced."
+    )
+    min_switch_interval: float = Field(
+        0.2, ge=0, le=3600, description="Least seconds between two switches."
+    )
+    on_generation: str | None = Field(
+        None,
+        description="Command to run after each switch, or python:module:function.",
+    )
 
 
 class WriterSettings(BaseSettings):

@@ -125,7 +125,13 @@ def _reader(
             *("--metrics-port", str(settings.port + METRICS_PORT_OFFSET + 1 + number)),
             *("--primary", primary),
             *("--region", REGIONS[number % len(REGIONS)]),
-            *as_flags(settings, ["host", "datasette_dir", "workers"]),
+            *as_flags(
+                settings,
+                [
+                    *("host", "datasette_dir", "workers", "worker_memory"),
+                    *("min_switch_interval", "on_generation"),
+                ],
+            ),
         ],
         env=env,
         on_exit=lambda code: failed.put_nowait(f"reader {number} ended with exit code {code}"),

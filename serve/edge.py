@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from serve.metrics import ReaderMetrics
     from serve.status import Status
     from serve.switch import Supervisor
-    from serve.workers import Worker, WorkerSet
+    from serve.worker_process import Worker
+    from serve.workers import WorkerSet
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

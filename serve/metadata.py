@@ -6,15 +6,17 @@ Datasette escapes: file names come from strangers. What the user wrote wins.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import copy
+from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.errors import WorkerError
 from headrace.names import INTERNAL_TABLES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
-    from headrace.generation import Cut, State
+    from headrace.generation import Cut
 
 # What a user writes under one of these names replaces what Headrace would say.
 _SAID_BY = {
@@ -23,26 +25,48 @@ _SAID_BY = {
 }
 
 
-def build_metadata(state: State, user: Any) -> dict[str, Any]:
+class Published(Protocol):
+    """A generation, or a change that leads to one."""
+
+    @property
+    def number(self) -> int:
+        """Give its number."""
+
+    @property
+    def created_at(self) -> datetime | None:
+        """Give when it was published; None for generation 0."""
+
+
+def assemble_metadata(
+    user: Any, generation: Published, sections: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
     """Give the metadata of the instance; the user's own document is not changed.
 
     Args:
-        state: The generation.
         user: The parsed metadata file, ``{}`` without one.
+        generation: The generation that it is about.
+        sections: What ``describe_database`` gave for each database.
 
     Raises:
         WorkerError: The user's metadata has another shape than Datasette's.
     """
-    merged = _section(user, "the metadata")
-    _say(merged, "description", _instance_description(state))
-    databases = _section(merged.get("databases") or {}, "databases")
-    for name, cut in state.databases.items():
-        databases[name] = _database_metadata(databases.get(name) or {}, name, cut)
-    merged["databases"] = databases
+    merged = _section(copy.deepcopy(user), "the metadata")  # Datasette writes into it
+    _say(merged, "description", _instance_description(generation))
+    merged["databases"] = {**_section(merged.get("databases") or {}, "databases"), **sections}
     return merged
 
 
-def _database_metadata(user: Any, name: str, cut: Cut) -> dict[str, Any]:
+def describe_database(user: Any, name: str, cut: Cut) -> dict[str, Any]:
+    """Give the metadata of one database.
+
+    Args:
+        user: What the user says about it, ``{}`` if nothing.
+        name: Its name.
+        cut: What it is.
+
+    Raises:
+        WorkerError: The user's metadata has another shape than Datasette's.
+    """
     merged = _section(user, f"databases.{name}")
     _say(merged, "description", _database_description(cut))
     if cut.source is not None:
@@ -71,10 +95,10 @@ def _say(section: dict[str, Any], key: str, text: str) -> None:
         section[key] = text
 
 
-def _instance_description(state: State) -> str:
-    if state.created_at is None:
+def _instance_description(generation: Published) -> str:
+    if generation.created_at is None:
         return "Nothing has been published yet."
-    return f"Generation {state.number}, published {_format_moment(state.created_at)}."
+    return f"Generation {generation.number}, published {_format_moment(generation.created_at)}."
 
 
 def _database_description(cut: Cut) -> str:

@@ -81,6 +81,32 @@ class ReaderMetrics:
             "Workers started again after they had crashed.",
             registry=registry,
         )
+        self.memory_replacements = Counter(
+            f"{prefix}_memory_replacements",
+            "Workers replaced because they held too much memory.",
+            registry=registry,
+        )
+        self.spares = Gauge(
+            f"{prefix}_spares",
+            "Datasette workers that are ready for the next switch.",
+            registry=registry,
+        )
+        self.dressed_switches = Counter(
+            f"{prefix}_dressed_switches",
+            "Switches for which spares were ready, and only told what had changed.",
+            registry=registry,
+        )
+        self.configuration_switches = Counter(
+            f"{prefix}_configuration_switches",
+            "Switches to workers with a changed Datasette configuration.",
+            registry=registry,
+        )
+        self.hook_runs = Counter(
+            f"{prefix}_hook_runs",
+            "Runs of --on-generation, by how they ended: ok, failed or late.",
+            ["outcome"],
+            registry=registry,
+        )
         self.requests = Counter(
             f"{prefix}_requests", "Requests answered.", ["kind", "code"], registry=registry
         )

@@ -37,11 +37,13 @@ class Fork:
     Attributes:
         ended: Set when its process is gone.
         status: Its exit status then; below 0: the signal that killed it. None if nobody knows.
+        pid: Its process id, once it is ready; else 0.
     """
 
     def __init__(self, nursery: Nursery, number: int) -> None:
         self.ended = asyncio.Event()
         self.status: int | None = None
+        self.pid = 0
         self._nursery = nursery
         self._number = number
         self._ready = asyncio.Event()
@@ -74,6 +76,8 @@ class Fork:
         elif event["event"] == "ended":
             self.status = event["status"]
             self.ended.set()
+        else:
+            self.pid = event["pid"]
         self._ready.set()
 
 
@@ -108,15 +112,21 @@ class Nursery:
     async def fork(self, spec: WorkerSpec) -> Fork:
         """Fork a worker; it is not ready yet."""
         await self.start()
-        fork = self._forks[self._next] = Fork(self, self._next)
-        self.order(fork=self._next, spec=spec.encode())
-        self._next += 1
+        number, self._next = self._next, self._next + 1
+        fork = self._forks[number] = Fork(self, number)
+        # Encoded in a thread: a thousand databases take a while, and requests go on meanwhile.
+        line = await asyncio.to_thread(lambda: _encode(fork=number, spec=spec.encode()))
+        if not fork.ended.is_set():  # with the process that it was meant for
+            self._write(line)
         return fork
 
     def order(self, **order: Any) -> None:
         """Tell the process what to do; nothing is done if it is gone, and its workers with it."""
+        self._write(_encode(**order))
+
+    def _write(self, line: bytes) -> None:
         if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.write(line)
 
     async def close(self) -> None:
         """End the process, and all workers with it."""
@@ -159,6 +169,10 @@ class Nursery:
             fork.take({"event": "ended", "status": None})
         self._forks.clear()
         log.info("nursery ended", pid=process.pid)
+
+
+def _encode(**order: Any) -> bytes:
+    return json.dumps(order).encode() + b"\n"
 
 
 def _worker_environment() -> dict[str, str]:

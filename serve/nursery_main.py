@@ -5,7 +5,7 @@ It reads one JSON object a line from standard input, and writes one a line to st
     {"fork": 7, "spec": {…}}            fork a worker
     {"kill": 7, "signal": 15}           send it a signal, if it still runs
 
-    {"worker": 7, "event": "ready"}     it takes requests (written by the worker itself)
+    {"worker": 7, "event": "ready", "pid": 4711}      it takes requests (written by itself)
     {"worker": 7, "event": "failed", "reason": "…"}   it could not start (likewise)
     {"worker": 7, "event": "ended", "status": 0}      its process is gone; below 0: by that signal
 
@@ -14,6 +14,7 @@ It ends, and all workers with it, when its standard input does: the reader holds
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -43,6 +44,8 @@ def main() -> None:
         os.set_blocking(descriptor, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    gc.collect()
+    gc.freeze()  # collections in workers do not touch, and so copy, what they share with this
     Nursery(control, events, wake_read).run()
 
 
@@ -120,7 +123,7 @@ def _run_worker(number: int, spec: dict[str, Any], events: int) -> None:
     def on_ready() -> None:
         nonlocal ready
         ready = True
-        _write_event(events, worker=number, event="ready")
+        _write_event(events, worker=number, event="ready", pid=os.getpid())
 
     try:
         run_worker(WorkerSpec.decode(spec), on_ready)

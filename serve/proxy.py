@@ -74,7 +74,7 @@ async def hand_back(request: web.Request, answer: aiohttp.ClientResponse) -> web
             await response.write(chunk)
     except aiohttp.ClientConnectionResetError:  # the client is gone
         raise
-    except aiohttp.ClientError:
+    except (aiohttp.ClientError, RuntimeError):  # RuntimeError: the worker's session is closed
         if request.transport is not None:
             request.transport.abort()
         return response

@@ -22,9 +22,12 @@ from headrace.logs import configure_logs
 from headrace.signals import stop_signals
 from headrace.store import Store, check_plain_path
 from headrace.web import listening, metrics_app
+from serve.configuration import ConfigurationWatch
+from serve.describe import Descriptions
 from serve.edge import SERVER_OPTIONS, Edge
 from serve.follow import Follower
 from serve.groups import one_error
+from serve.hook import GenerationHook
 from serve.metrics import ReaderMetrics
 from serve.nursery import Nursery
 from serve.report import Reporter
@@ -32,7 +35,7 @@ from serve.restore import Restorer
 from serve.scrub import Scrubber
 from serve.status import Status
 from serve.switch import Supervisor
-from serve.workers import WorkerSet
+from serve.workers import WorkerOptions, WorkerSet
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
@@ -45,6 +48,7 @@ log = structlog.get_logger()
 
 DEFAULT_WORKERS_AT_MOST = 4
 CONNECT_TIMEOUT_S = 5.0
+HOOK_DEADLINE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +60,17 @@ class Reader:
         metrics_url: Where its metrics are.
         supervisor: Knows what is in service.
         follower: Knows what is newest.
-        nursery: Forks workers.
     """
 
     url: str
     metrics_url: str
     supervisor: Supervisor
     follower: Follower
-    nursery: Nursery
+
+    @property
+    def nursery(self) -> Nursery:
+        """What workers are forked from now."""
+        return self.supervisor.nursery
 
 
 async def run(settings: ServeSettings) -> None:
@@ -95,20 +102,24 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
         await stack.enter_async_context(volume_lock(paths.lock))
         sockets = stack.enter_context(_private_sockets(paths.root))
         session = await stack.enter_async_context(_primary_session())
-        nursery = Nursery(str(paths.root))
-        stack.push_async_callback(nursery.close)
         follower = Follower(GenerationLog(store), session, settings.primary, metrics)
         secret = os.environ.get("DATASETTE_SECRET") or find_or_make_secret(paths.root / "secret")
+        options = WorkerOptions(
+            sockets=sockets,
+            count=settings.workers or _default_workers(),
+            secret=secret,
+            datasette_dir=settings.datasette_dir,
+            memory_bytes=settings.worker_memory,
+        )
+        descriptions = Descriptions()
 
-        def make_set(state: State, slots: Mapping[str, Path]) -> WorkerSet:
+        def make_set(nursery: Nursery, state: State, slots: Mapping[str, Path]) -> WorkerSet:
             return WorkerSet(
                 nursery,
+                options,
                 state=state,
                 slots=slots,
-                sockets=sockets,
-                count=settings.workers or _default_workers(),
-                secret=secret,
-                datasette_dir=settings.datasette_dir,
+                descriptions=descriptions,
                 metrics=metrics,
             )
 
@@ -116,15 +127,20 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
         supervisor = Supervisor(
             follower,
             restorer,
-            make_set,
-            paths.root / "serving.json",
-            metrics,
+            make_nursery=lambda: Nursery(str(paths.root)),
+            make_set=make_set,
+            configuration=ConfigurationWatch(settings.datasette_dir),
+            serving_file=paths.root / "serving.json",
+            metrics=metrics,
+            hook=GenerationHook(settings.on_generation, metrics, deadline_s=HOOK_DEADLINE_S),
+            min_interval_s=settings.min_switch_interval,
         )
+        stack.push_async_callback(supervisor.close)
         scrubber = Scrubber(restorer.pool, metrics, supervisor.renew)
         status = Status(settings.region, follower, supervisor)
         status.watch(metrics)
         edge = Edge(supervisor, status, settings.primary, session, metrics)
-        await nursery.start()
+        await supervisor.nursery.start()
         reporter = Reporter(
             supervisor,
             session,
@@ -153,7 +169,6 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             metrics_url=f"http://{settings.host}:{metrics_port}/metrics",
             supervisor=supervisor,
             follower=follower,
-            nursery=nursery,
         )
 
 

@@ -43,6 +43,7 @@ class Status:
                 for name, cut in (current.state.databases.items() if current else ())
             },
             "workers": len(current.workers) if current else 0,
+            "spares": self._supervisor.spares_ready,
             "push_connected": self._follower.push_connected,
             "following_errors": dict(self._follower.why),
             "last_error": failure

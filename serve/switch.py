@@ -1,12 +1,8 @@
 """The supervisor of a reader: from the newest generation to the one in service.
 
-::
-
-    waiting -> restoring -> starting -> probing -> switch -> waiting
-                   |            |          |
-                   +------------+----------+--> failed -> (backoff or a newer one) -> restoring
-
-Whatever fails, the generation in service stays. It never goes back.
+Its states are in states.py. Whatever fails, the generation in service stays. It never goes back.
+A changed Datasette configuration is brought into service in the same way, on the generation that
+is in service.
 """
 
 from __future__ import annotations
@@ -16,44 +12,44 @@ import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from headrace.errors import HeadraceError, LogError
+from headrace.errors import HeadraceError, LogError, WorkerError
 from headrace.generation import State
 from headrace.store import fsync_path
+from serve.backoff import Backoff
+from serve.retirement import Retirement
+from serve.spares import Spares
+from serve.states import Step, Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
     from pathlib import Path
 
+    from serve.configuration import ConfigurationWatch
     from serve.follow import Follower
+    from serve.hook import GenerationHook
     from serve.metrics import ReaderMetrics
+    from serve.nursery import Nursery
     from serve.restore import Restorer
     from serve.workers import WorkerSet
 
+    MakeSet = Callable[[Nursery, State, Mapping[str, Path]], WorkerSet]
+    Warm = Callable[[WorkerSet], Awaitable[None]]
+
 log = structlog.get_logger()
 
-FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
+WARM_DEADLINE_S = 2.0
+MIN_INTERVAL_S = 0.2
 NOTHING_SERVED = -1  # the generation before the first set
-
-
-class Step(StrEnum):
-    """Where the supervisor is."""
-
-    WAITING = "waiting"
-    RESTORING = "restore"
-    STARTING = "start"
-    PROBING = "probe"
-    SWITCHING = "switch"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why a generation is not in service."""
+    """Why a generation, or a configuration, is not in service."""
 
     generation: int
     step: Step
@@ -67,76 +63,159 @@ class Supervisor:
     Args:
         follower: Knows the newest generation.
         restorer: Makes slots.
-        make_set: Makes a set of workers for a generation and its slots.
+        make_nursery: Makes a nursery that is not started.
+        make_set: Makes a set of workers of a nursery, for a generation and its slots.
+        configuration: Knows when the user's directory changes.
         serving_file: Keeps the generation in service, for a restart while the store is away.
         metrics: Counts switches.
+        hook: Told of each generation in service.
+        warm: Renders what people want most on a set that is not in service yet; may fail.
+        min_interval_s: Least time between two switches.
 
     Attributes:
         current: The set in service; None before the first.
         switched_at: When it came into service.
-        step: Where the supervisor is.
-        last_error: Why the newest generation is not in service; None if it is, or on its way.
     """
 
     def __init__(
         self,
         follower: Follower,
         restorer: Restorer,
-        make_set: Callable[[State, Mapping[str, Path]], WorkerSet],
+        *,
+        make_nursery: Callable[[], Nursery],
+        make_set: MakeSet,
+        configuration: ConfigurationWatch,
         serving_file: Path,
         metrics: ReaderMetrics,
+        hook: GenerationHook,
+        warm: Warm | None = None,
+        min_interval_s: float = MIN_INTERVAL_S,
     ) -> None:
         self.current: WorkerSet | None = None
         self.switched_at: datetime | None = None
-        self.step = Step.WAITING
-        self.last_error: Failure | None = None
+        self.nursery = make_nursery()
         self._follower = follower
         self._restorer = restorer
+        self._make_nursery = make_nursery
         self._make_set = make_set
+        self._configuration = configuration
+        self._configured = configuration.fingerprint  # what the nursery was made for
         self._serving_file = serving_file
         self._metrics = metrics
+        self._hook = hook
+        self._warm = warm
+        self._min_interval_s = min_interval_s
+        self._steps = Steps()
+        self._spares = Spares(self._prune, metrics)
+        self._retirement = Retirement(self._offer, self._after_retirement, metrics)
+        self._old_nurseries: list[Nursery] = []
+        self._failures: dict[str, Failure] = {}
         self._switched = asyncio.Event()
-        self._old: dict[WorkerSet, asyncio.Task[None]] = {}
-        self._renewing = asyncio.Event()
+        self._renewing = False
         self._slots_lock = asyncio.Lock()  # slots are not pruned while new ones are made
+        self._work = asyncio.Event()
+        self._next_switch_s = 0.0  # the loop's time
 
     @property
     def generation(self) -> int:
         """The generation in service; ``NOTHING_SERVED`` before the first."""
         return NOTHING_SERVED if self.current is None else self.current.state.number
 
+    @property
+    def step(self) -> Step:
+        """Where the supervisor is."""
+        return self._steps.now
+
+    @property
+    def spares_ready(self) -> int:
+        """Workers that are ready for the next switch."""
+        return self._spares.ready
+
+    @property
+    def last_error(self) -> Failure | None:
+        """Why the newest generation or configuration is not in service; None if all is well."""
+        return next(iter(self._failures.values()), None)
+
     async def run(self) -> None:
-        """Switch to each newest generation until cancelled; then stop all workers."""
+        """Switch to each newest generation and configuration until cancelled; then stop all."""
+        watches: list[asyncio.Task[None]] = []
         try:
             await self._resume()
-            backoff_s = FIRST_BACKOFF_S
-            while True:
-                self.step = Step.WAITING
-                state = await self._next_state()
-                if await self._try(state):
-                    backoff_s = FIRST_BACKOFF_S
-                else:
-                    await self._wait_newer_or(state.number, backoff_s)
-                    backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+            watches += [
+                asyncio.create_task(self._watch_generations()),
+                asyncio.create_task(self._configuration.run(self._work.set)),
+                asyncio.create_task(self._hook.run()),
+            ]
+            await self._switch_for_ever()
         finally:
+            for watch in watches:
+                watch.cancel()
+            await asyncio.gather(*watches, return_exceptions=True)
             await self._stop()
 
     def renew(self) -> None:
         """Bring the generation in service up once more: a slot of it is damaged."""
-        self._renewing.set()
+        self._renewing = True
+        self._work.set()
 
-    async def _next_state(self) -> State:
-        """Wait for a newer generation, or for a reason to bring up the same again."""
-        newer = asyncio.create_task(self._follower.wait_newer(self.generation))
-        renewing = asyncio.create_task(self._renewing.wait())
-        try:
-            await asyncio.wait((newer, renewing), return_when=asyncio.FIRST_COMPLETED)
-            if newer.done() or self.current is None:
-                return await newer
-            return self.current.state
-        finally:
-            newer.cancel()
-            renewing.cancel()
+    async def wait_switch(self, number: int, timeout_s: float) -> None:
+        """Wait until another generation than this one is in service, at most so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self.generation == number:
+                    self._switched.clear()
+                    await self._switched.wait()
+
+    async def _watch_generations(self) -> None:
+        number = self.generation
+        while True:
+            number = (await self._follower.wait_newer(number)).number
+            self._work.set()
+
+    async def _switch_for_ever(self) -> None:
+        generations, configurations = Backoff(MAX_BACKOFF_S), Backoff(MAX_BACKOFF_S)
+        while True:
+            self._work.clear()
+            fingerprint = self._configuration.fingerprint
+            if fingerprint == self._configured:
+                configurations.forget()
+                self._failures.pop("configuration", None)
+            elif configurations.allows(fingerprint):
+                done = await self._try("configuration", self._configure(fingerprint))
+                configurations.note(fingerprint, done=done)
+            newest = self._find_newer()
+            if newest is not None and generations.allows(newest.number):
+                await self._wait_turn()
+                newest = self._find_newer() or newest  # others may have come meanwhile
+                done = await self._renew_or_bring_up(newest)
+                generations.note(newest.number, done=done)
+            retries_s = [generations.wait_s, configurations.wait_s]
+            await self._wait_work(min((s for s in retries_s if s is not None), default=None))
+
+    async def _wait_work(self, timeout_s: float | None) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._work.wait()
+
+    def _find_newer(self) -> State | None:
+        newest = self._follower.newest
+        if newest is not None and newest.number > self.generation:
+            return newest
+        return self.current.state if self._renewing and self.current is not None else None
+
+    async def _renew_or_bring_up(self, state: State) -> bool:
+        renewing, self._renewing = self._renewing, False  # what is found from now on is new
+        if renewing:
+            await self._spares.discard()  # they may have the damaged file open
+        done = await self._try("generation", self._bring_up(state))
+        if renewing and not done:
+            self._renewing = True
+        return done
+
+    async def _wait_turn(self) -> None:
+        """Wait until another switch is due, and there are not too many sets."""
+        await asyncio.sleep(self._next_switch_s - asyncio.get_running_loop().time())
+        await self._retirement.wait_room()
 
     async def _resume(self) -> None:
         """Serve what was served last, if all of it is here: the store may be away."""
@@ -151,52 +230,74 @@ class Supervisor:
             log.warning("last generation not resumed", reason="slots are missing")
             return
         await self._follower.begin_at(state)
-        await self._try(state)
+        await self._try("generation", self._bring_up(state))
 
-    async def _try(self, state: State) -> bool:
-        """Bring a generation into service; if it fails, remember why."""
-        renewing = self._renewing.is_set()
-        self._renewing.clear()  # every slot in doubt is read again; what is found later is new
+    async def _try(self, kind: str, coroutine: Coroutine[Any, Any, None]) -> bool:
+        """Bring something into service; if it fails, remember why."""
+        newest = self._follower.newest
+        generation = newest.number if kind == "generation" and newest else self.generation
         try:
-            await self._bring_up(state)
+            await coroutine
         except HeadraceError as exc:
             message = f"{exc} ({exc.hint})" if exc.hint else str(exc)
         except Exception as exc:  # the reader serves on, whatever it is
-            log.exception("switch failed unexpectedly", generation=state.number)
+            log.exception("switch failed unexpectedly", generation=generation)
             message = f"{type(exc).__name__}: {exc}"
         else:
+            self._failures.pop(kind, None)
             return True
-        if renewing:
-            self._renewing.set()
-        self.last_error = Failure(
-            generation=state.number, step=self.step, message=message, at=datetime.now(UTC)
+        step = self._steps.give_up()
+        self._failures[kind] = Failure(
+            generation=generation, step=step, message=message, at=datetime.now(UTC)
         )
-        self._metrics.switch_failures.labels(self.step.value).inc()
-        log.warning("switch failed", generation=state.number, step=self.step.value, reason=message)
+        self._metrics.switch_failures.labels(step.value).inc()
+        log.warning("switch failed", generation=generation, step=step.value, reason=message)
         return False
 
     async def _bring_up(self, state: State) -> None:
+        """Bring a generation into service."""
         async with self._slots_lock:
-            self.step = Step.RESTORING
+            self._steps.enter(Step.RESTORING)
             slots = await self._restore(state)
-            new = self._make_set(state, slots)
+            self._steps.enter(Step.STARTING)
+            new = await self._dress_spare(state, slots)
+            if new is None:
+                new = await self._start(self._make_set(self.nursery, state, slots))
             try:
-                self.step = Step.STARTING
-                with self._metrics.step("start"):
-                    await new.start()
-                self.step = Step.PROBING
-                with self._metrics.step("probe"):
-                    await new.probe()
-                self.step = Step.SWITCHING
+                await self._warm_up(new)
+                self._steps.enter(Step.SWITCHING)
                 # Kept first: a restart after the switch must not go back behind it.
                 await asyncio.to_thread(_write_atomically, self._serving_file, state.encode())
             except BaseException:
                 await new.stop()
                 raise
-            old = self._switch(new)
-        if old is not None:
-            self._old[old] = asyncio.create_task(self._retire(old))
+            self._switch(new)
+        self._metrics.generation.set(state.number)
+        self._metrics.switches.inc()
+        self._hook.notify(state)
         await self._prune()
+
+    async def _configure(self, fingerprint: str) -> None:
+        """Bring a changed configuration into service: a nursery that has loaded nothing of it."""
+        await self._wait_turn()
+        nursery = self._make_nursery()
+        current = self.current
+        try:
+            if current is not None:
+                self._steps.enter(Step.STARTING)
+                new = await self._start(self._make_set(nursery, current.state, current.slots))
+                await self._warm_up(new)
+                self._steps.enter(Step.SWITCHING)
+        except BaseException:
+            await nursery.close()
+            raise
+        await self._spares.discard()
+        self._old_nurseries.append(self.nursery)
+        self.nursery, self._configured = nursery, fingerprint
+        if current is not None:
+            self._switch(new)
+            self._metrics.configuration_switches.inc()
+        await self._after_retirement()
 
     async def _restore(self, state: State) -> Mapping[str, Path]:
         """Restore; give up early on a generation that fails when a newer one is known."""
@@ -212,53 +313,99 @@ class Supervisor:
         finally:
             watching.cancel()
 
-    async def wait_switch(self, number: int, timeout_s: float) -> None:
-        """Wait until another generation than this one is in service, at most so long."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while self.generation == number:
-                    self._switched.clear()
-                    await self._switched.wait()
+    async def _dress_spare(self, state: State, slots: Mapping[str, Path]) -> WorkerSet | None:
+        """Dress and probe the spare; None if there is none, or it fails: others are forked then."""
+        spare = await self._spares.take()
+        if spare is None:
+            return None
+        try:
+            with self._metrics.step("start"):
+                await spare.dress(state, slots)
+            self._steps.enter(Step.PROBING)
+            with self._metrics.step("probe"):
+                await spare.probe()
+        except WorkerError as exc:
+            log.warning("spare not used", generation=state.number, reason=str(exc))
+            await spare.stop()
+            if self.step is Step.PROBING:
+                self._steps.enter(Step.STARTING)
+            return None
+        except BaseException:
+            await spare.stop()
+            raise
+        self._metrics.dressed_switches.inc()
+        return spare
 
-    def _switch(self, new: WorkerSet) -> WorkerSet | None:
+    async def _start(self, new: WorkerSet) -> WorkerSet:
+        """Fork and probe a set."""
+        try:
+            with self._metrics.step("start"):
+                await new.start()
+            self._steps.enter(Step.PROBING)
+            with self._metrics.step("probe"):
+                await new.probe()
+        except BaseException:
+            await new.stop()
+            raise
+        return new
+
+    async def _warm_up(self, new: WorkerSet) -> None:
+        self._steps.enter(Step.WARMING)
+        if self._warm is None:
+            return
+        try:
+            with self._metrics.step("warm"):
+                async with asyncio.timeout(WARM_DEADLINE_S):
+                    await self._warm(new)
+        except TimeoutError:
+            log.info("warming cut short", deadline_s=WARM_DEADLINE_S)
+        except Exception as exc:  # cold pages are served as well
+            log.exception("warming failed", reason=str(exc))
+
+    def _switch(self, new: WorkerSet) -> None:
         """Put a set into service: every request that begins after this goes to it."""
         old, self.current = self.current, new
-        self.last_error = None
         new.begin_service()
+        self._steps.enter(Step.WAITING)
         self.switched_at = datetime.now(UTC)
-        self._metrics.generation.set(new.state.number)
-        self._metrics.switches.inc()
+        self._next_switch_s = asyncio.get_running_loop().time() + self._min_interval_s
         self._switched.set()
         log.info("switched", generation=new.state.number, databases=len(new.state.databases))
-        return old
+        if old is not None:
+            self._retirement.retire(old)
+        self._spares.keep(lambda: self._make_set(self.nursery, new.state, new.slots))
 
-    async def _retire(self, old: WorkerSet) -> None:
-        with self._metrics.step("retire"):
-            await old.retire()
-        del self._old[old]
+    def _offer(self, old: WorkerSet) -> bool:
+        return old.nursery is self.nursery and self._spares.offer(old)
+
+    async def _after_retirement(self) -> None:
+        for nursery in list(self._old_nurseries):
+            if not self._retirement.uses(nursery):
+                self._old_nurseries.remove(nursery)
+                await nursery.close()
         await self._prune()
 
     async def _prune(self) -> None:
         async with self._slots_lock:
-            sets = [*self._old, *([self.current] if self.current else [])]
-            wanted = [slot for each in sets for slot in each.slots.values()]
+            wanted = [*self._retirement.slots, *self._spares.slots]
+            if self.current is not None:
+                wanted += self.current.slots.values()
             try:
                 await self._restorer.prune(wanted)
             except OSError as exc:  # the next switch prunes again
                 log.warning("slots not pruned", reason=str(exc))
 
-    async def _wait_newer_or(self, number: int, timeout_s: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._follower.wait_newer(number)
-
     async def _stop(self) -> None:
-        for retiring in self._old.values():
-            retiring.cancel()
-        await asyncio.gather(*self._old.values(), return_exceptions=True)
-        sets = [*self._old, *([self.current] if self.current else [])]
-        self.current = None
-        await asyncio.gather(*(each.stop() for each in sets))
+        await self._spares.discard()
+        await self._retirement.stop()
+        current, self.current = self.current, None
+        if current is not None:
+            await current.stop()
+
+    async def close(self) -> None:
+        """End all nurseries, and with them all workers that are left."""
+        for nursery in (*self._old_nurseries, self.nursery):
+            await nursery.close()
 
 
 def _write_atomically(path: Path, body: bytes) -> None:

@@ -7,24 +7,18 @@ imported here, at module level, and paid once.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import sqlite3
-from contextlib import closing
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from datasette.app import Datasette
-from datasette.database import Database
 from datasette.plugins import pm
-from datasette.utils import parse_metadata
 
-from headrace.generation import Cut, format_txid
-from headrace.names import quote_identifier
-from serve.metadata import build_metadata
+from serve.change import Change
+from serve.control import answering
+from serve.dressing import DressedDatasette
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from serve.worker_spec import WorkerSpec
 
@@ -32,10 +26,9 @@ if TYPE_CHECKING:
 # rows, cookies and secrets. The plain traceback is logged all the same.
 pm.get_plugin("datasette.handle_exception").rich = None
 
-METADATA_FILES = ("metadata.json", "metadata.yaml", "metadata.yml")  # as Datasette orders them
 KEEP_ALIVE_S = 120  # longer than the edge keeps a connection: the edge closes, never the worker
 MAX_HEADERS_BYTES = 256 * 1024  # the edge has its own, smaller limit
-COUNT_AT_MOST = 10_000  # rows of a table that the generation does not count
+QUIET_S = 5.0  # for requests whose readers are gone already
 
 
 def run_worker(spec: WorkerSpec, on_ready: Callable[[], None]) -> None:
@@ -52,11 +45,13 @@ def run_worker(spec: WorkerSpec, on_ready: Callable[[], None]) -> None:
 
 
 async def _serve(spec: WorkerSpec, on_ready: Callable[[], None]) -> None:
-    datasette = build_datasette(spec)
+    datasette = DressedDatasette(spec.datasette_dir, spec.secret)
+    datasette.dress(spec.change)
     await datasette.invoke_startup()
+    application = _CountedApplication(datasette.app())
     server = _Server(
         uvicorn.Config(
-            datasette.app(),
+            application,
             uds=str(spec.socket),
             lifespan="on",
             proxy_headers=True,
@@ -69,7 +64,8 @@ async def _serve(spec: WorkerSpec, on_ready: Callable[[], None]) -> None:
         ),
         on_ready,
     )
-    await server.serve()
+    async with answering(spec.control, _Orders(datasette, application).obey):
+        await server.serve()
 
 
 class _Server(uvicorn.Server):
@@ -84,72 +80,63 @@ class _Server(uvicorn.Server):
         self._on_ready()
 
 
-def build_datasette(spec: WorkerSpec) -> Datasette:
-    """Make a Datasette that serves the slots, and whatever the user's directory adds.
+class _CountedApplication:
+    """An ASGI application that knows how many requests it is answering."""
 
-    Databases in the user's directory are served as Datasette would; one that has the name of a
-    published database gives way to it.
-    """
-    datasette = Datasette(
-        files=[],
-        config_dir=spec.datasette_dir,
-        metadata=build_metadata(spec.state, read_user_metadata(spec.datasette_dir)),
-        secret=spec.secret,
-    )
-    counts = {
-        name: describe_slot(cut, spec.slots[name]) for name, cut in spec.state.databases.items()
-    }
-    datasette.inspect_data = {**(datasette.inspect_data or {}), **counts}
-    for name in ("_memory", *spec.state.databases):
-        if name in datasette.databases:
-            datasette.remove_database(name)
-    for name in spec.state.databases:
-        slot = Database(datasette, path=str(spec.slots[name]), is_mutable=False)
-        datasette.add_database(slot, name=name)
-    return datasette
+    def __init__(self, application: Any) -> None:
+        self._application = application
+        self._running = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
 
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._application(scope, receive, send)
+            return
+        with self._counted():
+            await self._application(scope, receive, send)
 
-def read_user_metadata(folder: Path | None) -> Any:
-    """Read the metadata of a configuration directory, ``{}`` without one."""
-    for name in METADATA_FILES:
-        if folder is not None and (folder / name).exists():
-            return parse_metadata((folder / name).read_text())
-    return {}
+    async def wait_quiet(self, timeout_s: float) -> None:
+        """Wait until no request is being answered.
 
+        Raises:
+            TimeoutError: There is still one.
+        """
+        async with asyncio.timeout(timeout_s):
+            await self._quiet.wait()
 
-def describe_slot(cut: Cut, slot: Path) -> dict[str, Any]:
-    """Give what Datasette would else find by reading the whole file: its hash, size and counts.
-
-    Its hash stands for the content and decides about ETags; lineage and TXID do so as well.
-    """
-    content = f"{cut.lineage}/{format_txid(cut.txid)}"
-    return {
-        "hash": hashlib.sha256(content.encode()).hexdigest(),
-        "size": cut.pages * cut.page_size,
-        "file": slot.name,
-        "tables": {name: {"count": rows} for name, rows in _count_tables(cut, slot).items()},
-    }
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._running += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if self._running == 0:
+                self._quiet.set()
 
 
-def _count_tables(cut: Cut, slot: Path) -> dict[str, int]:
-    """Give the rows of each table in the order of the schema, as Datasette does.
+class _Orders:
+    """What the reader may tell a running worker (control.py)."""
 
-    Tables that the generation does not count (internal ones, those behind a full-text index) are
-    hidden ones. Datasette shows no counts at all if one is missing, so they are counted, up to a
-    limit.
-    """
-    with closing(sqlite3.connect(f"file:{slot}?immutable=1", uri=True)) as db:
-        names = [
-            name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        ]
-        return {
-            name: cut.tables[name] if name in cut.tables else _count(db, name) for name in names
-        }
+    def __init__(self, datasette: DressedDatasette, application: _CountedApplication) -> None:
+        self._datasette = datasette
+        self._application = application
+        self._dressings = 0
 
-
-def _count(db: sqlite3.Connection, table: str) -> int:
-    sql = f"SELECT count(*) FROM (SELECT 1 FROM {quote_identifier(table)} LIMIT {COUNT_AT_MOST})"  # noqa: S608
-    try:
-        return int(db.execute(sql).fetchone()[0])
-    except sqlite3.Error:  # a virtual table whose module is not here
-        return 0
+    async def obey(self, order: dict[str, Any]) -> None:
+        """Do one order."""
+        match order:
+            case {"dress": change}:
+                self._dressings += 1
+                self._datasette.dress(Change.decode(change))
+            case {"rest": _}:
+                dressings = self._dressings
+                await self._application.wait_quiet(QUIET_S)
+                if dressings == self._dressings:  # it may be back in service, in a hurry
+                    self._datasette.let_go()
+            case {"finish": {"within_s": within_s}}:
+                await self._application.wait_quiet(within_s)
+            case _:
+                raise ValueError(f"there is no such order: {list(order)}")

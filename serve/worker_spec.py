@@ -1,15 +1,12 @@
-"""What a reader tells a worker; light to import, because the reader itself never runs Datasette."""
+"""What a worker is told at its start; light to import: the reader itself never runs Datasette."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from headrace.generation import State
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from serve.change import Change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,25 +14,25 @@ class WorkerSpec:
     """All that a worker needs to know.
 
     Attributes:
-        state: The generation.
-        slots: The file of each of its databases.
-        socket: Where to listen.
+        change: Its databases: the change from having none.
+        socket: Where to listen for requests.
+        control: Where to listen for the reader's orders (control.py).
         secret: Signs Datasette's cookies; the same for all workers.
         datasette_dir: The user's configuration directory.
     """
 
-    state: State
-    slots: Mapping[str, Path]
+    change: Change
     socket: Path
+    control: Path
     secret: str
     datasette_dir: Path | None
 
     def encode(self) -> dict[str, Any]:
         """Give the JSON form."""
         return {
-            "state": self.state.encode().decode(),
-            "slots": {name: str(path) for name, path in self.slots.items()},
+            "change": self.change.encode(),
             "socket": str(self.socket),
+            "control": str(self.control),
             "secret": self.secret,
             "datasette_dir": self.datasette_dir and str(self.datasette_dir),
         }
@@ -45,9 +42,9 @@ class WorkerSpec:
         """Read the JSON form."""
         folder = document["datasette_dir"]
         return cls(
-            state=State.decode(document["state"].encode()),
-            slots={name: Path(path) for name, path in document["slots"].items()},
+            change=Change.decode(document["change"]),
             socket=Path(document["socket"]),
+            control=Path(document["control"]),
             secret=document["secret"],
             datasette_dir=folder and Path(folder),
         )

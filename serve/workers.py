@@ -1,65 +1,64 @@
-"""The Datasette workers of one generation: started, probed, kept alive, drained, retired."""
+"""The Datasette workers of one generation: started or dressed, probed, kept alive, drained."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import signal
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import aiohttp
 import structlog
 
 from headrace.errors import WorkerError
+from headrace.names import tilde_encode
+from serve.change import NOTHING, Change, Holding, find_change
 from serve.groups import one_error
 from serve.probe import probe
+from serve.worker_process import Worker, read_memory_bytes
 from serve.worker_spec import WorkerSpec
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from headrace.generation import State
+    from headrace.generation import Cut, State
+    from serve.describe import Descriptions
     from serve.metrics import ReaderMetrics
-    from serve.nursery import Fork, Nursery
+    from serve.nursery import Nursery
 
 log = structlog.get_logger()
 
 START_TIMEOUT_S = 20.0
+DRESS_TIMEOUT_S = 10.0
+REST_TIMEOUT_S = 10.0
 DRAIN_S = 30.0  # for requests that are being answered when their generation is replaced
-TERMINATE_S = 5.0  # from SIGTERM to SIGKILL
 FIRST_BACKOFF_S = 0.2
 MAX_BACKOFF_S = 10.0
 STABLE_AFTER_S = 30.0  # a worker that ran so long is restarted at once
+MEMORY_LOOK_S = 5.0  # between two looks at a worker's memory
+MEMORY_PAUSE_S = 60.0  # a worker younger than this is not replaced for its memory
 
 _socket_numbers = itertools.count(1)
 
 
-class Worker:
-    """One worker and the connections to it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """What all workers of a reader have in common.
 
-    def __init__(self, fork: Fork, socket: Path) -> None:
-        self.fork = fork
-        self.session = aiohttp.ClientSession(
-            connector=aiohttp.UnixConnector(path=str(socket), limit=0),
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0),
-            raise_for_status=False,
-        )
-        self._socket = socket
+    Attributes:
+        sockets: Folder for Unix sockets.
+        count: Workers of a set.
+        secret: Datasette's.
+        datasette_dir: The user's configuration directory.
+        memory_bytes: A worker that holds more is replaced.
+    """
 
-    async def stop(self) -> None:
-        """End it: SIGTERM, then SIGKILL, until it is gone."""
-        for signal_number in (signal.SIGTERM, signal.SIGKILL):
-            self.fork.kill(signal_number)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(TERMINATE_S):
-                    await self.fork.ended.wait()
-                break
-        await self.session.close()
-        self._socket.unlink(missing_ok=True)
+    sockets: Path
+    count: int
+    secret: str
+    datasette_dir: Path | None
+    memory_bytes: int | None = None
 
 
 class WorkerSet:
@@ -67,42 +66,45 @@ class WorkerSet:
 
     Args:
         nursery: Forks the workers.
+        options: What all sets have in common.
         state: The generation.
         slots: The file of each database.
-        sockets: Folder for Unix sockets.
-        count: Number of workers.
-        secret: Datasette's.
-        datasette_dir: The user's configuration directory.
+        descriptions: Describes slots.
         metrics: Counts restarts.
+
+    Attributes:
+        nursery: What its workers were forked from.
+        state: The generation that it is dressed in.
+        slots: The files that it may hold open, unless it rests.
+        dressings: How often it was dressed anew.
     """
 
     def __init__(
         self,
         nursery: Nursery,
+        options: WorkerOptions,
         *,
         state: State,
         slots: Mapping[str, Path],
-        sockets: Path,
-        count: int,
-        secret: str,
-        datasette_dir: Path | None,
+        descriptions: Descriptions,
         metrics: ReaderMetrics,
     ) -> None:
         self.state = state
         self.slots = slots
         self.workers: list[Worker] = []
         self.in_flight = 0
-        self._nursery = nursery
-        self._sockets = sockets
-        self._count = count
-        self._secret = secret
-        self._datasette_dir = datasette_dir
+        self.dressings = 0
+        self.nursery = nursery
+        self._options = options
+        self._descriptions = descriptions
         self._metrics = metrics
+        self._dressed: Mapping[str, Cut] | None = None  # what the last dressing changed
         self._next = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._grown = asyncio.Event()
         self._keepers: list[asyncio.Task[None]] = []
+        self._leaving: dict[Worker, asyncio.Task[None]] = {}
 
     # start and probe
 
@@ -112,18 +114,90 @@ class WorkerSet:
         Raises:
             WorkerError: One did not; the others are to be stopped.
         """
+        await self._descriptions.describe(self.state, self.slots)
         with one_error():
             async with asyncio.TaskGroup() as tasks:
-                for _ in range(self._count):
+                for _ in range(self._options.count):
                     tasks.create_task(self._add_worker())
 
+    async def dress(self, state: State, slots: Mapping[str, Path]) -> None:
+        """Give all workers, which serve nobody, the databases of another generation.
+
+        Only the difference is told.
+
+        Raises:
+            WorkerError: One was not dressed; all are to be stopped.
+        """
+        old, new = Holding(state=self.state, slots=self.slots), Holding(state=state, slots=slots)
+        change = find_change(old, new, await self._descriptions.describe(state, slots))
+        order = {"dress": change.encode()}
+        with one_error():
+            async with asyncio.TaskGroup() as tasks:
+                for worker in self.workers:
+                    tasks.create_task(worker.order(order, DRESS_TIMEOUT_S))
+        self.state, self.slots = state, slots
+        self.dressings += 1
+        self._dressed = {name: state.databases[name] for name in change.databases}
+
     async def probe(self) -> None:
-        """Ask for every table of the generation.
+        """Ask for every table of the generation, or for those that the last dressing changed.
 
         Raises:
             WorkerError: One does not answer.
         """
-        await probe(self.state, [worker.session for worker in self.workers])
+        sessions = [worker.session for worker in self.workers]
+        if self._dressed is None:
+            await probe(self.state.databases, sessions, home=True)
+        else:
+            await probe(self._dressed, sessions, home=False)
+
+    async def rest(self) -> None:
+        """Hold no slot open, until the next dressing.
+
+        Raises:
+            WorkerError: A worker is still at work, or gone.
+        """
+        with one_error():
+            async with asyncio.TaskGroup() as tasks:
+                for worker in self.workers:
+                    tasks.create_task(worker.order({"rest": {}}, REST_TIMEOUT_S))
+
+    async def render_first_pages(self) -> None:
+        """Let each worker compile its templates: home page, one database, one table.
+
+        Raises:
+            WorkerError: One does not answer.
+        """
+        paths = ["/"]
+        for name, cut in self.state.databases.items():
+            if cut.tables:
+                paths += [f"/{name}", f"/{name}/{tilde_encode(next(iter(cut.tables)))}?_size=1"]
+                break
+        for path in paths:
+            await asyncio.gather(*(worker.render(path) for worker in self.workers))
+
+    def is_sound(self) -> bool:
+        """Tell whether all its workers run, and none holds too much memory."""
+        sound = [
+            worker
+            for worker in self.workers
+            if not worker.fork.ended.is_set() and not self._is_too_large(worker)
+        ]
+        return len(sound) == self._options.count
+
+    def _is_too_large(self, worker: Worker) -> bool:
+        limit_bytes = self._options.memory_bytes
+        held_bytes = read_memory_bytes(worker.fork.pid) if limit_bytes else None
+        return bool(limit_bytes and held_bytes and held_bytes > limit_bytes)
+
+    async def wait_broken(self) -> None:
+        """Wait until one of its workers ends."""
+        ends = [asyncio.create_task(worker.fork.ended.wait()) for worker in self.workers]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
 
     # service
 
@@ -160,21 +234,31 @@ class WorkerSet:
         self._next += 1
         return choices[self._next % len(choices)]
 
-    async def retire(self, drain_s: float = DRAIN_S) -> None:
-        """Wait until the requests that hold the set are answered, then stop it."""
+    async def drain(self, drain_s: float) -> bool:
+        """Wait until the requests that hold the set are answered; tell whether they all were."""
         await self._end_service()
         try:
             async with asyncio.timeout(drain_s):
                 await self._idle.wait()
         except TimeoutError:
             log.warning("drain cut short", generation=self.state.number, requests=self.in_flight)
+            return False
+        return True
+
+    async def retire(self, drain_s: float = DRAIN_S) -> None:
+        """Wait until the requests that hold the set are answered, then stop it."""
+        await self.drain(drain_s)
         await self.stop()
 
     async def stop(self) -> None:
         """Stop all workers now."""
         await self._end_service()
-        workers, self.workers = self.workers, []
-        await asyncio.gather(*(worker.stop() for worker in workers))
+        leaving = list(self._leaving.values())
+        for each in leaving:
+            each.cancel()
+        await asyncio.gather(*(worker.stop() for worker in self.workers))
+        self.workers = []  # not before: a stop that is cut short is done again
+        await asyncio.gather(*leaving, return_exceptions=True)
 
     async def _end_service(self) -> None:
         keepers, self._keepers = self._keepers, []
@@ -183,15 +267,17 @@ class WorkerSet:
         await asyncio.gather(*keepers, return_exceptions=True)
 
     async def _add_worker(self) -> Worker:
-        socket = self._sockets / f"{self.state.number}-{next(_socket_numbers)}.sock"
+        name = f"{self.state.number}-{next(_socket_numbers)}"
+        socket = self._options.sockets / f"{name}.sock"
+        control = self._options.sockets / f"{name}.control"
         spec = WorkerSpec(
-            state=self.state,
-            slots=self.slots,
+            change=await self._describe_all(),
             socket=socket,
-            secret=self._secret,
-            datasette_dir=self._datasette_dir,
+            control=control,
+            secret=self._options.secret,
+            datasette_dir=self._options.datasette_dir,
         )
-        worker = Worker(await self._nursery.fork(spec), socket)
+        worker = Worker(await self.nursery.fork(spec), socket, control)
         try:
             await worker.fork.wait_ready(START_TIMEOUT_S)
         except BaseException:
@@ -201,26 +287,62 @@ class WorkerSet:
         self._grown.set()
         return worker
 
+    async def _describe_all(self) -> Change:
+        inspected = await self._descriptions.describe(self.state, self.slots)
+        return find_change(NOTHING, Holding(state=self.state, slots=self.slots), inspected)
+
     async def _keep(self, worker: Worker) -> None:
-        """Replace one worker each time that it ends; a crash is never given up on."""
+        """Replace one worker each time that it ends or has grown; a crash is never given up on."""
         loop = asyncio.get_running_loop()
-        backoff_s = FIRST_BACKOFF_S
+        backoff_s, may_grow_until_s = FIRST_BACKOFF_S, 0.0
         while True:
             started_at_s = loop.time()
-            await worker.fork.ended.wait()
-            self.workers.remove(worker)
-            self._metrics.workers.set(len(self.workers))
-            log.warning("worker crashed", generation=self.state.number, status=worker.fork.status)
-            await worker.stop()
+            await self._wait_worn(worker, may_grow_until_s)
+            crashed = worker.fork.ended.is_set()
+            if crashed:
+                self.workers.remove(worker)
+                self._metrics.workers.set(len(self.workers))
+                status = worker.fork.status
+                log.warning("worker crashed", generation=self.state.number, status=status)
+                await worker.stop()
             if loop.time() - started_at_s > STABLE_AFTER_S:
                 backoff_s = FIRST_BACKOFF_S
             while True:
                 try:
-                    worker = await self._add_worker()
+                    replacement = await self._add_worker()
                     break
                 except WorkerError as exc:
                     log.warning("worker not replaced", reason=str(exc), retry_in_s=backoff_s)
                     await asyncio.sleep(backoff_s)
                     backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
-            self._metrics.worker_restarts.inc()
+            if crashed:
+                self._metrics.worker_restarts.inc()
+            else:
+                self.workers.remove(worker)
+                may_grow_until_s = loop.time() + MEMORY_PAUSE_S
+                self._metrics.memory_replacements.inc()
+                self._leaving[worker] = asyncio.create_task(self._leave(worker))
             self._metrics.workers.set(len(self.workers))
+            worker = replacement
+
+    async def _wait_worn(self, worker: Worker, may_grow_until_s: float) -> None:
+        """Wait until a worker has ended, or holds too much memory after some time."""
+        loop = asyncio.get_running_loop()
+        while not worker.fork.ended.is_set():
+            try:
+                async with asyncio.timeout(MEMORY_LOOK_S):
+                    await worker.fork.ended.wait()
+            except TimeoutError:
+                if self._is_too_large(worker) and loop.time() >= may_grow_until_s:
+                    log.warning("worker too large", pid=worker.fork.pid)
+                    return
+
+    async def _leave(self, worker: Worker) -> None:
+        """Stop a worker that gets no more requests, when it has answered those it has."""
+        try:
+            await worker.order({"finish": {"within_s": DRAIN_S}}, DRAIN_S + 1)
+        except WorkerError as exc:
+            log.warning("drain cut short", pid=worker.fork.pid, reason=str(exc))
+        finally:
+            await worker.stop()
+            del self._leaving[worker]

@@ -15,17 +15,18 @@ import pytest_asyncio
 from headrace.errors import WorkerError
 from headrace.generation import Cut, State
 from headrace.keys import ReaderPaths, socket_folder
+from serve.describe import Descriptions
 from serve.metrics import ReaderMetrics
 from serve.nursery import Nursery
 from serve.restore import Restorer
-from serve.workers import WorkerSet
+from serve.workers import WorkerOptions, WorkerSet
 from tests.integration.reader_kit import ORDERS, Publisher, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from serve.workers import Worker
+    from serve.worker_process import Worker
 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -49,12 +50,15 @@ class Bench:
         config = self.root / "config"
         made = WorkerSet(
             self.nursery,
+            WorkerOptions(
+                sockets=socket_folder(self.root),
+                count=count,
+                secret="secret",  # noqa: S106 - a test's
+                datasette_dir=config if config.exists() else None,
+            ),
             state=state,
             slots=await restorer.restore(state, superseded=asyncio.Event()),
-            sockets=socket_folder(self.root),
-            count=count,
-            secret="secret",  # noqa: S106 - a test's
-            datasette_dir=config if config.exists() else None,
+            descriptions=Descriptions(),
             metrics=self.metrics,
         )
         self.sets.append(made)
@@ -267,7 +271,7 @@ async def test_worker_that_ignores_sigterm_is_killed(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A plugin cannot keep a worker alive."""
-    monkeypatch.setattr("serve.workers.TERMINATE_S", 0.2)
+    monkeypatch.setattr("serve.worker_process.TERMINATE_S", 0.2)
     bench.configure({"plugins/pid.py": PID_PLUGIN + BLOCK})
     started = await bench.start_set()
     worker = started.workers[0]

@@ -9,7 +9,17 @@ import pytest
 
 from headrace.errors import WorkerError
 from headrace.generation import Cut, Source, State
-from serve.metadata import build_metadata
+from serve.metadata import assemble_metadata, describe_database
+
+
+def build_metadata(state: State, user: Any) -> dict[str, Any]:
+    """Give the metadata of a whole generation."""
+    sections = assemble_metadata(user, state, {})["databases"]
+    described = {
+        name: describe_database(sections.get(name) or {}, name, cut)
+        for name, cut in state.databases.items()
+    }
+    return assemble_metadata(user, state, described)
 
 
 def make_state(filename: str | None = "orders.csv") -> State:

@@ -1,0 +1,85 @@
+"""One worker as the reader sees it: its process, the connections to it, its orders."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from headrace.errors import WorkerError
+from serve.control import give_order
+
+if TYPE_CHECKING:
+    from serve.nursery import Fork
+
+TERMINATE_S = 5.0  # from SIGTERM to SIGKILL
+FIRST_PAGE_S = 60.0
+
+
+class Worker:
+    """One worker and the connections to it."""
+
+    def __init__(self, fork: Fork, socket: Path, control: Path) -> None:
+        self.fork = fork
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.UnixConnector(path=str(socket), limit=0),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0),
+            raise_for_status=False,
+        )
+        self._socket = socket
+        self._control = control
+
+    async def order(self, order: dict[str, Any], timeout_s: float) -> None:
+        """Give it an order (control.py).
+
+        Raises:
+            WorkerError: It has not obeyed.
+        """
+        await give_order(self._control, order, timeout_s)
+
+    async def render(self, path: str) -> None:
+        """Let it render a page, whatever it answers.
+
+        Raises:
+            WorkerError: It does not answer.
+        """
+        try:
+            async with (
+                asyncio.timeout(FIRST_PAGE_S),
+                self.session.get(f"http://localhost{path}", allow_redirects=False) as response,
+            ):
+                await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
+            raise WorkerError(f"the worker does not answer {path}: {exc!r}") from exc
+
+    async def stop(self) -> None:
+        """End it: SIGTERM, then SIGKILL, until it is gone."""
+        try:
+            for signal_number in (signal.SIGTERM, signal.SIGKILL):
+                self.fork.kill(signal_number)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(TERMINATE_S):
+                        await self.fork.ended.wait()
+                    break
+        finally:
+            await self.session.close()
+        self._socket.unlink(missing_ok=True)
+        self._control.unlink(missing_ok=True)
+
+
+def read_memory_bytes(pid: int) -> int | None:
+    """Give the proportional set size of a process; None if it is gone, or the kernel has none.
+
+    Pages that forks share are counted once for all of them. Source: proc(5), smaps_rollup.
+    """
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return None
+    return int(text.partition("\nPss:")[2].split()[0]) * 1024
