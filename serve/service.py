@@ -7,6 +7,7 @@ import os
 import shutil
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -21,15 +22,22 @@ from headrace.log import GenerationLog
 from headrace.logs import configure_logs
 from headrace.signals import stop_signals
 from headrace.store import Store, check_plain_path
-from headrace.web import listening, metrics_app
-from serve.edge import SERVER_OPTIONS, Edge
+from headrace.web import listening, listening_server, metrics_app
+from serve.cache import PageCache
+from serve.callers import Callers
+from serve.depends import read_configuration
+from serve.edge import Edge
 from serve.follow import Follower
 from serve.groups import one_error
+from serve.ingest_proxy import IngestProxy
+from serve.limits import ClientLimit, Gate
 from serve.metrics import ReaderMetrics
 from serve.nursery import Nursery
+from serve.pages import Pages
 from serve.restore import Restorer
 from serve.status import Status
 from serve.switch import Supervisor
+from serve.upstream import Upstream
 from serve.workers import WorkerSet
 
 if TYPE_CHECKING:
@@ -55,6 +63,7 @@ class Reader:
         supervisor: Knows what is in service.
         follower: Knows what is newest.
         nursery: Forks workers.
+        edge: Answers requests.
     """
 
     url: str
@@ -62,6 +71,7 @@ class Reader:
     supervisor: Supervisor
     follower: Follower
     nursery: Nursery
+    edge: Edge
 
 
 async def run(settings: ServeSettings) -> None:
@@ -108,6 +118,7 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
                 secret=secret,
                 datasette_dir=settings.datasette_dir,
                 metrics=metrics,
+                configuration=read_configuration(settings.datasette_dir),
             )
 
         supervisor = Supervisor(
@@ -119,11 +130,20 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
         )
         status = Status(settings.region, follower, supervisor)
         status.watch(metrics)
-        edge = Edge(supervisor, status, settings.primary, session, metrics)
+        edge = Edge(
+            supervisor,
+            status,
+            pages=_make_pages(settings, metrics),
+            ingest=IngestProxy(settings.primary, session),
+            callers=Callers(settings.trusted_proxies),
+            metrics=metrics,
+        )
         await nursery.start()
         await stack.enter_async_context(_background(supervisor.run(), follower.run()))
+        server = edge.server()
+        await stack.enter_async_context(server.sweeping())
         port = await stack.enter_async_context(
-            listening(edge.application(), settings.host, settings.port, **SERVER_OPTIONS)
+            listening_server(server, settings.host, settings.port)
         )
         metrics_port = await stack.enter_async_context(
             listening(metrics_app(metrics.registry), settings.host, settings.metrics_port)
@@ -134,7 +154,19 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             supervisor=supervisor,
             follower=follower,
             nursery=nursery,
+            edge=edge,
         )
+
+
+def _make_pages(settings: ServeSettings, metrics: ReaderMetrics) -> Pages:
+    upstream = Upstream(
+        Gate(settings.queue_length),
+        Gate(settings.queue_length),
+        per_worker=settings.worker_concurrency,
+        timeout_s=settings.request_timeout,
+    )
+    cache = PageCache(settings.cache_size, perf_counter, metrics.cache_evictions.inc)
+    return Pages(cache, upstream, ClientLimit(settings.client_concurrency), metrics)
 
 
 def _open_store(settings: ServeSettings) -> Store:

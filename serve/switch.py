@@ -24,6 +24,7 @@ import structlog
 from headrace.errors import HeadraceError, LogError
 from headrace.generation import State
 from headrace.store import fsync_path
+from serve.arrivals import Arrivals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,6 +74,7 @@ class Supervisor:
 
     Attributes:
         current: The set in service; None before the first.
+        arrivals: Tells those who wait for a generation.
         switched_at: When it came into service.
         step: Where the supervisor is.
         last_error: Why the newest generation is not in service; None if it is, or on its way.
@@ -87,6 +89,7 @@ class Supervisor:
         metrics: ReaderMetrics,
     ) -> None:
         self.current: WorkerSet | None = None
+        self.arrivals = Arrivals()
         self.switched_at: datetime | None = None
         self.step = Step.WAITING
         self.last_error: Failure | None = None
@@ -194,6 +197,7 @@ class Supervisor:
         old, self.current = self.current, new
         self.last_error = None
         new.begin_service()
+        self.arrivals.announce(new.state.number)
         self.switched_at = datetime.now(UTC)
         self._metrics.generation.set(new.state.number)
         self._metrics.switches.inc()

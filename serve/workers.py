@@ -12,6 +12,7 @@ import aiohttp
 import structlog
 
 from headrace.errors import WorkerError
+from serve.depends import Configuration, Dependencies
 from serve.groups import one_error
 from serve.probe import probe
 from serve.worker_spec import WorkerSpec
@@ -41,6 +42,7 @@ class Worker:
 
     def __init__(self, fork: Fork, socket: Path) -> None:
         self.fork = fork
+        self.in_flight = 0  # requests that it is answering
         self.session = aiohttp.ClientSession(
             connector=aiohttp.UnixConnector(path=str(socket), limit=0),
             auto_decompress=False,
@@ -74,6 +76,7 @@ class WorkerSet:
         secret: Datasette's.
         datasette_dir: The user's configuration directory.
         metrics: Counts restarts.
+        configuration: Of the user's directory, as the workers find it.
     """
 
     def __init__(
@@ -87,8 +90,10 @@ class WorkerSet:
         secret: str,
         datasette_dir: Path | None,
         metrics: ReaderMetrics,
+        configuration: Configuration | None = None,
     ) -> None:
         self.state = state
+        self.dependencies = Dependencies(state, configuration or Configuration())
         self.slots = slots
         self.workers: list[Worker] = []
         self.in_flight = 0
@@ -132,20 +137,28 @@ class WorkerSet:
         self._keepers = [asyncio.create_task(self._keep(worker)) for worker in self.workers]
         self._metrics.workers.set(len(self.workers))
 
-    @asynccontextmanager
-    async def hold(self) -> AsyncIterator[None]:
-        """Keep the set until a request is answered to its last byte."""
+    def acquire(self) -> None:
+        """Keep the set until ``release``: a request is being answered."""
         self.in_flight += 1
         self._idle.clear()
+
+    def release(self) -> None:
+        """Let go of the set: a request is answered to its last byte."""
+        self.in_flight -= 1
+        if self.in_flight == 0:
+            self._idle.set()
+
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[None]:
+        """Keep the set while the block runs."""
+        self.acquire()
         try:
             yield
         finally:
-            self.in_flight -= 1
-            if self.in_flight == 0:
-                self._idle.set()
+            self.release()
 
     async def get_worker(self, timeout_s: float, *, other_than: Worker | None = None) -> Worker:
-        """Give the next worker in turn; while there is none, wait for a replacement.
+        """Give the least busy worker, in turn; while there is none, wait for a replacement.
 
         Raises:
             WorkerError: There was none in time.
@@ -158,7 +171,8 @@ class WorkerSet:
         except TimeoutError as exc:
             raise WorkerError("all workers have crashed") from exc
         self._next += 1
-        return choices[self._next % len(choices)]
+        first = self._next % len(choices)
+        return min(choices[first:] + choices[:first], key=lambda worker: worker.in_flight)
 
     async def retire(self, drain_s: float = DRAIN_S) -> None:
         """Wait until the requests that hold the set are answered, then stop it."""
