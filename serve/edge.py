@@ -141,7 +141,10 @@ class Edge:
         except Refusal as refusal:
             if refusal.code in _SHED:
                 self._metrics.shed.labels(refusal.code).inc()
-            return kind, self._sign(problem_response(request, refusal.document()))
+            response = self._sign(problem_response(request, refusal.document()))
+            if refusal.code == "bad-request":
+                response.force_close()  # whatever follows may be part of it
+            return kind, response
         except ConnectionError:  # the client is gone: there is nobody to answer
             raise
         except Exception:

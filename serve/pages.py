@@ -60,7 +60,7 @@ class Pages:
         self.cache = cache
         self._clock = perf_counter
         self.heat = Heat(self._clock)
-        self._upstream = upstream
+        self.upstream = upstream
         self._clients = clients
         self._renders: Flights[Key, Page | Answer] = Flights(_discard)
         self._encodings: Flights[tuple[int, str], Representation] = Flights(lambda _: None)
@@ -189,8 +189,8 @@ class Pages:
 
     async def _render(self, held: WorkerSet, key: Key, headers: CIMultiDict[str]) -> Page | Answer:
         """Ask Datasette for a page and keep it; what is not to be kept comes back open."""
-        async with self._upstream.limited():
-            answer = await self._upstream.ask(held, "GET", key.address.target, headers)
+        async with self.upstream.limited():
+            answer = await self.upstream.ask(held, "GET", key.address.target, headers)
             try:
                 response = answer.response
                 keeping = find_keeping(response.status, response.headers)
@@ -234,8 +234,8 @@ class Pages:
         headers = request_headers(request.headers, caller)
         body = await read_small_body(request)
         streamed = is_streamed(target) or not (body is None or isinstance(body, bytes))
-        async with self._upstream.limited():
-            answer = await self._upstream.ask(
+        async with self.upstream.limited():
+            answer = await self.upstream.ask(
                 held, request.method, target, headers, body, streamed=streamed
             )
         if not streamed:
