@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ log = structlog.get_logger()
 REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})  # they are for proxies that people ask for
 MIN_GENERATION_WAIT_S = 5.0
 WARM_AT_ONCE = 4
-WARM_TIMEOUT_S = 5.0  # the switch waits no longer
+WARM_TIMEOUT_S = 0.3  # the switch, and whoever waits for it, waits no longer
 WARM_URLS = 50
 # What the edge refuses to protect the others, by code.
 _SHED = frozenset({"overloaded", "too-many-requests", "timeout", "not-there-yet"})
@@ -97,10 +98,11 @@ class Edge:
             self._metrics.requests.labels(kind, code).inc()
             self._metrics.request_seconds.labels(kind).observe(perf_counter() - started_s)
 
-    async def warm(self, new: WorkerSet) -> None:
+    async def warm(self, new: WorkerSet, within_s: float = WARM_TIMEOUT_S) -> None:
         """Render what was asked for most with workers that are not in service yet.
 
-        To be called before a switch. It never fails: what cannot be rendered is rendered later.
+        To be called before a switch. Only pages that show something else than before are rendered,
+        the hottest first. It never fails: what is not done in time is rendered on demand.
         """
         addresses = iter(self.pages.heat.hottest(WARM_URLS))
 
@@ -108,16 +110,15 @@ class Edge:
             for address in addresses:
                 try:
                     await self.pages.warm(new, address)
-                    self._metrics.warmed.inc()
                 except HeadraceError as exc:
-                    log.warning("page not warmed", target=address.target, reason=str(exc))
+                    log.warning("page not warmed", reason=str(exc))
+                else:
+                    self._metrics.warmed.inc()
 
-        try:
-            async with asyncio.timeout(WARM_TIMEOUT_S), asyncio.TaskGroup() as tasks:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s), asyncio.TaskGroup() as tasks:
                 for _ in range(WARM_AT_ONCE):
                     tasks.create_task(render())
-        except TimeoutError:
-            log.warning("warming cut short", generation=new.state.number)
 
     async def _answer(self, request: web.BaseRequest) -> tuple[str, web.StreamResponse]:
         """Give an answer, whatever happens, and the kind of request that it was."""

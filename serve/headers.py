@@ -49,6 +49,8 @@ def request_headers(given: Mapping[str, str], caller: Caller) -> CIMultiDict[str
     cookies = without_our_cookie("; ".join(headers.popall("Cookie", [])))
     if cookies:
         headers["Cookie"] = cookies
+    if caller.host:
+        headers["Host"] = caller.host  # Datasette builds absolute URLs of it
     headers["X-Forwarded-For"] = caller.address
     headers["X-Forwarded-Proto"] = caller.scheme
     headers["X-Forwarded-Host"] = caller.host

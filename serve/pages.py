@@ -178,7 +178,7 @@ class Pages:
                 raise
             (self._misses if began else self._shared).inc()
             if isinstance(result, Answer):
-                return await self._stream(request, result, held)
+                return await self._stream(request, result)
             if result.accept in (None, accept):
                 took_ms = (perf_counter() - started_s) * 1000
                 word = "miss" if began else "shared"
@@ -240,11 +240,9 @@ class Pages:
             )
         if not streamed:
             answer.leave_gate()
-        return await self._hand_back(request, answer, held)
+        return await self._hand_back(request, answer)
 
-    async def _stream(
-        self, request: web.BaseRequest, answer: Answer, held: WorkerSet
-    ) -> web.StreamResponse | None:
+    async def _stream(self, request: web.BaseRequest, answer: Answer) -> web.StreamResponse | None:
         """Hand an open answer back, if nobody else does already."""
         if request.method == "HEAD":
             answer.discard()
@@ -252,11 +250,9 @@ class Pages:
         if not answer.claim():
             return None
         answer.leave_gate()
-        return await self._hand_back(request, answer, held)
+        return await self._hand_back(request, answer)
 
-    async def _hand_back(
-        self, request: web.BaseRequest, answer: Answer, held: WorkerSet
-    ) -> web.StreamResponse:
+    async def _hand_back(self, request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
         try:
             headers = response_headers(answer.response.headers)
             given = ", ".join(headers.popall("Cache-Control", [])) or None
@@ -264,7 +260,7 @@ class Pages:
             personal = bool(cookies) or "Authorization" in request.headers
             if said := passing_cache_control(given, personal=personal):
                 headers["Cache-Control"] = said
-            headers["Headrace-Generation"] = str(held.state.number)
+            headers["Headrace-Generation"] = str(answer.generation)
             headers["Server"] = "Headrace"
             headers["Server-Timing"] = (
                 f"cache;desc=pass, datasette;dur={answer.upstream_s * 1000:.1f}"

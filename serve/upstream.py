@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 WORKER_WAIT_S = 5.0  # for a replacement, when all workers have crashed at once
+AVOID_S = 10.0  # after a worker kept somebody waiting to the end: it may be stuck
 SAFE_TO_REPEAT = frozenset({"GET", "HEAD"})
 _BASE = yarl.URL("http://localhost")  # the connection is a Unix socket: only Host would show it
 
@@ -37,6 +38,7 @@ class Answer:
         response: The client's response.
         begun: What was read of the body.
         upstream_s: From the question to the headers.
+        generation: The one that it shows.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Answer:
         self.response = response
         self.begun: list[bytes] = []
         self.upstream_s = upstream_s
+        self.generation = held.state.number
         self._worker = worker
         self._held = held
         self._gate: Gate | None = gate
@@ -186,6 +189,7 @@ class Upstream:
             try:
                 worker = await held.get_worker(WORKER_WAIT_S, other_than=failed)
                 worker.in_flight += 1
+                asked_s = perf_counter()
                 try:
                     return worker, await forward(
                         worker.session,
@@ -195,6 +199,11 @@ class Upstream:
                         headers=headers,
                         body=body,
                     )
+                except asyncio.CancelledError:
+                    if perf_counter() - asked_s > self._timeout_s / 2:
+                        worker.avoid_until_s = perf_counter() + AVOID_S
+                    worker.in_flight -= 1
+                    raise
                 except BaseException:
                     worker.in_flight -= 1
                     raise

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import signal
 from contextlib import asynccontextmanager, suppress
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -43,6 +44,7 @@ class Worker:
     def __init__(self, fork: Fork, socket: Path) -> None:
         self.fork = fork
         self.in_flight = 0  # requests that it is answering
+        self.avoid_until_s = 0.0  # it did not answer in time; on the clock of perf_counter
         self.session = aiohttp.ClientSession(
             connector=aiohttp.UnixConnector(path=str(socket), limit=0),
             auto_decompress=False,
@@ -172,7 +174,11 @@ class WorkerSet:
             raise WorkerError("all workers have crashed") from exc
         self._next += 1
         first = self._next % len(choices)
-        return min(choices[first:] + choices[:first], key=lambda worker: worker.in_flight)
+        now_s = perf_counter()
+        return min(
+            choices[first:] + choices[:first],
+            key=lambda worker: (worker.avoid_until_s > now_s, worker.in_flight),
+        )
 
     async def retire(self, drain_s: float = DRAIN_S) -> None:
         """Wait until the requests that hold the set are answered, then stop it."""

@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PLUGIN = """
-import asyncio, gzip, pathlib
+import asyncio, os, pathlib, time
 from datasette import hookimpl
 from datasette.utils.asgi import Response
 
 @hookimpl
 def register_routes():
-    return [("/-/test/wait", wait), ("/-/test/large", large), ("/-/test/echo", echo)]
+    return [("/-/test/wait", wait), ("/-/test/large", large), ("/-/test/echo", echo),
+        ("/-/test/block", block), ("/-/test/cut-once", cut_once)]
 
 async def wait(request):
     while not pathlib.Path(request.args["go"]).exists():
@@ -57,6 +58,22 @@ async def echo(request):
         "encoding": request.headers.get("content-encoding"),
         "body": (await request.post_body()).hex() if request.method == "POST" else None,
     })
+
+async def block(request):
+    time.sleep(float(request.args["s"]))  # what no plugin should do: the whole worker waits
+    return Response.text("done")
+
+async def cut_once(scope, send, request):
+    go, flag = pathlib.Path(request.args["go"]), pathlib.Path(request.args["go"] + "-flag")
+    while not go.exists():
+        await asyncio.sleep(0.01)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    if not flag.exists():
+        flag.touch()
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        await asyncio.sleep(0.1)
+        os._exit(1)
+    await send({"type": "http.response.body", "body": b"whole"})
 
 @hookimpl
 def skip_csrf():
@@ -98,6 +115,12 @@ class Limited(Client):
         """Read the metrics."""
         async with self.session.get(self.reader.metrics_url) as response:
             return await response.text()
+
+    @property
+    def workers(self) -> int:
+        """Workers in service."""
+        current = self.reader.supervisor.current
+        return len(current.workers) if current else 0
 
     @property
     def in_flight(self) -> int:
@@ -187,6 +210,34 @@ async def test_request_over_its_time_is_504_and_blocks_nobody(tmp_path: Path) ->
             assert status == 504
             assert '"timeout"' in text
         assert reader.in_flight == 0
+
+
+async def test_worker_that_is_stuck_blocks_nobody(tmp_path: Path) -> None:
+    """While one worker does not move, and after it was given up, the other answers."""
+    async with limited(tmp_path, workers=2, request_timeout=1.0) as reader:
+        stuck = await reader.start("/-/test/block?s=4")
+        await eventually(lambda: reader.in_flight == 1)
+        for n in range(10):
+            assert (await reader.get(f"/sales/orders.json?_n={n}"))[0] == 200
+        assert not stuck.done()
+        assert (await stuck)[0] == 504
+        for n in range(10):
+            assert (await reader.get(f"/sales/orders.json?_m={n}"))[0] == 200
+
+
+async def test_leader_that_fails_lets_a_follower_try(tmp_path: Path) -> None:
+    """A worker that dies in the middle of a page costs one answer, not those of all who wait."""
+    async with limited(tmp_path, workers=2) as reader:
+        go = tmp_path / "go"
+        path = f"/-/test/cut-once?go={go}"
+        asking = [await reader.start(path) for _ in range(4)]
+        await eventually(lambda: reader.reader.edge.pages.count_waiting(path) == 4)
+        go.touch()
+
+        answers = sorted([await each for each in asking])
+        assert answers[:3] == [(200, "whole")] * 3
+        assert answers[3][0] == 502
+        await eventually(lambda: reader.workers == 2)
 
 
 async def test_export_that_has_begun_has_all_the_time_it_needs(tmp_path: Path) -> None:
@@ -324,6 +375,7 @@ async def test_trusted_proxy_says_who_asks(tmp_path: Path) -> None:
         ) as response:
             seen = await response.json()
         assert (seen["for"], seen["scheme"]) == ("203.0.113.9", "https")
+        assert seen["host"] == "data.example.org"
 
 
 async def test_compressed_request_body_goes_on_as_it_is(plain: Limited) -> None:
