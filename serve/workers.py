@@ -56,14 +56,16 @@ class Worker:
 
     async def stop(self) -> None:
         """End it: SIGTERM, then SIGKILL, until it is gone."""
-        for signal_number in (signal.SIGTERM, signal.SIGKILL):
-            self.fork.kill(signal_number)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(TERMINATE_S):
-                    await self.fork.ended.wait()
-                break
-        await self.session.close()
-        self._socket.unlink(missing_ok=True)
+        try:
+            for signal_number in (signal.SIGTERM, signal.SIGKILL):
+                self.fork.kill(signal_number)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(TERMINATE_S):
+                        await self.fork.ended.wait()
+                    break
+        finally:  # also when the reader itself is stopped meanwhile
+            await self.session.close()
+            self._socket.unlink(missing_ok=True)
 
 
 class WorkerSet:
