@@ -60,8 +60,25 @@ class ReaderSettings(BaseSettings):
         0.2, ge=0, le=3600, description="Least seconds between two switches."
     )
     on_generation: str | None = Field(
-        None,
-        description="Command to run after each switch, or python:module:function.",
+        None, description="Command to run after each switch, or python:module:function."
+    )
+    cache_size: int = Field(
+        256 * 1024**2, ge=0, description="Bytes of the page cache in memory; 0 turns it off."
+    )
+    request_timeout: float = Field(
+        30.0, gt=0, description="Seconds that Datasette has for an answer."
+    )
+    worker_concurrency: int = Field(
+        16, ge=1, description="Requests that one worker answers at once."
+    )
+    queue_length: int = Field(
+        256, ge=0, description="Requests that wait for Datasette; more are answered with 503."
+    )
+    client_concurrency: int = Field(
+        64, ge=0, description="Requests of one address at once, beyond the cache; 0: no limit."
+    )
+    trusted_proxies: str = Field(
+        "", description="Networks (CIDR, comma-separated) whose X-Forwarded headers are believed."
     )
 
 

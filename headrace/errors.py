@@ -104,14 +104,24 @@ REFUSALS: dict[str, tuple[HTTPStatus, str]] = {
     ),
     "converter-crashed": (HTTPStatus.UNPROCESSABLE_ENTITY, "The file could not be converted"),
     "cannot-append": (HTTPStatus.UNPROCESSABLE_ENTITY, "The rows do not fit the table"),
+    "too-many-requests": (
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "Too many requests of this address at once",
+    ),
     "interrupted": (HTTPStatus.INTERNAL_SERVER_ERROR, "The server stopped in the middle"),
     "internal-error": (HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here"),
     "primary-away": (HTTPStatus.SERVICE_UNAVAILABLE, "The primary cannot be reached"),
     "replication-down": (HTTPStatus.SERVICE_UNAVAILABLE, "Replication is down"),
     "store-away": (HTTPStatus.SERVICE_UNAVAILABLE, "The object store cannot be reached"),
     "stopping": (HTTPStatus.SERVICE_UNAVAILABLE, "The server is stopping"),
+    "not-there-yet": (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "The reader does not serve that generation yet",
+    ),
+    "overloaded": (HTTPStatus.SERVICE_UNAVAILABLE, "Too many requests wait already"),
     "not-ready": (HTTPStatus.SERVICE_UNAVAILABLE, "The reader has no generation to serve yet"),
     "worker-failed": (HTTPStatus.BAD_GATEWAY, "Datasette did not answer"),
+    "timeout": (HTTPStatus.GATEWAY_TIMEOUT, "Datasette took too long"),
     "disk-full": (HTTPStatus.INSUFFICIENT_STORAGE, "The disk is full"),
 }
 

@@ -16,6 +16,7 @@ from headrace.child import Child
 from headrace.config import (
     INGEST_PORT_OFFSET,
     METRICS_PORT_OFFSET,
+    ReaderSettings,
     as_flags,
     find_or_make_secret,
     store_url,
@@ -125,13 +126,7 @@ def _reader(
             *("--metrics-port", str(settings.port + METRICS_PORT_OFFSET + 1 + number)),
             *("--primary", primary),
             *("--region", REGIONS[number % len(REGIONS)]),
-            *as_flags(
-                settings,
-                [
-                    *("host", "datasette_dir", "workers", "worker_memory"),
-                    *("min_switch_interval", "on_generation"),
-                ],
-            ),
+            *as_flags(settings, ["host", *ReaderSettings.model_fields]),
         ],
         env=env,
         on_exit=lambda code: failed.put_nowait(f"reader {number} ended with exit code {code}"),

@@ -22,17 +22,18 @@ log = structlog.get_logger()
 
 # A browser's request for a page asks for HTML by name; curl and programs ask for */*.
 _HTML = "text/html"
+_TRY_AGAIN = frozenset({429, 503})
 
 
 def problem_response(
-    request: web.Request, document: dict[str, Any], headers: dict[str, str] | None = None
+    request: web.BaseRequest, document: dict[str, Any], headers: dict[str, str] | None = None
 ) -> web.Response:
     """Answer with a problem document: HTML for a person's browser, else RFC 9457 JSON."""
     headers = dict(headers or {})
     headers["Cache-Control"] = "no-store"
     if document["status"] == 401:  # noqa: PLR2004 - RFC 9110, 11.6.1: must name a challenge
         headers["WWW-Authenticate"] = 'Bearer realm="headrace"'
-    if document["status"] == 503:  # noqa: PLR2004
+    if document["status"] in _TRY_AGAIN:
         headers.setdefault("Retry-After", "1")
     if _HTML in request.headers.get("Accept", ""):
         return web.Response(
@@ -83,7 +84,21 @@ async def listening(
         ConfigError: The port is taken.
     """
     defaults = {"handler_cancellation": True, "shutdown_timeout": 5.0}
-    runner = web.AppRunner(app, access_log=None, **{**defaults, **options})
+    async with _listening(
+        web.AppRunner(app, access_log=None, **{**defaults, **options}), host, port
+    ) as actual:
+        yield actual
+
+
+@asynccontextmanager
+async def listening_server(server: web.Server, host: str, port: int) -> AsyncIterator[int]:
+    """Do as ``listening`` for a server without routes."""
+    async with _listening(web.ServerRunner(server, shutdown_timeout=5.0), host, port) as actual:
+        yield actual
+
+
+@asynccontextmanager
+async def _listening(runner: web.BaseRunner, host: str, port: int) -> AsyncIterator[int]:
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port)

@@ -2,53 +2,40 @@
 
 from __future__ import annotations
 
-import logging
-from contextlib import asynccontextmanager
+import asyncio
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-import aiohttp
 import structlog
-import yarl
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
-from headrace.errors import Refusal, WorkerError
-from headrace.web import problems
-from serve.proxy import forward, hand_back, raw_target
+from headrace.errors import HeadraceError, Refusal, problem_document
+from headrace.web import problem_response
+from serve.arrivals import read_min_generation
+from serve.edge_server import EdgeProtocol, EdgeServer
+from serve.proxy import raw_target
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Callable
 
+    from serve.callers import Callers
+    from serve.ingest_proxy import IngestProxy
     from serve.metrics import ReaderMetrics
+    from serve.pages import Pages
     from serve.status import Status
     from serve.switch import Supervisor
-    from serve.worker_process import Worker
     from serve.workers import WorkerSet
-
-    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 log = structlog.get_logger()
 
-GENERATION = web.RequestKey("generation", int)
-KIND = web.RequestKey("kind", str)
-
-WORKER_WAIT_S = 5.0  # for a replacement, when all workers have crashed at once
-MAX_LINE_BYTES = 64 * 1024  # Datasette's pages have their SQL in the URL
 REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})  # they are for proxies that people ask for
-SAFE_TO_REPEAT = frozenset({"GET", "HEAD"})
-
-_server_log = logging.getLogger("headrace.edge")
-_server_log.addFilter(lambda record: not _is_malformed_request(record))
-
-# Options for the server that runs the edge.
-SERVER_OPTIONS = {
-    "max_line_size": MAX_LINE_BYTES,
-    "max_field_size": MAX_LINE_BYTES,
-    "logger": _server_log,
-}
-
-_WORKER = yarl.URL("http://localhost")  # the connection is a Unix socket: only Host would show it
+MIN_GENERATION_WAIT_S = 5.0
+WARM_AT_ONCE = 4
+WARM_TIMEOUT_S = 0.3  # the switch, and whoever waits for it, waits no longer
+WARM_URLS = 50
+# What the edge refuses to protect the others, by code.
+_SHED = frozenset({"overloaded", "too-many-requests", "timeout", "not-there-yet"})
 
 
 class Edge:
@@ -57,107 +44,138 @@ class Edge:
     Args:
         supervisor: Has the set in service.
         status: What the reader says about itself.
-        primary: URL of the primary.
-        session: For requests to the primary.
+        pages: Answers what Datasette shows.
+        ingest: Hands uploads on.
+        callers: Tells who asks.
         metrics: Counts requests.
+
+    Attributes:
+        pages: As given.
     """
 
     def __init__(
         self,
         supervisor: Supervisor,
         status: Status,
-        primary: str,
-        session: aiohttp.ClientSession,
+        *,
+        pages: Pages,
+        ingest: IngestProxy,
+        callers: Callers,
         metrics: ReaderMetrics,
     ) -> None:
         self._supervisor = supervisor
         self._status = status
-        self._primary = yarl.URL(primary)
-        self._session = session
+        self.pages = pages
+        self._ingest = ingest
+        self._callers = callers
         self._metrics = metrics
+        self._own: dict[str, Callable[[], web.Response]] = {
+            "/-/healthz": lambda: web.json_response({"ok": True}),
+            "/-/readyz": self._readyz,
+            "/-/headrace.json": self._headrace,
+            "/-/headrace": self._headrace,
+        }
 
-    def application(self) -> web.Application:
-        """Give the aiohttp application."""
-        app = web.Application(middlewares=[self._counted, problems])
-        for path, handler in (
-            ("/-/healthz", self._healthz),
-            ("/-/readyz", self._readyz),
-            ("/-/headrace.json", self._headrace),
-            ("/-/headrace", self._headrace),
-        ):
-            app.router.add_get(path, handler)
-        # Any text, also with newlines. The body is asked for by whoever reads it (proxy.py).
-        app.router.add_route("*", r"/{rest:[\s\S]*}", self._route, expect_handler=_expect)
-        app.on_response_prepare.append(self._sign)
-        return app
+    def server(self) -> EdgeServer:
+        """Give the server to listen with."""
+        return EdgeServer(self.answer)
 
-    async def _route(self, request: web.Request) -> web.StreamResponse:
-        if request.method in REFUSED_METHODS:
-            raise Refusal("method-not-allowed", f"{request.method} is not answered here")
-        path = raw_target(request).partition("?")[0]
-        if path == "/ingest" or path.startswith("/ingest/"):
-            request[KIND] = "ingest"
-            return await self._ask_primary(request)
-        request[KIND] = "datasette"
-        current = self._get_current()
-        async with current.hold():
-            request[GENERATION] = current.state.number
-            return await self._ask_datasette(request, current)
-
-    # Datasette
-
-    async def _ask_datasette(self, request: web.Request, held: WorkerSet) -> web.StreamResponse:
-        async with self._answered(request, held) as answer:
-            return await hand_back(request, answer)
-
-    @asynccontextmanager
-    async def _answered(
-        self, request: web.Request, held: WorkerSet
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Give a worker's answer; a read that a dying worker left unanswered is asked once more."""
-        failed: Worker | None = None
-        while True:
-            try:
-                worker = await held.get_worker(WORKER_WAIT_S, other_than=failed)
-                answer = await forward(request, worker.session, _WORKER)
-            except (aiohttp.ClientError, WorkerError) as exc:
-                repeatable = request.method in SAFE_TO_REPEAT and not request.body_exists
-                if isinstance(exc, WorkerError) or failed is not None or not repeatable:
-                    log.warning("worker did not answer", reason=str(exc))
-                    raise Refusal("worker-failed", "Datasette did not answer") from exc
-                failed = worker
-            else:
-                break
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request, and count it."""
+        started_s = perf_counter()
+        connection = request.protocol
+        if isinstance(connection, EdgeProtocol):
+            connection.answering, connection.head_began_s = True, 0.0
+        kind, code = "own", "hung-up"
         try:
-            yield answer
+            kind, response = await self._answer(request)
+            code = str(response.status)
+            self._metrics.response_bytes.labels(kind).inc(response.body_length)
+            return response
         finally:
-            _finish(answer)
+            if isinstance(connection, EdgeProtocol):
+                connection.answering = False
+            self._metrics.requests.labels(kind, code).inc()
+            self._metrics.request_seconds.labels(kind).observe(perf_counter() - started_s)
 
-    # the primary
+    async def warm(self, new: WorkerSet, within_s: float = WARM_TIMEOUT_S) -> None:
+        """Render what was asked for most with workers that are not in service yet.
 
-    async def _ask_primary(self, request: web.Request) -> web.StreamResponse:
+        To be called before a switch. Only pages that show something else than before are rendered,
+        the hottest first. It never fails: what is not done in time is rendered on demand.
+        """
+        addresses = iter(self.pages.heat.hottest(WARM_URLS))
+
+        async def render() -> None:
+            for address in addresses:
+                try:
+                    await self.pages.warm(new, address)
+                except HeadraceError as exc:
+                    log.warning("page not warmed", reason=str(exc))
+                else:
+                    self._metrics.warmed.inc()
+
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s), asyncio.TaskGroup() as tasks:
+                for _ in range(WARM_AT_ONCE):
+                    tasks.create_task(render())
+
+    async def _answer(self, request: web.BaseRequest) -> tuple[str, web.StreamResponse]:
+        """Give an answer, whatever happens, and the kind of request that it was."""
+        kind = "own"
         try:
-            answer = await forward(request, self._session, self._primary)
-        except aiohttp.ClientError as exc:
+            target = raw_target(request)
+            path = target.partition("?")[0]
+            caller = self._callers.tell(request)
+            if request.method in REFUSED_METHODS:
+                raise Refusal("method-not-allowed", f"{request.method} is not answered here")
+            if path in self._own:
+                return kind, self._sign(self._answer_own(request, path))
+            if path == "/ingest" or path.startswith("/ingest/"):
+                kind = "ingest"
+                generation = max(self._supervisor.generation, 0)
+                return kind, await self._ingest.answer(request, target, caller, generation)
+            kind = "datasette"
+            await self._wait_generation(request)
+            current = self._get_current()
+            return kind, await self.pages.answer(request, target, caller, current)
+        except Refusal as refusal:
+            if refusal.code in _SHED:
+                self._metrics.shed.labels(refusal.code).inc()
+            response = self._sign(problem_response(request, refusal.document()))
+            if refusal.code == "bad-request":
+                response.force_close()  # whatever follows may be part of it
+            return kind, response
+        except ConnectionError:  # the client is gone: there is nobody to answer
+            raise
+        except Exception:
+            log.exception("request failed", method=request.method, path=request.path)
+            document = problem_document("internal-error", "the failure is in the server's log")
+            return kind, self._sign(problem_response(request, document))
+
+    async def _wait_generation(self, request: web.BaseRequest) -> None:
+        wanted = read_min_generation(request.headers)
+        if wanted <= max(self._supervisor.generation, 0):
+            return
+        if not await self._supervisor.arrivals.wait(wanted, MIN_GENERATION_WAIT_S):
             raise Refusal(
-                "primary-away",
-                "the primary did not answer",
-                hint="what is published can be read all the while; send the file again later",
-            ) from exc
-        try:
-            return await hand_back(request, answer)
-        finally:
-            _finish(answer)
+                "not-there-yet",
+                f"generation {wanted} is not in service here after {MIN_GENERATION_WAIT_S:g} s; "
+                f"generation {max(self._supervisor.generation, 0)} is",
+            )
 
     # the reader's own
 
-    async def _healthz(self, _request: web.Request) -> web.StreamResponse:
-        return web.json_response({"ok": True})
+    def _answer_own(self, request: web.BaseRequest, path: str) -> web.Response:
+        if request.method not in {"GET", "HEAD"}:
+            document = problem_document("method-not-allowed", f"{path} takes GET, HEAD")
+            return problem_response(request, document, {"Allow": "GET, HEAD"})
+        return self._own[path]()
 
-    async def _readyz(self, _request: web.Request) -> web.StreamResponse:
+    def _readyz(self) -> web.Response:
         return web.json_response({"ok": True, "generation": self._get_current().state.number})
 
-    async def _headrace(self, _request: web.Request) -> web.StreamResponse:
+    def _headrace(self) -> web.Response:
         return web.json_response(self._status.report(), headers={"Cache-Control": "no-store"})
 
     def _get_current(self) -> WorkerSet:
@@ -167,40 +185,7 @@ class Edge:
             raise Refusal("not-ready", detail)
         return self._supervisor.current
 
-    # every answer
-
-    async def _sign(self, request: web.Request, response: web.StreamResponse) -> None:
-        number = request.get(GENERATION, max(self._supervisor.generation, 0))
-        response.headers["Headrace-Generation"] = str(number)
+    def _sign(self, response: web.Response) -> web.Response:
+        response.headers["Headrace-Generation"] = str(max(self._supervisor.generation, 0))
         response.headers["Server"] = "Headrace"
-
-    @web.middleware
-    async def _counted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        started_s = perf_counter()
-        code = "hung-up"
-        try:
-            response = await handler(request)
-            code = str(response.status)
-            self._metrics.response_bytes.labels(request.get(KIND, "own")).inc(response.body_length)
-            return response
-        finally:
-            kind = request.get(KIND, "own")
-            self._metrics.requests.labels(kind, code).inc()
-            self._metrics.request_seconds.labels(kind).observe(perf_counter() - started_s)
-
-
-async def _expect(_request: web.Request) -> None:
-    """Leave the answer to ``Expect: 100-continue`` to whoever reads the body."""
-
-
-def _is_malformed_request(record: logging.LogRecord) -> bool:
-    """Tell a stranger's mistake, answered with 400: aiohttp would log a traceback for each."""
-    return record.exc_info is not None and isinstance(record.exc_info[1], HttpProcessingError)
-
-
-def _finish(answer: aiohttp.ClientResponse) -> None:
-    """Give the connection back for the next request, or close it if this one was cut short."""
-    if answer.content.at_eof():
-        answer.release()
-    else:
-        answer.close()
+        return response

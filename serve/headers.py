@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict
 
+from serve.arrivals import without_our_cookie
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aiohttp import web
     from multidict import CIMultiDictProxy
+
+    from serve.callers import Caller
 
 # They are about one connection, not about the request. Source: RFC 9110, 7.6.1.
 _HOP_BY_HOP = frozenset(
@@ -28,24 +31,29 @@ _HOP_BY_HOP = frozenset(
     }
 )
 # What a client says about who it is, and what only this reader may say.
-_FORWARDED = frozenset({"forwarded", "x-real-ip", "headrace-generation"})
+_FORWARDED = frozenset({"forwarded", "x-real-ip", "headrace-generation", "headrace-min-generation"})
 _FORWARDED_PREFIX = "x-forwarded-"
 # `Connection` may name any header, but these are not about one connection.
 _NEVER_NAMED = frozenset({"host", "content-length", "authorization", "cookie", "set-cookie"})
 
 
-def request_headers(request: web.BaseRequest) -> CIMultiDict[str]:
+def request_headers(given: Mapping[str, str], caller: Caller) -> CIMultiDict[str]:
     """Give the headers to send on: end-to-end ones, and who asked for what.
 
-    What the client itself says of its address is dropped: nobody has proven it.
+    What the client itself says of its address is dropped: nobody has proven it (callers.py).
     """
-    headers = _end_to_end(request.headers)
+    headers = _end_to_end(given)
     for name in [name for name in headers if _is_claim(name)]:
         headers.popall(name, None)
     headers.popall("Expect", None)  # answered here
-    headers["X-Forwarded-For"] = request.remote or "unknown"
-    headers["X-Forwarded-Proto"] = request.scheme
-    headers["X-Forwarded-Host"] = request.host
+    cookies = without_our_cookie("; ".join(headers.popall("Cookie", [])))
+    if cookies:
+        headers["Cookie"] = cookies
+    if caller.host:
+        headers["Host"] = caller.host  # Datasette builds absolute URLs of it
+    headers["X-Forwarded-For"] = caller.address
+    headers["X-Forwarded-Proto"] = caller.scheme
+    headers["X-Forwarded-Host"] = caller.host
     return headers
 
 

@@ -13,6 +13,9 @@ from headrace import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from serve.cache import PageCache
+    from serve.limits import Gate
+
 _STEP_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 _REQUEST_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
@@ -120,6 +123,37 @@ class ReaderMetrics:
         self.response_bytes = Counter(
             f"{prefix}_response_bytes", "Bytes of bodies answered.", ["kind"], registry=registry
         )
+        self.cache_requests = Counter(
+            f"{prefix}_cache_requests",
+            "Requests for Datasette: hit, miss, shared (a miss that another led), pass.",
+            ["result"],
+            registry=registry,
+        )
+        self.cache_evictions = Counter(
+            f"{prefix}_cache_evictions", "Pages that made room for others.", registry=registry
+        )
+        self.cache_bytes = Gauge(
+            f"{prefix}_cache_bytes", "Bytes of the pages in memory.", registry=registry
+        )
+        self.cache_entries = Gauge(f"{prefix}_cache_entries", "Pages in memory.", registry=registry)
+        self.warmed = Counter(
+            f"{prefix}_cache_warmed", "Pages rendered before a switch.", registry=registry
+        )
+        self.queue_length = Gauge(
+            f"{prefix}_queue_length", "Requests that wait for Datasette.", registry=registry
+        )
+        self.shed = Counter(
+            f"{prefix}_shed",
+            "Requests refused to protect the others.",
+            ["reason"],
+            registry=registry,
+        )
+
+    def watch_cache(self, cache: PageCache, gate: Gate) -> None:
+        """Let the sizes be looked up when they are asked for."""
+        self.cache_bytes.set_function(lambda: cache.size_bytes)
+        self.cache_entries.set_function(lambda: len(cache))
+        self.queue_length.set_function(lambda: gate.waiting)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:

@@ -63,7 +63,7 @@ class Reporter:
             generation = self._supervisor.generation
             if generation >= 0:
                 await self._report(generation)
-            await self._supervisor.wait_switch(generation, HEARTBEAT_S)
+            await self._supervisor.arrivals.wait(generation + 1, HEARTBEAT_S)
 
     async def _report(self, generation: int) -> None:
         document = {"reader": self._id, "region": self._region, "generation": generation}

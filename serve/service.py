@@ -7,6 +7,7 @@ import os
 import shutil
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -21,20 +22,27 @@ from headrace.log import GenerationLog
 from headrace.logs import configure_logs
 from headrace.signals import stop_signals
 from headrace.store import Store, check_plain_path
-from headrace.web import listening, metrics_app
+from headrace.web import listening, listening_server, metrics_app
+from serve.cache import PageCache
+from serve.callers import Callers
 from serve.configuration import ConfigurationWatch
+from serve.depends import read_configuration
 from serve.describe import Descriptions
-from serve.edge import SERVER_OPTIONS, Edge
+from serve.edge import Edge
 from serve.follow import Follower
 from serve.groups import one_error
 from serve.hook import GenerationHook
+from serve.ingest_proxy import IngestProxy
+from serve.limits import ClientLimit, Gate
 from serve.metrics import ReaderMetrics
 from serve.nursery import Nursery
+from serve.pages import Pages
 from serve.report import Reporter
 from serve.restore import Restorer
 from serve.scrub import Scrubber
 from serve.status import Status
 from serve.switch import Supervisor
+from serve.upstream import Upstream
 from serve.workers import WorkerOptions, WorkerSet
 
 if TYPE_CHECKING:
@@ -60,12 +68,14 @@ class Reader:
         metrics_url: Where its metrics are.
         supervisor: Knows what is in service.
         follower: Knows what is newest.
+        edge: Answers requests.
     """
 
     url: str
     metrics_url: str
     supervisor: Supervisor
     follower: Follower
+    edge: Edge
 
     @property
     def nursery(self) -> Nursery:
@@ -121,6 +131,7 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
                 slots=slots,
                 descriptions=descriptions,
                 metrics=metrics,
+                configuration=read_configuration(settings.datasette_dir),
             )
 
         restorer = Restorer(paths, store, metrics)
@@ -139,7 +150,15 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
         scrubber = Scrubber(restorer.pool, metrics, supervisor.renew)
         status = Status(settings.region, follower, supervisor)
         status.watch(metrics)
-        edge = Edge(supervisor, status, settings.primary, session, metrics)
+        edge = Edge(
+            supervisor,
+            status,
+            pages=_make_pages(settings, metrics),
+            ingest=IngestProxy(settings.primary, session),
+            callers=Callers(settings.trusted_proxies),
+            metrics=metrics,
+        )
+        supervisor.warm = edge.warm
         await supervisor.nursery.start()
         reporter = Reporter(
             supervisor,
@@ -158,8 +177,10 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
                 reporter.run(),
             )
         )
+        server = edge.server()
+        await stack.enter_async_context(server.sweeping())
         port = await stack.enter_async_context(
-            listening(edge.application(), settings.host, settings.port, **SERVER_OPTIONS)
+            listening_server(server, settings.host, settings.port)
         )
         metrics_port = await stack.enter_async_context(
             listening(metrics_app(metrics.registry), settings.host, settings.metrics_port)
@@ -169,7 +190,19 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             metrics_url=f"http://{settings.host}:{metrics_port}/metrics",
             supervisor=supervisor,
             follower=follower,
+            edge=edge,
         )
+
+
+def _make_pages(settings: ServeSettings, metrics: ReaderMetrics) -> Pages:
+    upstream = Upstream(
+        Gate(settings.queue_length),
+        Gate(settings.queue_length),
+        per_worker=settings.worker_concurrency,
+        timeout_s=settings.request_timeout,
+    )
+    cache = PageCache(settings.cache_size, perf_counter, metrics.cache_evictions.inc)
+    return Pages(cache, upstream, ClientLimit(settings.client_concurrency), metrics)
 
 
 def _open_store(settings: ServeSettings) -> Store:

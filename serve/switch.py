@@ -19,6 +19,7 @@ import structlog
 from headrace.errors import HeadraceError, LogError, WorkerError
 from headrace.generation import State
 from headrace.store import fsync_path
+from serve.arrivals import Arrivals
 from serve.backoff import Backoff
 from serve.retirement import Retirement
 from serve.spares import Spares
@@ -69,12 +70,13 @@ class Supervisor:
         serving_file: Keeps the generation in service, for a restart while the store is away.
         metrics: Counts switches.
         hook: Told of each generation in service.
-        warm: Renders what people want most on a set that is not in service yet; may fail.
         min_interval_s: Least time between two switches.
 
     Attributes:
         current: The set in service; None before the first.
+        arrivals: Tells those who wait for a generation.
         switched_at: When it came into service.
+        warm: Renders what people want most on a set that is not in service yet; may fail.
     """
 
     def __init__(
@@ -88,10 +90,10 @@ class Supervisor:
         serving_file: Path,
         metrics: ReaderMetrics,
         hook: GenerationHook,
-        warm: Warm | None = None,
         min_interval_s: float = MIN_INTERVAL_S,
     ) -> None:
         self.current: WorkerSet | None = None
+        self.arrivals = Arrivals()
         self.switched_at: datetime | None = None
         self.nursery = make_nursery()
         self._follower = follower
@@ -103,14 +105,13 @@ class Supervisor:
         self._serving_file = serving_file
         self._metrics = metrics
         self._hook = hook
-        self._warm = warm
+        self.warm: Warm | None = None
         self._min_interval_s = min_interval_s
         self._steps = Steps()
         self._spares = Spares(self._prune, metrics)
         self._retirement = Retirement(self._offer, self._after_retirement, metrics)
         self._old_nurseries: list[Nursery] = []
         self._failures: dict[str, Failure] = {}
-        self._switched = asyncio.Event()
         self._renewing = False
         self._slots_lock = asyncio.Lock()  # slots are not pruned while new ones are made
         self._work = asyncio.Event()
@@ -157,14 +158,6 @@ class Supervisor:
         """Bring the generation in service up once more: a slot of it is damaged."""
         self._renewing = True
         self._work.set()
-
-    async def wait_switch(self, number: int, timeout_s: float) -> None:
-        """Wait until another generation than this one is in service, at most so long."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while self.generation == number:
-                    self._switched.clear()
-                    await self._switched.wait()
 
     async def _watch_generations(self) -> None:
         number = self.generation
@@ -351,12 +344,12 @@ class Supervisor:
 
     async def _warm_up(self, new: WorkerSet) -> None:
         self._steps.enter(Step.WARMING)
-        if self._warm is None:
+        if self.warm is None:
             return
         try:
             with self._metrics.step("warm"):
                 async with asyncio.timeout(WARM_DEADLINE_S):
-                    await self._warm(new)
+                    await self.warm(new)
         except TimeoutError:
             log.info("warming cut short", deadline_s=WARM_DEADLINE_S)
         except Exception as exc:  # cold pages are served as well
@@ -367,9 +360,9 @@ class Supervisor:
         old, self.current = self.current, new
         new.begin_service()
         self._steps.enter(Step.WAITING)
+        self.arrivals.announce(new.state.number)
         self.switched_at = datetime.now(UTC)
         self._next_switch_s = asyncio.get_running_loop().time() + self._min_interval_s
-        self._switched.set()
         log.info("switched", generation=new.state.number, databases=len(new.state.databases))
         if old is not None:
             self._retirement.retire(old)

@@ -25,6 +25,8 @@ class Worker:
 
     def __init__(self, fork: Fork, socket: Path, control: Path) -> None:
         self.fork = fork
+        self.in_flight = 0  # requests that it is answering
+        self.avoid_until_s = 0.0  # it did not answer in time; on the clock of perf_counter
         self.session = aiohttp.ClientSession(
             connector=aiohttp.UnixConnector(path=str(socket), limit=0),
             auto_decompress=False,

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import structlog
@@ -13,6 +14,7 @@ import structlog
 from headrace.errors import WorkerError
 from headrace.names import tilde_encode
 from serve.change import NOTHING, Change, Holding, find_change
+from serve.depends import Configuration, Dependencies
 from serve.groups import one_error
 from serve.probe import probe
 from serve.worker_process import Worker, read_memory_bytes
@@ -71,10 +73,12 @@ class WorkerSet:
         slots: The file of each database.
         descriptions: Describes slots.
         metrics: Counts restarts.
+        configuration: Of the user's directory, as the workers find it.
 
     Attributes:
         nursery: What its workers were forked from.
         state: The generation that it is dressed in.
+        dependencies: What its pages depend on.
         slots: The files that it may hold open, unless it rests.
         dressings: How often it was dressed anew.
     """
@@ -88,8 +92,11 @@ class WorkerSet:
         slots: Mapping[str, Path],
         descriptions: Descriptions,
         metrics: ReaderMetrics,
+        configuration: Configuration | None = None,
     ) -> None:
         self.state = state
+        self._configuration = configuration or Configuration()
+        self.dependencies = Dependencies(state, self._configuration)
         self.slots = slots
         self.workers: list[Worker] = []
         self.in_flight = 0
@@ -136,6 +143,7 @@ class WorkerSet:
                 for worker in self.workers:
                     tasks.create_task(worker.order(order, DRESS_TIMEOUT_S))
         self.state, self.slots = state, slots
+        self.dependencies = Dependencies(state, self._configuration)
         self.dressings += 1
         self._dressed = {name: state.databases[name] for name in change.databases}
 
@@ -206,20 +214,28 @@ class WorkerSet:
         self._keepers = [asyncio.create_task(self._keep(worker)) for worker in self.workers]
         self._metrics.workers.set(len(self.workers))
 
-    @asynccontextmanager
-    async def hold(self) -> AsyncIterator[None]:
-        """Keep the set until a request is answered to its last byte."""
+    def acquire(self) -> None:
+        """Keep the set until ``release``: a request is being answered."""
         self.in_flight += 1
         self._idle.clear()
+
+    def release(self) -> None:
+        """Let go of the set: a request is answered to its last byte."""
+        self.in_flight -= 1
+        if self.in_flight == 0:
+            self._idle.set()
+
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[None]:
+        """Keep the set while the block runs."""
+        self.acquire()
         try:
             yield
         finally:
-            self.in_flight -= 1
-            if self.in_flight == 0:
-                self._idle.set()
+            self.release()
 
     async def get_worker(self, timeout_s: float, *, other_than: Worker | None = None) -> Worker:
-        """Give the next worker in turn; while there is none, wait for a replacement.
+        """Give the least busy worker, in turn; while there is none, wait for a replacement.
 
         Raises:
             WorkerError: There was none in time.
@@ -232,7 +248,12 @@ class WorkerSet:
         except TimeoutError as exc:
             raise WorkerError("all workers have crashed") from exc
         self._next += 1
-        return choices[self._next % len(choices)]
+        first = self._next % len(choices)
+        now_s = perf_counter()
+        return min(
+            choices[first:] + choices[:first],
+            key=lambda worker: (worker.avoid_until_s > now_s, worker.in_flight),
+        )
 
     async def drain(self, drain_s: float) -> bool:
         """Wait until the requests that hold the set are answered; tell whether they all were."""

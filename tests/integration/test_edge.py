@@ -386,7 +386,15 @@ async def test_edge_repeats_no_writes(edge: Edge, tmp_path: Path) -> None:
 async def test_edge_breaks_off_what_a_worker_broke_off(edge: Edge) -> None:
     """Half an answer never looks like a whole one."""
     with pytest.raises(aiohttp.ClientError):
-        await edge.get("/-/test/cut")
+        await edge.get("/-/test/cut", headers={"Cookie": "a=1"})
+    await eventually(lambda: _workers(edge) == 2)
+
+
+async def test_edge_answers_502_for_a_page_that_a_worker_broke_off(edge: Edge) -> None:
+    """A page that is held until it is whole is never shown in part, nor kept."""
+    status, text = await edge.get("/-/test/cut")
+
+    assert (status, json.loads(text)["code"]) == (502, "worker-failed")
     await eventually(lambda: _workers(edge) == 2)
 
 
