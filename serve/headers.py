@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict
 
-from serve.arrivals import without_our_cookie
+from serve.arrivals import personal_cookies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from multidict import CIMultiDictProxy
+    from multidict import CIMultiDictProxy, MultiMapping
 
     from serve.callers import Caller
 
@@ -37,7 +37,7 @@ _FORWARDED_PREFIX = "x-forwarded-"
 _NEVER_NAMED = frozenset({"host", "content-length", "authorization", "cookie", "set-cookie"})
 
 
-def request_headers(given: Mapping[str, str], caller: Caller) -> CIMultiDict[str]:
+def request_headers(given: MultiMapping[str], caller: Caller) -> CIMultiDict[str]:
     """Give the headers to send on: end-to-end ones, and who asked for what.
 
     What the client itself says of its address is dropped: nobody has proven it (callers.py).
@@ -46,8 +46,8 @@ def request_headers(given: Mapping[str, str], caller: Caller) -> CIMultiDict[str
     for name in [name for name in headers if _is_claim(name)]:
         headers.popall(name, None)
     headers.popall("Expect", None)  # answered here
-    cookies = without_our_cookie("; ".join(headers.popall("Cookie", [])))
-    if cookies:
+    headers.popall("Cookie", None)
+    if cookies := personal_cookies(given):
         headers["Cookie"] = cookies
     if caller.host:
         headers["Host"] = caller.host  # Datasette builds absolute URLs of it

@@ -10,7 +10,7 @@ import aiohttp
 from multidict import CIMultiDict
 
 from headrace.errors import Refusal
-from serve.arrivals import without_our_cookie
+from serve.arrivals import personal_cookies
 from serve.cache import Address, Heat, Key, PageCache
 from serve.cache_rules import (
     NOT_SENT_ON,
@@ -76,8 +76,7 @@ class Pages:
         """Answer a request out of the set in service."""
         key = self._find_key(request, target, caller, held)
         if key is not None:
-            page = self.cache.find(key, request.headers.get("Accept", ""))
-            self.heat.count(key.address)
+            page = self.cache.find(key, _read_list(request, "Accept"))
             if page is not None:
                 self._hits.inc()
                 return await self._send(request, key, page, held, "cache;desc=hit")
@@ -114,18 +113,19 @@ class Pages:
             not self.cache.max_bytes
             or request.body_exists
             or not is_cacheable_request(request.method, target, headers)
-            or ("Cookie" in headers and without_our_cookie(headers["Cookie"]))
+            or ("Cookie" in headers and personal_cookies(headers))
         ):
             return None
         token = held.dependencies.find_token(target.partition("?")[0])
         if token is None:
             return None
-        origin = headers.get("Origin", "")
+        origin = _read_list(request, "Origin")
         return Key(Address(caller.scheme, caller.host, target, origin), token)
 
     async def _send(
         self, request: web.BaseRequest, key: Key, page: Page, held: WorkerSet, timing: str
     ) -> web.StreamResponse:
+        self.heat.count(key.address)
         headers = request.headers
         coding = IDENTITY
         if page.compressible:
@@ -164,7 +164,7 @@ class Pages:
         self, request: web.BaseRequest, key: Key, caller: Caller, held: WorkerSet
     ) -> web.StreamResponse | None:
         """Render a page, with all who want the same; None if each has to ask for it alone."""
-        accept = request.headers.get("Accept", "")
+        accept = _read_list(request, "Accept")
         headers = _rendering_headers(request, caller)
         started_s = perf_counter()
         wanted = key
@@ -218,7 +218,7 @@ class Pages:
             body=body,
             cache_control=keeping.cache_control,
             vary=[part for part in kept.getall("Vary", []) if part.lower() != "accept-encoding"],
-            accept=headers.get("Accept", "") if keeping.by_accept else None,
+            accept=", ".join(headers.getall("Accept", [])) if keeping.by_accept else None,
             rendered_at_s=self._clock(),
             max_age_s=keeping.max_age_s,
         )
@@ -256,8 +256,7 @@ class Pages:
         try:
             headers = response_headers(answer.response.headers)
             given = ", ".join(headers.popall("Cache-Control", [])) or None
-            cookies = without_our_cookie(request.headers.get("Cookie", ""))
-            personal = bool(cookies) or "Authorization" in request.headers
+            personal = bool(personal_cookies(request.headers)) or "Authorization" in request.headers
             if said := passing_cache_control(given, personal=personal):
                 headers["Cache-Control"] = said
             headers["Headrace-Generation"] = str(answer.generation)
@@ -268,6 +267,11 @@ class Pages:
             return await hand_back(request, answer.response, headers=headers, begun=answer.begun)
         finally:
             answer.close()
+
+
+def _read_list(request: web.BaseRequest, name: str) -> str:
+    """Give the value of a header that may come in several lines."""
+    return ", ".join(request.headers.getall(name, ()))
 
 
 def _rendering_headers(request: web.BaseRequest, caller: Caller) -> CIMultiDict[str]:
