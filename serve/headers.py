@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from multidict import CIMultiDict
 
 from serve.arrivals import personal_cookies
+from serve.cache_rules import NOT_SENT_ON
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from multidict import CIMultiDictProxy, MultiMapping
 
+    from serve.cache import Address
     from serve.callers import Caller
 
 # They are about one connection, not about the request. Source: RFC 9110, 7.6.1.
@@ -54,6 +56,24 @@ def request_headers(given: MultiMapping[str], caller: Caller) -> CIMultiDict[str
     headers["X-Forwarded-For"] = caller.address
     headers["X-Forwarded-Proto"] = caller.scheme
     headers["X-Forwarded-Host"] = caller.host
+    return headers
+
+
+def rendering_headers(given: MultiMapping[str], caller: Caller) -> CIMultiDict[str]:
+    """Give the headers to ask for a whole page with, whatever the client has of it."""
+    headers = request_headers(given, caller)
+    for name in NOT_SENT_ON:
+        headers.popall(name, None)
+    return headers
+
+
+def warming_headers(address: Address) -> CIMultiDict[str]:
+    """Give the headers to ask for a page with before anybody does."""
+    headers = CIMultiDict({"Host": address.host})
+    if address.origin:
+        headers["Origin"] = address.origin
+    headers["X-Forwarded-Proto"] = address.scheme
+    headers["X-Forwarded-Host"] = address.host
     return headers
 
 
