@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from headrace.errors import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from multidict import MultiMapping
 
 HEADER = "Headrace-Min-Generation"
 COOKIE = "headrace_min_generation"
@@ -46,7 +46,7 @@ class Arrivals:
         return True
 
 
-def read_min_generation(headers: Mapping[str, str]) -> int:
+def read_min_generation(headers: MultiMapping[str]) -> int:
     """Give the generation that a request wants to see at least; 0 without a wish.
 
     Raises:
@@ -57,16 +57,16 @@ def read_min_generation(headers: Mapping[str, str]) -> int:
         if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
             raise Refusal("bad-request", f"{HEADER} is not a generation's number")
         return int(text)
-    text = headers.get("Cookie", "")
-    for pair in text.split(";"):
+    for pair in _read_cookies(headers).split(";"):
         name, _, value = pair.strip().partition("=")
         if name == COOKIE and value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS:
             return int(value)
     return 0
 
 
-def without_our_cookie(cookies: str) -> str:
-    """Give a ``Cookie`` header without the one that is ours: it says nothing about who asks."""
+def personal_cookies(headers: MultiMapping[str]) -> str:
+    """Give a request's cookies without the one that is ours: it says nothing about who asks."""
+    cookies = _read_cookies(headers)
     if COOKIE not in cookies:
         return cookies
     kept = [pair.strip() for pair in cookies.split(";")]
@@ -76,3 +76,8 @@ def without_our_cookie(cookies: str) -> str:
 def min_generation_cookie(generation: int) -> str:
     """Give the ``Set-Cookie`` that lets a browser wait for what it has uploaded."""
     return f"{COOKIE}={generation}; Path=/; Max-Age={COOKIE_AGE_S}; HttpOnly; SameSite=Lax"
+
+
+def _read_cookies(headers: MultiMapping[str]) -> str:
+    """Give all cookies, also those of a second header: it must not slip by."""
+    return "; ".join(headers.getall("Cookie", []))

@@ -112,6 +112,8 @@ class Edge:
                     await self.pages.warm(new, address)
                 except HeadraceError as exc:
                     log.warning("page not warmed", reason=str(exc))
+                except Exception:  # the switch goes on, whatever it is
+                    log.exception("page not warmed")
                 else:
                     self._metrics.warmed.inc()
 

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict
 
-from serve.arrivals import without_our_cookie
+from serve.arrivals import personal_cookies
+from serve.cache_rules import NOT_SENT_ON
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from multidict import CIMultiDictProxy
+    from multidict import CIMultiDictProxy, MultiMapping
 
+    from serve.cache import Address
     from serve.callers import Caller
 
 # They are about one connection, not about the request. Source: RFC 9110, 7.6.1.
@@ -37,7 +39,7 @@ _FORWARDED_PREFIX = "x-forwarded-"
 _NEVER_NAMED = frozenset({"host", "content-length", "authorization", "cookie", "set-cookie"})
 
 
-def request_headers(given: Mapping[str, str], caller: Caller) -> CIMultiDict[str]:
+def request_headers(given: MultiMapping[str], caller: Caller) -> CIMultiDict[str]:
     """Give the headers to send on: end-to-end ones, and who asked for what.
 
     What the client itself says of its address is dropped: nobody has proven it (callers.py).
@@ -46,14 +48,32 @@ def request_headers(given: Mapping[str, str], caller: Caller) -> CIMultiDict[str
     for name in [name for name in headers if _is_claim(name)]:
         headers.popall(name, None)
     headers.popall("Expect", None)  # answered here
-    cookies = without_our_cookie("; ".join(headers.popall("Cookie", [])))
-    if cookies:
+    headers.popall("Cookie", None)
+    if cookies := personal_cookies(given):
         headers["Cookie"] = cookies
     if caller.host:
         headers["Host"] = caller.host  # Datasette builds absolute URLs of it
     headers["X-Forwarded-For"] = caller.address
     headers["X-Forwarded-Proto"] = caller.scheme
     headers["X-Forwarded-Host"] = caller.host
+    return headers
+
+
+def rendering_headers(given: MultiMapping[str], caller: Caller) -> CIMultiDict[str]:
+    """Give the headers to ask for a whole page with, whatever the client has of it."""
+    headers = request_headers(given, caller)
+    for name in NOT_SENT_ON:
+        headers.popall(name, None)
+    return headers
+
+
+def warming_headers(address: Address) -> CIMultiDict[str]:
+    """Give the headers to ask for a page with before anybody does."""
+    headers = CIMultiDict({"Host": address.host})
+    if address.origin:
+        headers["Origin"] = address.origin
+    headers["X-Forwarded-Proto"] = address.scheme
+    headers["X-Forwarded-Host"] = address.host
     return headers
 
 

@@ -7,28 +7,25 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 import aiohttp
-from multidict import CIMultiDict
 
 from headrace.errors import Refusal
-from serve.arrivals import without_our_cookie
+from serve.arrivals import personal_cookies
 from serve.cache import Address, Heat, Key, PageCache
 from serve.cache_rules import (
-    NOT_SENT_ON,
     find_keeping,
     is_cacheable_request,
-    is_streamed,
-    passing_cache_control,
 )
 from serve.encoding import IDENTITY, choose_coding
 from serve.flight import Flights
-from serve.headers import request_headers, response_headers
+from serve.headers import rendering_headers, response_headers, warming_headers
 from serve.page import Page, Representation, matches
 from serve.page_response import PageResponse
-from serve.proxy import hand_back, read_small_body
+from serve.passing import claim_and_hand_back, pass_through
 from serve.upstream import Answer
 
 if TYPE_CHECKING:
     from aiohttp import web
+    from multidict import CIMultiDict
 
     from serve.callers import Caller
     from serve.limits import ClientLimit
@@ -76,8 +73,7 @@ class Pages:
         """Answer a request out of the set in service."""
         key = self._find_key(request, target, caller, held)
         if key is not None:
-            page = self.cache.find(key, request.headers.get("Accept", ""))
-            self.heat.count(key.address)
+            page = self.cache.find(key, _read_list(request, "Accept"))
             if page is not None:
                 self._hits.inc()
                 return await self._send(request, key, page, held, "cache;desc=hit")
@@ -86,7 +82,8 @@ class Pages:
                 response = await self._render_for(request, key, caller, held)
                 if response is not None:
                     return response
-            return await self._pass(request, target, caller, held)
+            self._passes.inc()
+            return await pass_through(request, target, caller, held, self.upstream)
 
     def count_waiting(self, target: str) -> int:
         """Give how many wait for a page that is being rendered."""
@@ -98,7 +95,7 @@ class Pages:
         token = held.dependencies.find_token(address.target.partition("?")[0])
         if token is None or self.cache.find(key := Key(address, token), "") is not None:
             return
-        headers = _warming_headers(address)
+        headers = warming_headers(address)
         result = await self._renders.join(key, lambda: self._render(held, key, headers))
         if isinstance(result, Answer):
             result.discard()
@@ -114,18 +111,19 @@ class Pages:
             not self.cache.max_bytes
             or request.body_exists
             or not is_cacheable_request(request.method, target, headers)
-            or ("Cookie" in headers and without_our_cookie(headers["Cookie"]))
+            or ("Cookie" in headers and personal_cookies(headers))
         ):
             return None
         token = held.dependencies.find_token(target.partition("?")[0])
         if token is None:
             return None
-        origin = headers.get("Origin", "")
+        origin = _read_list(request, "Origin")
         return Key(Address(caller.scheme, caller.host, target, origin), token)
 
     async def _send(
         self, request: web.BaseRequest, key: Key, page: Page, held: WorkerSet, timing: str
     ) -> web.StreamResponse:
+        self.heat.count(key.address)
         headers = request.headers
         coding = IDENTITY
         if page.compressible:
@@ -164,8 +162,8 @@ class Pages:
         self, request: web.BaseRequest, key: Key, caller: Caller, held: WorkerSet
     ) -> web.StreamResponse | None:
         """Render a page, with all who want the same; None if each has to ask for it alone."""
-        accept = request.headers.get("Accept", "")
-        headers = _rendering_headers(request, caller)
+        accept = _read_list(request, "Accept")
+        headers = rendering_headers(request.headers, caller)
         started_s = perf_counter()
         wanted = key
         for last in (False, False, True):
@@ -178,7 +176,7 @@ class Pages:
                 raise
             (self._misses if began else self._shared).inc()
             if isinstance(result, Answer):
-                return await self._stream(request, result)
+                return await claim_and_hand_back(request, result)
             if result.accept in (None, accept):
                 took_ms = (perf_counter() - started_s) * 1000
                 word = "miss" if began else "shared"
@@ -218,73 +216,17 @@ class Pages:
             body=body,
             cache_control=keeping.cache_control,
             vary=[part for part in kept.getall("Vary", []) if part.lower() != "accept-encoding"],
-            accept=headers.get("Accept", "") if keeping.by_accept else None,
+            accept=", ".join(headers.getall("Accept", [])) if keeping.by_accept else None,
             rendered_at_s=self._clock(),
             max_age_s=keeping.max_age_s,
         )
         self.cache.put(key, page)
         return page
 
-    # handed through
 
-    async def _pass(
-        self, request: web.BaseRequest, target: str, caller: Caller, held: WorkerSet
-    ) -> web.StreamResponse:
-        self._passes.inc()
-        headers = request_headers(request.headers, caller)
-        body = await read_small_body(request)
-        streamed = is_streamed(target) or not (body is None or isinstance(body, bytes))
-        async with self.upstream.limited():
-            answer = await self.upstream.ask(
-                held, request.method, target, headers, body, streamed=streamed
-            )
-        if not streamed:
-            answer.leave_gate()
-        return await self._hand_back(request, answer)
-
-    async def _stream(self, request: web.BaseRequest, answer: Answer) -> web.StreamResponse | None:
-        """Hand an open answer back, if nobody else does already."""
-        if request.method == "HEAD":
-            answer.discard()
-            return None
-        if not answer.claim():
-            return None
-        answer.leave_gate()
-        return await self._hand_back(request, answer)
-
-    async def _hand_back(self, request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
-        try:
-            headers = response_headers(answer.response.headers)
-            given = ", ".join(headers.popall("Cache-Control", [])) or None
-            cookies = without_our_cookie(request.headers.get("Cookie", ""))
-            personal = bool(cookies) or "Authorization" in request.headers
-            if said := passing_cache_control(given, personal=personal):
-                headers["Cache-Control"] = said
-            headers["Headrace-Generation"] = str(answer.generation)
-            headers["Server"] = "Headrace"
-            headers["Server-Timing"] = (
-                f"cache;desc=pass, datasette;dur={answer.upstream_s * 1000:.1f}"
-            )
-            return await hand_back(request, answer.response, headers=headers, begun=answer.begun)
-        finally:
-            answer.close()
-
-
-def _rendering_headers(request: web.BaseRequest, caller: Caller) -> CIMultiDict[str]:
-    """Give the headers to ask for a whole page with, whatever the client has of it."""
-    headers = request_headers(request.headers, caller)
-    for name in NOT_SENT_ON:
-        headers.popall(name, None)
-    return headers
-
-
-def _warming_headers(address: Address) -> CIMultiDict[str]:
-    headers = CIMultiDict({"Host": address.host})
-    if address.origin:
-        headers["Origin"] = address.origin
-    headers["X-Forwarded-Proto"] = address.scheme
-    headers["X-Forwarded-Host"] = address.host
-    return headers
+def _read_list(request: web.BaseRequest, name: str) -> str:
+    """Give the value of a header that may come in several lines."""
+    return ", ".join(request.headers.getall(name, ()))
 
 
 def _discard(result: Page | Answer) -> None:

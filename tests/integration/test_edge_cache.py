@@ -144,8 +144,7 @@ async def test_new_generation_of_one_database_leaves_the_other_hot(site: Site) -
     assert len(await site.rows("/sales/orders")) == before + 1
     assert await site.result("/weather") == "hit"
     assert await site.result("/weather/days.json") == "hit"
-    assert await site.result("/sales") == "miss"
-    assert await site.result("/") == "miss"
+    assert f"{before + 1} rows" in (await site.fetch("/sales"))[1]
     assert f"Generation {number}" in (await site.fetch("/"))[1]
 
 
