@@ -125,12 +125,16 @@ class Restorer:
             await self._pruned.wait()
             self._pruned.clear()
             await asyncio.sleep(TWIN_AFTER_S)
-            for slot in sorted(self.pool.live):
-                try:
-                    await self._prepare_spare(slot)
-                except (HeadraceError, OSError) as exc:
-                    # Nothing depends on it: the next generation takes a copy instead.
-                    log.info("no idle slot prepared", slot=slot.name, reason=str(exc))
+            await self.prepare_spares()
+
+    async def prepare_spares(self) -> None:
+        """Have an idle slot beside each one in service that is worth it, at the same TXID."""
+        for slot in sorted(self.pool.live):
+            try:
+                await self._prepare_spare(slot)
+            except (HeadraceError, OSError) as exc:
+                # Nothing depends on it: the next generation takes a copy instead.
+                log.info("no idle slot prepared", slot=slot.name, reason=str(exc))
 
     def _slots(self, state: State) -> dict[str, Path]:
         return {name: self.pool.path(cut) for name, cut in state.databases.items()}
