@@ -15,10 +15,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from headrace.checksum import checksum_file
+from headrace.checksum import DatabaseChecksum, checksum_file
 from headrace.generation import Cut, State, format_txid
-from headrace.keys import ReaderPaths, lineage_key
+from headrace.keys import ReaderPaths, lineage_key, ltx_key
 from headrace.litestream_binary import find_litestream, litestream_environment
+from headrace.ltx import decode_header, decode_pages
 from serve.metrics import ReaderMetrics
 from serve.restore import Restorer
 from tests.integration.slots_kit import LivePublisher, replicating
@@ -48,7 +49,8 @@ async def _measure(publisher: LivePublisher, folder: Path) -> str:
     for number in range(ROUNDS):
         theirs.append(await asyncio.to_thread(_litestream, publisher, first, folder / "peer.db"))
         if number == 0:
-            first = _with_checksum(first, folder / "peer.db")
+            primary = _Primary(publisher, first, checksum_file(folder / "peer.db", first.page_size))
+            first = replace(first, checksum=primary.checksum.value)
         reader = _Reader(folder / "reader", publisher)
         ours.append(await reader.restore(first))
         if not filecmp.cmp(reader.slot, folder / "peer.db", shallow=False):
@@ -62,30 +64,30 @@ async def _measure(publisher: LivePublisher, folder: Path) -> str:
         "|---|---|---|",
         _row("full restore, proven and fsynced", ours, "`litestream restore`", theirs),
     ]
-    lines += await _measure_changes(publisher, reader, folder)
+    lines += await _measure_changes(primary, reader, folder)
     return "\n".join([*lines, ""])
 
 
-async def _measure_changes(publisher: LivePublisher, reader: _Reader, folder: Path) -> list[str]:
+async def _measure_changes(primary: _Primary, reader: _Reader, folder: Path) -> list[str]:
     """Roll an idle slot forward by a large change, and by one row."""
     rolls, limits = [], []
     for _ in range(ROUNDS):
         await reader.prepare()
-        cut = await publisher.write("big", f"DELETE FROM t WHERE id > {_first_id()}")
+        cut = await primary.write(f"DELETE FROM t WHERE id > {_first_id()}")  # noqa: S608
         await reader.restore(cut)
         await reader.prepare()
-        cut = await publisher.write("big", _insert_rows(CHANGE_BYTES))
+        cut = await primary.write(_insert_rows(CHANGE_BYTES))
         rolls.append(await reader.restore(cut))
         limits.append(await asyncio.to_thread(_write, folder / "limit", CHANGE_BYTES))
     appends, fetched = [], []
     for _ in range(5 * ROUNDS):
         await reader.prepare()
-        cut = await publisher.write("big", "INSERT INTO t (body) VALUES ('one row')")
+        cut = await primary.write("INSERT INTO t (body) VALUES ('one row')")
         before = reader.fetched_bytes
         appends.append(await reader.restore(cut))
         fetched.append(reader.fetched_bytes - before)
     oracle = folder / "peer.db"
-    await asyncio.to_thread(_litestream, publisher, cut, oracle)
+    await asyncio.to_thread(_litestream, primary.publisher, cut, oracle)
     if not filecmp.cmp(reader.slot, oracle, shallow=False):
         raise SystemExit("rolled slot and litestream's differ")
     change = f"{CHANGE_BYTES / 1e6:.0f} MB"
@@ -94,6 +96,24 @@ async def _measure_changes(publisher: LivePublisher, reader: _Reader, folder: Pa
         _row(f"roll forward by {change} of rows", rolls, f"write and fsync {change}", limits),
         f"| roll forward by one row | {_spread(appends)} | fetched: {_spread(kilobytes)} KB |",
     ]
+
+
+class _Primary:
+    """Writes, and follows the checksum by Litestream's own files, as the primary does."""
+
+    def __init__(self, publisher: LivePublisher, cut: Cut, checksum: DatabaseChecksum) -> None:
+        self.publisher = publisher
+        self.checksum = checksum
+        self._txid = cut.txid
+
+    async def write(self, sql: str) -> Cut:
+        """Change the database, and give its cut."""
+        cut = await self.publisher.write("big", sql)
+        for txid in range(self._txid + 1, cut.txid + 1):
+            body = await self.publisher.store.read(ltx_key("big", cut.lineage, 0, txid, txid))
+            self.checksum.apply(decode_header(body), decode_pages(body))
+        self._txid = cut.txid
+        return replace(cut, checksum=self.checksum.value)
 
 
 class _Reader:
@@ -149,10 +169,6 @@ def _insert_rows(size_bytes: int) -> str:
         "INSERT INTO t (body) SELECT hex(randomblob(120)) || body FROM t "  # noqa: S608
         f"WHERE id <= {size_bytes // 780}"
     )
-
-
-def _with_checksum(cut: Cut, copy: Path) -> Cut:
-    return replace(cut, checksum=checksum_file(copy, cut.page_size).value)
 
 
 def _litestream(publisher: LivePublisher, cut: Cut, output: Path) -> float:

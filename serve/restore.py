@@ -91,7 +91,11 @@ class Restorer:
         """
         slots = self._slots(state)
         self.pool.reserve(slots.values())
-        missing = [name for name, slot in slots.items() if not self.pool.is_proven(slot)]
+        missing = [
+            name
+            for name, slot in slots.items()
+            if not (self.pool.is_proven(slot) and slot.exists())
+        ]
         try:
             with one_error():
                 async with asyncio.TaskGroup() as tasks:
@@ -201,6 +205,8 @@ class Restorer:
                     "copy thrown away", database=aim.database, slot=slot.name, reason=str(exc)
                 )
                 reasons.append(str(exc))
+            except RestoreError as exc:
+                raise RestoreError("; ".join([*reasons, str(exc)])) from exc
             else:
                 return
             finally:
