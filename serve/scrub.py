@@ -13,7 +13,7 @@ import structlog
 from headrace.errors import ProofError
 from headrace.keys import ReaderPaths
 from headrace.ltx import lock_page, page_checksum
-from serve.slots import check_slot
+from serve.slot_files import check_slot
 from serve.sums import Sums, sums_path
 
 if TYPE_CHECKING:

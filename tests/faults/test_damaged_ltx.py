@@ -23,7 +23,7 @@ from headrace.cli import main
 from headrace.errors import ObjectMissingError, RestoreError, StoreError
 from headrace.keys import ltx_key
 from serve.scrub import verify_slots
-from serve.slots import check_slot, remove_slot
+from serve.slot_files import check_slot, remove_slot
 from serve.sums import sums_path
 from tests.integration.reader_kit import (
     ORDERS,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from serve.slots import check_slot
+from serve.slot_files import check_slot
 from tests.integration.reader_kit import ORDERS
 from tests.integration.slots_kit import (
     counted,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from headrace.errors import RestoreError
-from serve.slots import check_slot
+from serve.slot_files import check_slot
 from tests.integration.reader_kit import ORDERS, eventually
 from tests.integration.slots_kit import (
     LivePublisher,
@@ -96,8 +96,8 @@ async def test_idle_slot_is_prepared_after_a_switch(
     publisher: LivePublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the first generation the next one needs no copy; after each, it has little to fetch."""
-    monkeypatch.setattr("serve.restore.TWIN_AFTER_S", 0.01)
-    monkeypatch.setattr("serve.restore.TWIN_FROM_BYTES", 0)
+    monkeypatch.setattr("serve.restore.SPARES_AFTER_S", 0.01)
+    monkeypatch.setattr("serve.spares.SPARE_FROM_BYTES", 0)
     restorer = make_restorer(publisher)
     running = asyncio.create_task(restorer.run())
     slot = await serve(restorer, await write(publisher, *ORDERS))
