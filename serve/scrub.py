@@ -57,6 +57,8 @@ class Scrubber:
                 except (ProofError, OSError) as exc:
                     if slot in self._pool.live and self._pool.is_proven(slot):
                         self._report(slot, exc)
+                except Exception:  # the reader serves on, whatever it is
+                    log.exception("scrub failed unexpectedly", slot=slot.name)
 
     def _report(self, slot: Path, why: Exception) -> None:
         self._metrics.proof_failures.inc()

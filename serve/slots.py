@@ -9,6 +9,7 @@ be served. Beside each lie its sums.
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from headrace.keys import ReaderPaths
 
 log = structlog.get_logger()
+
+_TXID = re.compile("[0-9a-f]{16}")
 
 
 class SlotPool:
@@ -191,5 +194,6 @@ class SlotPool:
 
 def _whole_slots(folder: Path) -> list[Path]:
     """List the slots of a lineage that nobody writes, newest first; spares before others."""
-    slots = [*folder.glob("*.spare"), *folder.glob("*.db")]
+    found = [*folder.glob("*.spare"), *folder.glob("*.db")]
+    slots = [slot for slot in found if _TXID.fullmatch(slot.stem)]
     return sorted(slots, key=lambda slot: int(slot.stem, 16), reverse=True)

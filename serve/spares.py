@@ -49,6 +49,8 @@ async def prepare_spares(
                     await _prepare(pool, roller, name, cut)
         except (HeadraceError, OSError) as exc:
             log.info("no idle slot prepared", slot=slot.name, reason=str(exc))
+        except Exception:  # the reader serves on, whatever it is
+            log.exception("idle slot failed unexpectedly", slot=slot.name)
 
 
 async def _prepare(pool: SlotPool, roller: Roller, name: str, cut: Cut) -> None:
