@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -19,6 +20,8 @@ from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from headrace.errors import ConfigError, ObjectExistsError, ObjectMissingError, StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from obstore.store import ObjectStore
 
 # Litestream 0.5 percent-encodes the path of a file URL and then takes it as it is
@@ -93,26 +96,20 @@ class Store:
             StoreError: The store could not be asked, or fell silent.
             OSError: The file could not be written.
         """
-        try:
-            async with asyncio.timeout(stall_s) as limit:
-                result = await obstore.get_async(self._store, key)
-                if result.meta["size"] <= memory_bytes:
-                    return bytes(await result.bytes_async())
-                if self.folder is not None:
-                    return self.folder / key
-                loop = asyncio.get_running_loop()
-                with spill.open("wb", buffering=0) as file:
-                    async for chunk in result.stream(_CHUNK_BYTES):
-                        limit.reschedule(None)  # writing is not the store's time
-                        await asyncio.to_thread(_write_all, file.fileno(), chunk)
-                        limit.reschedule(loop.time() + stall_s)
-                return spill
-        except TimeoutError as exc:
-            raise StoreError(f"cannot read {key}: no answer in {stall_s:g} s") from exc
-        except (FileNotFoundError, NotFoundError) as exc:
-            raise ObjectMissingError(f"find no object {key}") from exc
-        except BaseError as exc:
-            raise StoreError(f"cannot read {key}: {_reason(exc)}") from exc
+        async with _asking(f"read {key}", stall_s):
+            result = await obstore.get_async(self._store, key)
+            if result.meta["size"] <= memory_bytes:
+                return bytes(await result.bytes_async())
+        if self.folder is not None:
+            return self.folder / key
+        chunks = aiter(result.stream(_CHUNK_BYTES))
+        with spill.open("wb", buffering=0) as file:
+            while True:
+                async with _asking(f"read {key}", stall_s):
+                    chunk = await anext(chunks, None)
+                if chunk is None:
+                    return spill
+                await asyncio.to_thread(_write_all, file.fileno(), chunk)
 
     async def list_sizes(self, prefix: str, *, stall_s: float) -> dict[str, int]:
         """List the objects right under a prefix: name after the prefix -> bytes.
@@ -121,18 +118,14 @@ class Store:
             StoreError: The store could not be asked, or fell silent.
         """
         sizes: dict[str, int] = {}
-        try:
-            async with asyncio.timeout(stall_s) as limit:
-                loop = asyncio.get_running_loop()
-                async for metas in obstore.list(self._store, prefix):
-                    limit.reschedule(loop.time() + stall_s)
-                    for meta in metas:
-                        sizes[meta["path"].removeprefix(prefix).lstrip("/")] = meta["size"]
-        except TimeoutError as exc:
-            raise StoreError(f"cannot list {prefix}: no answer in {stall_s:g} s") from exc
-        except (BaseError, OSError) as exc:
-            raise StoreError(f"cannot list {prefix}: {_reason(exc)}") from exc
-        return sizes
+        batches = aiter(obstore.list(self._store, prefix))
+        while True:
+            async with _asking(f"list {prefix}", stall_s):
+                metas = await anext(batches, None)
+            if metas is None:
+                return sizes
+            for meta in metas:
+                sizes[meta["path"].removeprefix(prefix).lstrip("/")] = meta["size"]
 
     async def create(self, key: str, body: bytes) -> None:
         """Write a new object, only if there is none of that key; durable on return.
@@ -167,6 +160,20 @@ class Store:
         """
         if self.folder is not None:
             await asyncio.to_thread(fsync_path, self.folder / key)
+
+
+@asynccontextmanager
+async def _asking(what: str, stall_s: float) -> AsyncIterator[None]:
+    """Give the store's errors, and its silence, as ours."""
+    try:
+        async with asyncio.timeout(stall_s):
+            yield
+    except TimeoutError as exc:
+        raise StoreError(f"cannot {what}: no answer in {stall_s:g} s") from exc
+    except (FileNotFoundError, NotFoundError) as exc:
+        raise ObjectMissingError(f"cannot {what}: find no such object") from exc
+    except (BaseError, OSError) as exc:
+        raise StoreError(f"cannot {what}: {_reason(exc)}") from exc
 
 
 def _write_all(descriptor: int, chunk: bytes) -> None:

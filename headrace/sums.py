@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING
 
 from fastcrc.crc64 import go_iso as crc64
 
-from headrace.errors import ProofError
+from headrace.errors import LtxError, ProofError
 from headrace.ltx import lock_page, page_checksum
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
+
+    from headrace.ltx import Header
 
 _MAGIC = b"HRSUMS1\n"
 _HEADER = struct.Struct("=8sIIQQ")  # magic, page size, pages, TXID, checksum: native byte order
@@ -108,6 +111,20 @@ class Sums:
                 block[at] = 0
         self.pages = min(self.pages, pages)
         self._kept_pages = min(self._kept_pages, pages)
+
+    def follow(self, header: Header, pages: Iterable[tuple[int, bytes]]) -> None:
+        """Follow one LTX file.
+
+        Raises:
+            LtxError: It is of another page size.
+        """
+        if header.page_size != self.page_size:
+            raise LtxError(f"find pages of {header.page_size} bytes, not {self.page_size}")
+        self.truncate(header.commit)
+        for number, page in pages:
+            self.set_page(number, page)
+        self.extend(header.commit)
+        self.txid = header.max_txid
 
     def write(self) -> None:
         """Write what changed, then the header, and fsync.

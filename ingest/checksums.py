@@ -133,13 +133,7 @@ def _follow(path: Path, sums: Sums | None, body: bytes, txid: int) -> Sums:
         raise LtxError(f"transaction {txid} is {header.min_txid} to {header.max_txid}")
     if sums is None:
         sums = Sums(path, header.page_size)
-    if sums.page_size != header.page_size:
-        raise LtxError(f"pages of {header.page_size} bytes after {sums.page_size}")
-    sums.truncate(header.commit)
-    for number, page in decode_pages(body):
-        sums.set_page(number, page)
-    sums.extend(header.commit)
-    sums.txid = txid
+    sums.follow(header, decode_pages(body))
     return sums
 
 

@@ -86,12 +86,7 @@ def _follow_local(database: Path) -> Sums:
     level0 = database.with_name(f".{lineage}-litestream") / "ltx" / "0"
     while (file := level0 / f"{sums.txid + 1:016x}-{sums.txid + 1:016x}.ltx").exists():
         body = file.read_bytes()
-        header = decode_header(body)
-        sums.truncate(header.commit)
-        for number, page in decode_pages(body):
-            sums.set_page(number, page)
-        sums.extend(header.commit)
-        sums.txid += 1
+        sums.follow(decode_header(body), decode_pages(body))
     return sums
 
 

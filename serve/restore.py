@@ -8,19 +8,20 @@ restore``. What none of them proves is not served.
 from __future__ import annotations
 
 import asyncio
-import shutil
 from typing import TYPE_CHECKING
 
 import structlog
 
-from headrace.errors import HeadraceError, LtxError, ProofError, RestoreError
+from headrace.errors import LtxError, ProofError, RestoreError
 from headrace.generation import format_txid
 from headrace.sums import Sums, sum_file, sums_path
 from serve.fallback import LitestreamRestore
 from serve.groups import one_error
 from serve.patience import Patience
 from serve.roll import Aim, Roller, finish
-from serve.slots import SlotPool, clone_slot, part_path, remove_slot
+from serve.slot_files import part_path, remove_slot
+from serve.slots import SlotPool
+from serve.spare_slots import prepare_spares
 from serve.verify import verify_copy
 
 if TYPE_CHECKING:
@@ -36,9 +37,7 @@ log = structlog.get_logger()
 
 PARALLEL = 4  # databases restored at once
 NOT_THERE_YET_S = 30.0  # a store may show the log's entry before Litestream's files
-TWIN_AFTER_S = 1.0  # from a switch until idle slots are prepared for the next one
-TWIN_FROM_BYTES = 1024 * 1024  # a smaller slot is copied faster than it is worth preparing for
-FREE_FACTOR = 2  # an idle slot is made only if this many of it would fit on the disk
+SPARES_AFTER_S = 1.0  # from a switch until idle slots are prepared for the next one
 
 
 class Restorer:
@@ -91,7 +90,11 @@ class Restorer:
         """
         slots = self._slots(state)
         self.pool.reserve(slots.values())
-        missing = [name for name, slot in slots.items() if not self.pool.is_proven(slot)]
+        missing = [
+            name
+            for name, slot in slots.items()
+            if not (self.pool.is_proven(slot) and slot.exists())
+        ]
         try:
             with one_error():
                 async with asyncio.TaskGroup() as tasks:
@@ -124,13 +127,12 @@ class Restorer:
         while True:
             await self._pruned.wait()
             self._pruned.clear()
-            await asyncio.sleep(TWIN_AFTER_S)
-            for slot in sorted(self.pool.live):
-                try:
-                    await self._prepare_spare(slot)
-                except (HeadraceError, OSError) as exc:
-                    # Nothing depends on it: the next generation takes a copy instead.
-                    log.info("no idle slot prepared", slot=slot.name, reason=str(exc))
+            await asyncio.sleep(SPARES_AFTER_S)
+            await self.prepare_spares()
+
+    async def prepare_spares(self) -> None:
+        """Have an idle slot beside each one in service that is worth it, at the same TXID."""
+        await prepare_spares(self.pool, self._roller, self._cuts)
 
     def _slots(self, state: State) -> dict[str, Path]:
         return {name: self.pool.path(cut) for name, cut in state.databases.items()}
@@ -196,6 +198,8 @@ class Restorer:
                     "copy thrown away", database=aim.database, slot=slot.name, reason=str(exc)
                 )
                 reasons.append(str(exc))
+            except RestoreError as exc:
+                raise RestoreError("; ".join([*reasons, str(exc)])) from exc
             else:
                 return
             finally:
@@ -223,46 +227,10 @@ class Restorer:
             raise LtxError(f"litestream: {reason}")
         return await asyncio.to_thread(_record, part, cut)
 
-    async def _prepare_spare(self, slot: Path) -> None:
-        """Have an idle slot at the TXID of one in service: rolled forward, or copied."""
-        lineage, txid = slot.parent.name, int(slot.stem, 16)
-        async with self.pool.lock(lineage):
-            known = self._cuts.get(lineage)
-            if slot not in self.pool.live or known is None or known[1].txid != txid:
-                return  # the next generation is here already
-            name, cut = known
-            spare = slot.with_suffix(".spare")
-            if spare.exists() or cut.pages * cut.page_size < TWIN_FROM_BYTES:
-                return
-            part = part_path(slot)
-            try:
-                older = await asyncio.to_thread(self.pool.take_idle, lineage, txid, part)
-                if older is not None:
-                    patience = Patience(0, asyncio.Event())
-                    aim = Aim(database=name, lineage=lineage, txid=txid, patience=patience)
-                    await self._roller.roll(part, older, aim)
-                    if cut.checksum not in {None, older.value}:
-                        raise ProofError(f"find checksum {older.value:016x} of the idle slot")
-                elif not await asyncio.to_thread(_copy_if_room, slot, part):
-                    return
-                await asyncio.to_thread(self.pool.keep, part, spare)
-            finally:
-                remove_slot(part)
-                self.pool.note_unpruned(lineage)
-
 
 def _begin(part: Path, page_size: int) -> Sums:
     part.touch()
     return Sums(sums_path(part), page_size)
-
-
-def _copy_if_room(slot: Path, part: Path) -> bool:
-    """Copy a slot, unless the disk would be short of room."""
-    if shutil.disk_usage(slot.parent).free < FREE_FACTOR * slot.stat().st_size:
-        return False
-    clone_slot(slot, part)
-    finish(part, Sums.read(sums_path(part)))
-    return True
 
 
 def _record(part: Path, cut: Cut) -> Sums:

@@ -117,7 +117,7 @@ class Roller:
         listed = await asyncio.gather(*(self._list(aim, level) for level in LEVELS))
         files = [file for level in listed for file in level]
         sound = [file for file in files if file not in aim.damaged]
-        plan = find_plan(sound, after=at, upto=aim.txid)
+        plan = await asyncio.to_thread(find_plan, sound, after=at, upto=aim.txid)
         if plan is not None:
             return plan
         newest = max((file.max_txid for file in files), default=0)

@@ -14,7 +14,7 @@ from headrace.errors import ProofError
 from headrace.keys import ReaderPaths
 from headrace.ltx import lock_page, page_checksum
 from headrace.sums import Sums, sums_path
-from serve.slots import check_slot
+from serve.slot_files import check_slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,6 +57,8 @@ class Scrubber:
                 except (ProofError, OSError) as exc:
                     if slot in self._pool.live and self._pool.is_proven(slot):
                         self._report(slot, exc)
+                except Exception:  # the reader serves on, whatever it is
+                    log.exception("scrub failed unexpectedly", slot=slot.name)
 
     def _report(self, slot: Path, why: Exception) -> None:
         self._metrics.proof_failures.inc()

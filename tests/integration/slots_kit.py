@@ -25,7 +25,7 @@ from serve.restore import Restorer
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from tests.integration.reader_kit import Publisher
 
@@ -70,14 +70,23 @@ class LivePublisher:
     async def vacuum(self, database: str) -> Cut:
         """Begin a lineage that is a vacuumed copy of the last, as the primary does."""
         old = self.path(database)
-        lineage = self._lineages[database] = secrets.token_hex(8)
-        fresh = self.root / f"{lineage}.tmp"
         with closing(sqlite3.connect(old)) as db:
-            db.execute("VACUUM INTO ?", [str(fresh)])
+            db.execute("VACUUM INTO ?", [str(self.root / "fresh.tmp")])
+        return await self.adopt(database)
+
+    async def adopt(
+        self, database: str, fill: Callable[[sqlite3.Connection], None] = lambda _db: None
+    ) -> Cut:
+        """Begin a lineage with a file that was made elsewhere: filled here, or by a vacuum."""
+        lineage = self._lineages[database] = secrets.token_hex(8)
+        fresh, path = self.root / "fresh.tmp", self.path(database)
+        with closing(sqlite3.connect(fresh)) as db:
+            fill(db)
         with closing(sqlite3.connect(fresh)) as db:
             db.execute("PRAGMA journal_mode = wal")
-        fresh.rename(self.path(database))
-        with closing(sqlite3.connect(self.path(database))) as db:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh.rename(path)
+        with closing(sqlite3.connect(path)) as db:
             db.execute("SELECT * FROM sqlite_master").fetchall()
             return self._cut(db, lineage, await self._replicator.sync(database, lineage))
 

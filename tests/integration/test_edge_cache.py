@@ -141,10 +141,9 @@ async def test_new_generation_of_one_database_leaves_the_other_hot(site: Site) -
     )
 
     assert (status, headers["Headrace-Generation"]) == (200, str(number))
-    assert len(await site.rows("/sales/orders")) == before + 1
     assert await site.result("/weather") == "hit"
     assert await site.result("/weather/days.json") == "hit"
-    assert f"{before + 1} rows" in (await site.fetch("/sales"))[1]
+    assert len(await site.rows("/sales/orders")) == before + 1
     assert f"Generation {number}" in (await site.fetch("/"))[1]
 
 

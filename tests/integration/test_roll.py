@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from serve.slots import check_slot
+from serve.slot_files import check_slot
 from tests.integration.reader_kit import ORDERS
 from tests.integration.slots_kit import (
     counted,
@@ -78,3 +78,34 @@ async def test_roll_of_a_small_change_fetches_only_that(tmp_path: Path) -> None:
 
         newest = ltx_files(publisher, "sales", new)[-1]
         assert counted(restorer, "fetched_bytes") - before == newest.stat().st_size < 20_000
+
+
+async def test_roll_of_a_database_without_tables_equals_litestream(tmp_path: Path) -> None:
+    """A database of one page is a database, before its first table and after its last."""
+    async with replicating(tmp_path) as publisher:
+        restorer = make_restorer(publisher)
+        for statements in ([], ORDERS, ["DROP TABLE orders"]):
+            cut = with_checksum(publisher, "sales", await publisher.write("sales", *statements))
+
+            slot = await serve(restorer, cut)
+
+            assert slot.read_bytes() == (tmp_path / "oracle.db").read_bytes()
+
+
+async def test_roll_over_many_transactions_lists_and_large_files_go_through_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slot that is far behind is rolled by a plan, and no file is held in memory."""
+    monkeypatch.setattr("serve.roll.GUESSED_FILES", 3)
+    monkeypatch.setattr("serve.roll.MEMORY_BYTES", 0)
+    async with replicating(tmp_path) as publisher:
+        restorer = make_restorer(publisher)
+        await serve(restorer, await publisher.write("sales", *ORDERS))
+        for number in range(8):
+            cut = await publisher.write("sales", f"INSERT INTO orders VALUES ({number}, 'pen')")
+        cut = with_checksum(publisher, "sales", cut)
+
+        slot = await serve(restorer, cut)
+
+        assert check_slot(slot).value == cut.checksum
+        assert all(path.exists() for path in ltx_files(publisher, "sales", cut))
