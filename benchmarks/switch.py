@@ -60,8 +60,7 @@ async def _run(folder: Path) -> str:
     lines = [
         "## Old workers to new workers",
         "",
-        f"{WORKERS} workers; one database of {ROWS} rows changes. Median of {ROUNDS} switches, "
-        "[least, most].",
+        f"{WORKERS} workers; one of the databases changes. Median of {ROUNDS} [least, most].",
         "",
         "| what | seconds |",
         "|---|---|",
@@ -161,17 +160,17 @@ class _Reader:
         return time.perf_counter() - started
 
     async def wait(self, number: int) -> None:
-        while self.supervisor.generation < number:
+        while self.supervisor.generation < number:  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.001)
 
     async def wait_spares(self) -> None:
-        while self.supervisor.spares_ready < WORKERS:
+        while self.supervisor.spares_ready < WORKERS:  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
 async def _reader(folder: Path, count: int) -> AsyncIterator[_Reader]:
-    folder.mkdir()
+    folder.mkdir()  # noqa: ASYNC240 - before anything runs
     slots = _Slots(folder)
     cuts = {f"d{number}": slots.write(f"d{number}", 1) for number in range(count)}
     follower: Any = _Follower(State(number=1, databases=cuts))
@@ -238,8 +237,7 @@ async def _load_table(reader: _Reader) -> list[str]:
     return [
         f"## Requests during {LOADED_SWITCHES} switches",
         "",
-        f"{CONNECTIONS} connections, each without a pause; every other request has a query string "
-        "that was never asked before. 10 databases.",
+        f"{CONNECTIONS} connections without a pause; half of the requests were never asked before.",
         "",
         "| | requests | failed | p50 | p99 |",
         "|---|---|---|---|---|",
@@ -268,7 +266,7 @@ async def _load(reader: _Reader, *, switches: int) -> dict[str, Any]:
             await reader.switch()
     else:
         await asyncio.sleep(QUIET_S)
-    output, _ = await process.communicate()
+    output, _ = await process.communicate(b"")  # ends its standard input
     result: dict[str, Any] = json.loads(output)
     return result
 
@@ -325,7 +323,7 @@ def _memory_table(reader: _Reader, databases: Path) -> list[str]:
         "|---|---|",
         f"| two `datasette serve` | {peer / 1e6:.0f} |",
         f"| a reader with {WORKERS} workers | {sum(held.values()) / 1e6:.0f} |",
-        *(f"| – {name} | {value / 1e6:.0f} |" for name, value in held.items()),
+        *(f"| of it {name} | {value / 1e6:.0f} |" for name, value in held.items()),
     ]
 
 
