@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 OFFER_WAIT_S = 1.0  # for the set that a switch took out of service, before a new one is made
+DRAINING_WAIT_S = 0.3  # for that set, at a switch that comes before it is drained
 DRESSINGS_AT_MOST = 100  # then a set is made anew: what plugins pile up has an end
 FIRST_BACKOFF_S = 1.0
 MAX_BACKOFF_S = 60.0
@@ -76,9 +77,13 @@ class Spares:
     async def take(self) -> WorkerSet | None:
         """Give the spare, which is to be dressed, or None.
 
-        One that is being started is waited for: it is ahead of any that could be forked now.
+        One that is being started is waited for: it is ahead of any that could be forked now. A set
+        that is being drained is waited for a little: under load forking takes longer.
         """
         await self._settled.wait()
+        if self._offered is not None and not self._offered.done():
+            await asyncio.wait([self._offered], timeout=DRAINING_WAIT_S)
+            await self._settled.wait()
         spare, self._spare = self._spare, None
         await self._end()
         return spare

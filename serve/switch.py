@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from serve.spares import Spares
 from serve.states import Step, Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
     from pathlib import Path
 
     from serve.configuration import ConfigurationWatch
@@ -253,17 +253,17 @@ class Supervisor:
             self._steps.enter(Step.RESTORING)
             slots = await self._restore(state)
             self._steps.enter(Step.STARTING)
-            new = await self._dress_spare(state, slots)
-            if new is None:
-                new = await self._start(self._make_set(self.nursery, state, slots))
-            try:
-                await self._warm_up(new)
-                self._steps.enter(Step.SWITCHING)
-                # Kept first: a restart after the switch must not go back behind it.
-                await asyncio.to_thread(_write_atomically, self._serving_file, state.encode())
-            except BaseException:
-                await new.stop()
-                raise
+            async with _kept(self._serving_file, state) as keep:
+                new = await self._dress_spare(state, slots)
+                if new is None:
+                    new = await self._start(self._make_set(self.nursery, state, slots))
+                try:
+                    await self._warm_up(new)
+                    self._steps.enter(Step.SWITCHING)
+                    await keep()  # first: a restart after the switch must not go back behind it
+                except BaseException:
+                    await new.stop()
+                    raise
             self._switch(new)
         self._metrics.generation.set(state.number)
         self._metrics.switches.inc()
@@ -401,12 +401,28 @@ class Supervisor:
             await nursery.close()
 
 
-def _write_atomically(path: Path, body: bytes) -> None:
+@asynccontextmanager
+async def _kept(path: Path, state: State) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Write a state beside its file in the background; what is given renames it."""
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    writing = asyncio.create_task(asyncio.to_thread(_write_part, part, state))
+
+    async def keep() -> None:
+        await writing
+        await asyncio.to_thread(_rename_part, part, path)
+
     try:
-        part.write_bytes(body)
-        fsync_path(part)
-        part.rename(path)
-        fsync_path(path.parent)
+        yield keep
     finally:
+        await asyncio.gather(writing, return_exceptions=True)  # a thread cannot be cancelled
         part.unlink(missing_ok=True)
+
+
+def _write_part(part: Path, state: State) -> None:
+    part.write_bytes(state.encode())
+    fsync_path(part)
+
+
+def _rename_part(part: Path, path: Path) -> None:
+    part.rename(path)
+    fsync_path(path.parent)

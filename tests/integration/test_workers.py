@@ -42,6 +42,7 @@ class Bench:
         self.paths = ReaderPaths(root / "reader")
         self.metrics = ReaderMetrics("test")
         self.sets: list[WorkerSet] = []
+        self.memory_bytes: int | None = None
 
     async def make_set(self, count: int = 1, **databases: Cut) -> WorkerSet:
         """Make a set that is not started."""
@@ -55,6 +56,7 @@ class Bench:
                 count=count,
                 secret="secret",  # noqa: S106 - a test's
                 datasette_dir=config if config.exists() else None,
+                memory_bytes=self.memory_bytes,
             ),
             state=state,
             slots=await restorer.restore(state, superseded=asyncio.Event()),
@@ -177,6 +179,42 @@ async def test_worker_that_was_killed_is_replaced(bench: Bench) -> None:
     assert first.fork.status == -signal.SIGKILL
     assert await ask(second, "/sales/orders.json?_shape=array") == []
     assert bench.metrics.registry.get_sample_value("headrace_reader_worker_restarts_total") == 1
+
+
+async def test_worker_over_its_memory_limit_is_replaced_between_requests(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fresh worker comes first; the large one answers what it has, and only then ends."""
+    monkeypatch.setattr("serve.workers.MEMORY_LOOK_S", 0.05)
+    bench.memory_bytes = 200_000_000
+    bench.configure({"plugins/pid.py": PID_PLUGIN + GROW})
+    started = await bench.start_set(sales=bench.publisher.write("sales", *ORDERS))
+    large = started.workers[0]
+
+    growing = asyncio.create_task(ask(large, "/-/grow"))
+    fresh = await started.get_worker(20.0, other_than=large)
+
+    assert not growing.done()
+    assert not large.fork.ended.is_set()
+    assert await ask(fresh, "/sales/orders.json?_shape=array") == []
+    (bench.root / "config" / "go").touch()
+    assert await asyncio.wait_for(growing, 20) == {"grown": 300_000_000}
+    await asyncio.wait_for(large.fork.ended.wait(), 20)
+    assert started.workers == [fresh]
+    assert bench.metrics.registry.get_sample_value("headrace_reader_memory_replacements_total") == 1
+
+
+GROW = """
+import asyncio, pathlib
+async def grow():
+    held = bytearray(b"x" * 300_000_000)
+    while not (pathlib.Path(__file__).parents[1] / "go").exists():
+        await asyncio.sleep(0.01)
+    return Response.json({"grown": len(held)})
+@hookimpl(specname="register_routes")
+def register_grow():
+    return [(r"^/-/grow$", grow)]
+"""
 
 
 async def test_worker_of_a_killed_nursery_is_replaced(bench: Bench) -> None:

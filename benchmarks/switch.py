@@ -1,0 +1,403 @@
+"""From old workers to new ones: time, requests meanwhile, memory, beside ``datasette serve``.
+
+The reader's own supervisor, workers and edge run; restoring is left out, because slots are files
+that are there already, and following is a function call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import socket
+import sqlite3
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from headrace.generation import Cut, State
+from headrace.keys import socket_folder
+from headrace.web import listening
+from serve.configuration import ConfigurationWatch
+from serve.describe import Descriptions
+from serve.edge import SERVER_OPTIONS, Edge
+from serve.hook import GenerationHook
+from serve.metrics import ReaderMetrics
+from serve.nursery import Nursery
+from serve.status import Status
+from serve.switch import Supervisor
+from serve.worker_process import read_memory_bytes
+from serve.workers import WorkerOptions, WorkerSet
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping
+
+WORKERS = 2
+ROWS = 100
+ROUNDS = 20
+LOADED_SWITCHES = 100
+CONNECTIONS = 16
+QUIET_S = 15.0
+
+
+def run(folder: Path) -> str:
+    """Measure, and give the tables as Markdown."""
+    return asyncio.run(_run(folder))
+
+
+async def _run(folder: Path) -> str:
+    cold = [_time_cold(_make_databases(folder / "cold", 10)) for _ in range(5)]
+    lines = [
+        "## Old workers to new workers",
+        "",
+        f"{WORKERS} workers; one of the databases changes. Median of {ROUNDS} [least, most].",
+        "",
+        "| what | seconds |",
+        "|---|---|",
+        f"| `datasette serve` cold, 10 databases, to its first answer | {_spread(cold)} |",
+    ]
+    async with _reader(folder / "ten", 10) as reader:
+        lines.append(
+            f"| Headrace, 1 of 10 databases changes | {_spread(await _switches(reader))} |"
+        )
+        memory = _memory_table(reader, folder / "cold")
+        load = await _load_table(reader)
+    async with _reader(folder / "many", 1000) as reader:
+        times = _spread(await _switches(reader))
+        lines.append(f"| Headrace, 1 of 1,000 databases changes | {times} |")
+    return "\n".join([*lines, "", *load, "", *memory, ""])
+
+
+# the reader
+
+
+class _Slots:
+    """Stands in for the restorer: every slot is there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find_slots(self, state: State) -> dict[str, Path]:
+        return {name: self._path(name, cut) for name, cut in state.databases.items()}
+
+    async def restore(self, state: State, *, superseded: asyncio.Event) -> dict[str, Path]:
+        del superseded
+        return self.find_slots(state)
+
+    async def prune(self, wanted: Iterable[Path]) -> None:
+        del wanted
+
+    def write(self, name: str, txid: int) -> Cut:
+        cut = Cut(
+            lineage="0" * 16,
+            txid=txid,
+            page_size=4096,
+            pages=3,
+            tables={"rows": ROWS},
+            updated_at=datetime.now(UTC),
+            source=None,
+        )
+        with closing(sqlite3.connect(self._path(name, cut))) as db:
+            db.execute("CREATE TABLE rows (id INTEGER PRIMARY KEY, item TEXT, txid INTEGER)")
+            values = [(number, f"item {number}", txid) for number in range(ROWS)]
+            db.executemany("INSERT INTO rows VALUES (?, ?, ?)", values)
+            db.commit()
+        return cut
+
+    def _path(self, name: str, cut: Cut) -> Path:
+        return self._folder / f"{name}-{cut.txid}.db"
+
+
+class _Follower:
+    """Stands in for the follower: generations are handed to it."""
+
+    def __init__(self, state: State) -> None:
+        self.newest = state
+        self.push_connected = True
+        self.why: dict[str, str] = {}
+        self._moved = asyncio.Condition()
+
+    async def wait_newer(self, number: int) -> State:
+        async with self._moved:
+            while self.newest.number <= number:
+                await self._moved.wait()
+            return self.newest
+
+    async def publish(self, databases: Mapping[str, Cut]) -> None:
+        self.newest = replace(
+            self.newest,
+            number=self.newest.number + 1,
+            databases={**self.newest.databases, **databases},
+        )
+        async with self._moved:
+            self._moved.notify_all()
+
+
+class _Reader:
+    def __init__(self, slots: _Slots, follower: _Follower, supervisor: Supervisor) -> None:
+        self.slots, self.follower, self.supervisor = slots, follower, supervisor
+        self.url = ""
+        self.nursery: Nursery
+        self._txid = 1
+
+    async def switch(self) -> float:
+        """Publish a new version of one database; give the time until it is in service."""
+        self._txid += 1
+        cut = self.slots.write("d1", self._txid)
+        started = time.perf_counter()
+        await self.follower.publish({"d1": cut})
+        await self.wait(self.follower.newest.number)
+        return time.perf_counter() - started
+
+    async def wait(self, number: int) -> None:
+        while self.supervisor.generation < number:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.001)
+
+    async def wait_spares(self) -> None:
+        while self.supervisor.spares_ready < WORKERS:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def _reader(folder: Path, count: int) -> AsyncIterator[_Reader]:
+    folder.mkdir()  # noqa: ASYNC240 - before anything runs
+    slots = _Slots(folder)
+    cuts = {f"d{number}": slots.write(f"d{number}", 1) for number in range(count)}
+    follower: Any = _Follower(State(number=1, databases=cuts))
+    metrics = ReaderMetrics("bench")
+    sockets = socket_folder(folder)
+    options = WorkerOptions(sockets=sockets, count=WORKERS, secret="bench", datasette_dir=None)  # noqa: S106
+    descriptions = Descriptions()
+
+    def make_set(nursery: Nursery, state: State, slots: Mapping[str, Path]) -> WorkerSet:
+        return WorkerSet(
+            nursery, options, state=state, slots=slots, descriptions=descriptions, metrics=metrics
+        )
+
+    restorer: Any = slots
+    async with AsyncExitStack() as stack:
+        supervisor = Supervisor(
+            follower,
+            restorer,
+            make_nursery=lambda: Nursery("bench"),
+            make_set=make_set,
+            configuration=ConfigurationWatch(None),
+            serving_file=folder / "serving.json",
+            metrics=metrics,
+            hook=GenerationHook(None, metrics, deadline_s=1.0),
+        )
+        stack.push_async_callback(supervisor.close)
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        edge = Edge(
+            supervisor,
+            Status("bench", follower, supervisor),
+            "http://127.0.0.1:9",
+            session,
+            metrics,
+        )
+        running = asyncio.create_task(supervisor.run())
+        try:
+            reader = _Reader(slots, follower, supervisor)
+            await reader.wait(1)
+            app = listening(edge.application(), "127.0.0.1", 0, **SERVER_OPTIONS)
+            reader.url = f"http://127.0.0.1:{await stack.enter_async_context(app)}"
+            await reader.wait_spares()
+            yield reader
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            shutil.rmtree(sockets, ignore_errors=True)
+
+
+async def _switches(reader: _Reader) -> list[float]:
+    times = []
+    for _ in range(ROUNDS):
+        await reader.wait_spares()
+        await asyncio.sleep(0.3)  # longer than the least interval between switches
+        times.append(await reader.switch())
+    return times
+
+
+# requests meanwhile
+
+
+async def _load_table(reader: _Reader) -> list[str]:
+    quiet = await _load(reader, switches=0)
+    switching = await _load(reader, switches=LOADED_SWITCHES)
+    return [
+        f"## Requests during {LOADED_SWITCHES} switches",
+        "",
+        f"{CONNECTIONS} connections without a pause; half of the requests were never asked before.",
+        "",
+        "| | requests | failed | p50 | p99 |",
+        "|---|---|---|---|---|",
+        _load_row("no switch", quiet),
+        _load_row(f"{LOADED_SWITCHES} switches", switching),
+    ]
+
+
+def _load_row(name: str, result: dict[str, Any]) -> str:
+    times = sorted(result["times"])
+    p99 = times[int(len(times) * 0.99)]
+    return (
+        f"| {name} | {len(times)} | {result['failed']} | {_median(times) * 1000:.0f} ms "
+        f"| {p99 * 1000:.0f} ms |"
+    )
+
+
+async def _load(reader: _Reader, *, switches: int) -> dict[str, Any]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks.switch", reader.url),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    if switches:
+        for _ in range(switches):
+            await reader.switch()
+    else:
+        await asyncio.sleep(QUIET_S)
+    output, _ = await process.communicate(b"")  # ends its standard input
+    result: dict[str, Any] = json.loads(output)
+    return result
+
+
+async def _ask_until_told(url: str) -> None:
+    """Be the client of the load, in a process of its own, until standard input ends."""
+    times: list[float] = []
+    failed = 0
+    stop = asyncio.Event()
+
+    async def ask(session: aiohttp.ClientSession) -> None:
+        nonlocal failed
+        while not stop.is_set():
+            path = f"/d{random.randrange(10)}/rows"  # noqa: S311
+            if random.random() < 0.5:  # noqa: S311
+                path += f"?_nothing={random.random()}"  # noqa: S311
+            started = time.perf_counter()
+            try:
+                async with session.get(url + path) as response:
+                    await response.read()
+                    failed += response.status != 200
+            except aiohttp.ClientError:
+                failed += 1
+            times.append(time.perf_counter() - started)
+
+    connector = aiohttp.TCPConnector(limit=CONNECTIONS)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        tasks = [asyncio.create_task(ask(session)) for _ in range(CONNECTIONS)]
+        await asyncio.to_thread(sys.stdin.read)
+        stop.set()
+        await asyncio.gather(*tasks)
+    json.dump({"times": times, "failed": failed}, sys.stdout)
+
+
+# memory, and the peer
+
+
+def _memory_table(reader: _Reader, databases: Path) -> list[str]:
+    nursery = reader.supervisor.nursery.pid
+    children = Path(f"/proc/{nursery}/task/{nursery}/children").read_text().split()
+    own = {
+        "edge and supervisor": [os.getpid()],
+        "preloaded process": [nursery or 0],
+        f"{len(children)} workers, half of them spares": [int(child) for child in children],
+    }
+    held = {name: sum(read_memory_bytes(pid) or 0 for pid in pids) for name, pids in own.items()}
+    peer = _peer_memory(databases)
+    return [
+        "## Memory",
+        "",
+        "Proportional set size, 10 databases, after some pages.",
+        "",
+        "| what | MB |",
+        "|---|---|",
+        f"| two `datasette serve` | {peer / 1e6:.0f} |",
+        f"| a reader with {WORKERS} workers | {sum(held.values()) / 1e6:.0f} |",
+        *(f"| of it {name} | {value / 1e6:.0f} |" for name, value in held.items()),
+    ]
+
+
+def _make_databases(folder: Path, count: int) -> Path:
+    if not folder.exists():
+        folder.mkdir()
+        for number in range(count):
+            _Slots(folder).write(f"d{number}", 1)
+    return folder
+
+
+def _datasette(databases: Path, port: int) -> subprocess.Popen[bytes]:
+    files = [part for path in sorted(databases.iterdir()) for part in ("-i", str(path))]
+    return subprocess.Popen(
+        [sys.executable, "-m", "datasette", "serve", *files, "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def _time_cold(databases: Path) -> float:
+    port = _free_port()
+    started = time.perf_counter()
+    process = _datasette(databases, port)
+    _wait_port(port, "/")
+    took = time.perf_counter() - started
+    process.terminate()
+    process.wait()
+    return took
+
+
+def _peer_memory(databases: Path) -> int:
+    ports = [_free_port() for _ in range(2)]
+    processes = [_datasette(databases, port) for port in ports]
+    for port in ports:
+        for path in ("/", "/d1-1", "/d1-1/rows"):
+            _wait_port(port, path)
+    held = sum(read_memory_bytes(process.pid) or 0 for process in processes)
+    for process in processes:
+        process.terminate()
+        process.wait()
+    return held
+
+
+def _wait_port(port: int, path: str) -> None:
+    request = f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode()
+    deadline = time.perf_counter() + 60
+    while time.perf_counter() < deadline:
+        try:
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(request)
+                if b"200" in connection.recv(100).partition(b"\r\n")[0]:
+                    while connection.recv(65536):
+                        pass
+                    return
+        except OSError:
+            time.sleep(0.005)
+    raise SystemExit(f"nothing answers on port {port}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _spread(values: list[float]) -> str:
+    return f"{_median(values):.3f} [{min(values):.3f}, {max(values):.3f}]"
+
+
+def _median(values: list[float]) -> float:
+    return statistics.median(values)
+
+
+if __name__ == "__main__":
+    asyncio.run(_ask_until_told(sys.argv[1]))
