@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from benchmarks import upload
+from benchmarks import edge, restore, switch, upload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -17,27 +23,34 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="runs of each; medians are shown")
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("names", nargs="*", help="upload, restore, switch, edge (default: all)")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each upload")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of the uploaded CSV")
     parser.add_argument("--slow-peers", action="store_true", help="also those that take minutes")
     arguments = parser.parse_args()
-    with TemporaryDirectory(prefix="headrace-bench-") as folder:
-        text = upload.run(
-            Path(folder),
+    benchmarks: dict[str, Callable[[Path], str]] = {
+        "upload": partial(
+            upload.run,
             rows=arguments.rows,
             rounds=arguments.rounds,
             slow_peers=arguments.slow_peers,
-        )
+        ),
+        "restore": restore.run,
+        "switch": switch.run,
+        "edge": edge.run,
+    }
     at = datetime.now(UTC)
-    machine = f"{platform.machine()}, {_cores()} cores, Python {platform.python_version()}"
-    text = f"# Benchmarks of {at:%Y-%m-%d %H:%M} UTC\n\n{machine}\n\n{text}"
+    cores = len(os.sched_getaffinity(0))
+    machine = f"{platform.machine()}, {cores} cores, Python {platform.python_version()}"
+    parts = [f"# Benchmarks of {at:%Y-%m-%d %H:%M} UTC", machine]
+    for name in arguments.names or benchmarks:
+        with TemporaryDirectory(prefix="headrace-bench-") as folder:
+            parts.append(benchmarks[name](Path(folder)).strip())
+        sys.stderr.write(f"{parts[-1]}\n\n")
+    text = "\n\n".join(parts) + "\n"
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{at:%Y-%m-%d}.md").write_text(text)
+    (RESULTS / f"{at:%Y-%m-%d-%H%M}.md").write_text(text)
     sys.stdout.write(text)
-
-
-def _cores() -> int:
-    return len(__import__("os").sched_getaffinity(0))
 
 
 if __name__ == "__main__":

@@ -25,15 +25,19 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from headrace.config import ServeSettings, load_settings
 from headrace.generation import Cut, State
 from headrace.keys import socket_folder
-from headrace.web import listening
+from headrace.web import listening_server
+from serve.callers import Callers
 from serve.configuration import ConfigurationWatch
 from serve.describe import Descriptions
-from serve.edge import SERVER_OPTIONS, Edge
+from serve.edge import Edge
 from serve.hook import GenerationHook
+from serve.ingest_proxy import IngestProxy
 from serve.metrics import ReaderMetrics
 from serve.nursery import Nursery
+from serve.service import make_pages
 from serve.status import Status
 from serve.switch import Supervisor
 from serve.worker_process import read_memory_bytes
@@ -198,19 +202,22 @@ async def _reader(folder: Path, count: int) -> AsyncIterator[_Reader]:
         )
         stack.push_async_callback(supervisor.close)
         session = await stack.enter_async_context(aiohttp.ClientSession())
+        settings = load_settings(ServeSettings, {"primary": "http://127.0.0.1:9"})
         edge = Edge(
             supervisor,
             Status("bench", follower, supervisor),
-            "http://127.0.0.1:9",
-            session,
-            metrics,
+            pages=make_pages(settings, metrics),
+            ingest=IngestProxy(settings.primary, session),
+            callers=Callers(""),
+            metrics=metrics,
         )
+        supervisor.warm = edge.warm
         running = asyncio.create_task(supervisor.run())
         try:
             reader = _Reader(slots, follower, supervisor)
             await reader.wait(1)
-            app = listening(edge.application(), "127.0.0.1", 0, **SERVER_OPTIONS)
-            reader.url = f"http://127.0.0.1:{await stack.enter_async_context(app)}"
+            listener = listening_server(edge.server(), "127.0.0.1", 0)
+            reader.url = f"http://127.0.0.1:{await stack.enter_async_context(listener)}"
             await reader.wait_spares()
             yield reader
         finally:

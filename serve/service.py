@@ -153,7 +153,7 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
         edge = Edge(
             supervisor,
             status,
-            pages=_make_pages(settings, metrics),
+            pages=make_pages(settings, metrics),
             ingest=IngestProxy(settings.primary, session),
             callers=Callers(settings.trusted_proxies),
             metrics=metrics,
@@ -194,7 +194,8 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
         )
 
 
-def _make_pages(settings: ServeSettings, metrics: ReaderMetrics) -> Pages:
+def make_pages(settings: ServeSettings, metrics: ReaderMetrics) -> Pages:
+    """Put the page cache, and what stands between it and the workers, together."""
     upstream = Upstream(
         Gate(settings.queue_length),
         Gate(settings.queue_length),
