@@ -159,6 +159,7 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             metrics=metrics,
         )
         supervisor.warm = edge.warm
+        supervisor.forget_pages = edge.pages.cache.clear
         await supervisor.nursery.start()
         reporter = Reporter(
             supervisor,

@@ -77,6 +77,7 @@ class Supervisor:
         arrivals: Tells those who wait for a generation.
         switched_at: When it came into service.
         warm: Renders what people want most on a set that is not in service yet; may fail.
+        forget_pages: Called when pages of a damaged slot may have been kept.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Supervisor:
         self._metrics = metrics
         self._hook = hook
         self.warm: Warm | None = None
+        self.forget_pages: Callable[[], None] = lambda: None
         self._min_interval_s = min_interval_s
         self._steps = Steps()
         self._spares = Spares(self._prune, metrics)
@@ -113,6 +115,7 @@ class Supervisor:
         self._old_nurseries: list[Nursery] = []
         self._failures: dict[str, Failure] = {}
         self._renewing = False
+        self._damaged: WorkerSet | None = None  # what was in service before the last renewal
         self._slots_lock = asyncio.Lock()  # slots are not pruned while new ones are made
         self._work = asyncio.Event()
         self._next_switch_s = 0.0  # the loop's time
@@ -199,9 +202,12 @@ class Supervisor:
     async def _renew_or_bring_up(self, state: State) -> bool:
         renewing, self._renewing = self._renewing, False  # what is found from now on is new
         if renewing:
+            self._damaged = self.current
             await self._spares.discard()  # they may have the damaged file open
         done = await self._try("generation", self._bring_up(state))
-        if renewing and not done:
+        if renewing and done:
+            self.forget_pages()  # lineage and TXID are the same, so their keys are
+        elif renewing:
             self._renewing = True
         return done
 
@@ -369,7 +375,8 @@ class Supervisor:
         self._spares.keep(lambda: self._make_set(self.nursery, new.state, new.slots))
 
     def _offer(self, old: WorkerSet) -> bool:
-        return old.nursery is self.nursery and self._spares.offer(old)
+        sound = old.nursery is self.nursery and old is not self._damaged
+        return sound and self._spares.offer(old)
 
     async def _after_retirement(self) -> None:
         for nursery in list(self._old_nurseries):

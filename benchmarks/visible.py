@@ -1,0 +1,132 @@
+"""From ``201`` of a one-row append until it is read on three readers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+from headrace.litestream_binary import find_litestream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PORT = 18820
+READERS = 3
+ROUNDS = 40
+SIZES_MB = (10, 1000)
+DEADLINE_S = 120.0
+
+
+def run(folder: Path) -> str:
+    """Measure, and give the table as Markdown."""
+    lines = [
+        f"## From `201` of a one-row append until it is read on {READERS} readers",
+        "",
+        f"{ROUNDS} appends; seconds until the last reader shows the row.",
+        "",
+        "| database | p50 | p99 | most | `litestream restore` + `datasette serve`, no poll |",
+        "|---|---|---|---|---|",
+    ]
+    for size_mb in SIZES_MB:
+        database = folder / f"big{size_mb}.db"
+        _make_database(database, size_mb)
+        with _up(folder / f"data{size_mb}") as token:
+            receipt = _post(f"database=big&filename={database.name}", database.read_bytes(), token)
+            database.unlink()
+            _post("database=big&table=marks&mode=append&wait_for=regions", b"n\n-1\n", token)
+            time.sleep(10)  # idle copies are made in the background
+            times = sorted(_time_append(number, token) for number in range(ROUNDS))
+        peer_s = _time_peer(folder, size_mb, receipt["lineage"])
+        p50, p99 = times[len(times) // 2], times[int(len(times) * 0.99)]
+        lines.append(f"| {size_mb} MB | {p50:.3f} | {p99:.3f} | {times[-1]:.3f} | {peer_s:.2f} s |")
+    return "\n".join([*lines, ""])
+
+
+def _make_database(path: Path, size_mb: int) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE filler (id INTEGER PRIMARY KEY, body BLOB)")
+        for _ in range(size_mb):
+            db.execute("INSERT INTO filler (body) VALUES (?)", (os.urandom(1_000_000),))
+        db.commit()
+
+
+def _time_append(number: int, token: str) -> float:
+    _post("database=big&table=marks&mode=append", b"n\n%d\n" % number, token)
+    started = time.perf_counter()
+    for reader in range(READERS):
+        while _newest(PORT + reader) != number:
+            if time.perf_counter() - started > DEADLINE_S:
+                raise SystemExit("the row never came")
+            time.sleep(0.002)
+    seconds = time.perf_counter() - started
+    time.sleep(0.5)  # uploads come one after the other, not in a stream
+    return seconds
+
+
+def _newest(port: int) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    sql = "select+max(n)+as+n+from+marks"
+    connection.request("GET", f"/big.json?sql={sql}&_shape=array")
+    rows = json.load(connection.getresponse())
+    return int(rows[0]["n"]) if isinstance(rows, list) else -2
+
+
+def _post(query: str, body: bytes, token: str) -> dict[str, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", PORT)
+    headers = {"Authorization": f"Bearer {token}", "Prefer": "wait=600"}
+    connection.request("POST", f"/ingest?{query}", body, headers)
+    response = connection.getresponse()
+    receipt: dict[str, str] = json.load(response)
+    if response.status != 201:
+        raise SystemExit(f"upload failed: {receipt}")
+    return receipt
+
+
+def _time_peer(folder: Path, size_mb: int, lineage: str) -> float:
+    """Restore the database with Litestream and start Datasette on it, once."""
+    url = f"file://{folder}/data{size_mb}/store/dbs/big/{lineage}"
+    output = folder / f"peer{size_mb}.db"
+    started = time.perf_counter()
+    subprocess.run([str(find_litestream()), "restore", "-o", str(output), url], check=True)
+    command = [sys.executable, "-m", "datasette", "serve", "-i", str(output), "--port"]
+    process = subprocess.Popen([*command, str(PORT + 50)], stderr=subprocess.DEVNULL)
+    try:
+        while True:
+            try:
+                connection = http.client.HTTPConnection("127.0.0.1", PORT + 50)
+                connection.request("GET", "/-/versions.json")
+                connection.getresponse().read()
+            except OSError:
+                time.sleep(0.01)
+            else:
+                return time.perf_counter() - started
+    finally:
+        process.terminate()
+        process.wait()
+        output.unlink()
+
+
+@contextmanager
+def _up(data: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "headrace", "up", "--data", str(data), "--port", str(PORT)]
+    process = subprocess.Popen(
+        [*command, "--readers", str(READERS), "--workers", "1"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout  # noqa: S101
+    for line in process.stdout:
+        if line.startswith("ready:"):
+            break
+    try:
+        yield (data / "token").read_text().strip()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
