@@ -1,5 +1,6 @@
 # make run    install what is needed and run everything on this machine; ARGS="--readers 3" goes on
 # make test   install what is needed; lint, types and all tests
+# make soak   ten minutes of faults; SOAK_SECONDS=… SOAK_SEED=…
 # make bench  measure, side by side with peers
 # make lock   choose versions anew
 
@@ -8,7 +9,7 @@ VENV ?= .venv
 ARGS ?=
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test bench lock clean
+.PHONY: run test soak bench lock clean
 
 run: $(VENV)/run.stamp
 	@exec $(VENV)/bin/headrace up $(ARGS)
@@ -20,6 +21,12 @@ test: $(VENV)/dev.stamp
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/pytest $(ARGS)
+
+SOAK_SECONDS ?= 600
+SOAK_SEED ?= 1
+soak: $(VENV)/dev.stamp
+	SOAK_SECONDS=$(SOAK_SECONDS) SOAK_SEED=$(SOAK_SEED) \
+		$(VENV)/bin/pytest --timeout $$(($(SOAK_SECONDS) + 300)) tests/faults/test_soak.py
 
 bench: $(VENV)/dev.stamp $(VENV)/bench.stamp
 	$(VENV)/bin/python -m benchmarks.run $(ARGS)

@@ -15,11 +15,12 @@ from headrace.web import problem_response
 from serve.arrivals import read_min_generation
 from serve.edge_server import EdgeProtocol, EdgeServer
 from serve.proxy import raw_target
+from serve.upstream import SAFE_TO_REPEAT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from serve.callers import Callers
+    from serve.callers import Caller, Callers
     from serve.ingest_proxy import IngestProxy
     from serve.metrics import ReaderMetrics
     from serve.pages import Pages
@@ -31,6 +32,7 @@ log = structlog.get_logger()
 
 REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})  # they are for proxies that people ask for
 MIN_GENERATION_WAIT_S = 5.0
+TRIES = 3  # of a read, each on the set that is in service then
 WARM_AT_ONCE = 4
 WARM_TIMEOUT_S = 0.3  # the switch, and whoever waits for it, waits no longer
 WARM_URLS = 50
@@ -139,8 +141,7 @@ class Edge:
                 return kind, await self._ingest.answer(request, target, caller, generation)
             kind = "datasette"
             await self._wait_generation(request)
-            current = self._get_current()
-            return kind, await self.pages.answer(request, target, caller, current)
+            return kind, await self._answer_page(request, target, caller)
         except Refusal as refusal:
             if refusal.code in _SHED:
                 self._metrics.shed.labels(refusal.code).inc()
@@ -154,6 +155,24 @@ class Edge:
             log.exception("request failed", method=request.method, path=request.path)
             document = problem_document("internal-error", "the failure is in the server's log")
             return kind, self._sign(problem_response(request, document))
+
+    async def _answer_page(
+        self, request: web.BaseRequest, target: str, caller: Caller
+    ) -> web.StreamResponse:
+        """Answer out of the set in service; a read whose set fell apart is tried on the next one.
+
+        A set that was just replaced gets no new workers: if the last one dies while it drains,
+        nobody is left to answer who had come in time.
+        """
+        repeatable = request.method in SAFE_TO_REPEAT and not request.body_exists
+        tries = TRIES if repeatable else 1
+        while True:
+            tries -= 1
+            try:
+                return await self.pages.answer(request, target, caller, self._get_current())
+            except Refusal as refusal:
+                if refusal.code != "worker-failed" or not tries:
+                    raise
 
     async def _wait_generation(self, request: web.BaseRequest) -> None:
         wanted = read_min_generation(request.headers)
