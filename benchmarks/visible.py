@@ -42,7 +42,8 @@ def run(folder: Path) -> str:
         with _up(folder / f"data{size_mb}") as token:
             receipt = _post(f"database=big&filename={database.name}", database.read_bytes(), token)
             database.unlink()
-            _post("database=big&table=marks&mode=append&wait_for=regions", b"n\n-1\n", token)
+            first = "database=big&table=marks&mode=append&filename=marks.csv&wait_for=regions"
+            _post(first, b"n\n-1\n", token)
             time.sleep(10)  # idle copies are made in the background
             times = sorted(_time_append(number, token) for number in range(ROUNDS))
         peer_s = _time_peer(folder, size_mb, receipt["lineage"])
@@ -60,7 +61,7 @@ def _make_database(path: Path, size_mb: int) -> None:
 
 
 def _time_append(number: int, token: str) -> float:
-    _post("database=big&table=marks&mode=append", b"n\n%d\n" % number, token)
+    _post("database=big&table=marks&mode=append&filename=marks.csv", b"n\n%d\n" % number, token)
     started = time.perf_counter()
     for reader in range(READERS):
         while _newest(PORT + reader) != number:

@@ -108,11 +108,9 @@ REFUSALS: dict[str, tuple[HTTPStatus, str]] = {
         HTTPStatus.TOO_MANY_REQUESTS,
         "Too many requests of this address at once",
     ),
-    "interrupted": (HTTPStatus.INTERNAL_SERVER_ERROR, "The server stopped in the middle"),
     "internal-error": (HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here"),
     "primary-away": (HTTPStatus.SERVICE_UNAVAILABLE, "The primary cannot be reached"),
     "replication-down": (HTTPStatus.SERVICE_UNAVAILABLE, "Replication is down"),
-    "store-away": (HTTPStatus.SERVICE_UNAVAILABLE, "The object store cannot be reached"),
     "stopping": (HTTPStatus.SERVICE_UNAVAILABLE, "The server is stopping"),
     "not-there-yet": (
         HTTPStatus.SERVICE_UNAVAILABLE,
