@@ -271,6 +271,7 @@ class Supervisor:
                     await new.stop()
                     raise
             self._switch(new)
+            self._failures.pop("generation", None)  # at once: nobody sees it beside the new one
         self._metrics.generation.set(state.number)
         self._metrics.switches.inc()
         self._hook.notify(state)
