@@ -70,15 +70,18 @@ async def _run(folder: Path) -> str:
         "|---|---|",
         f"| `datasette serve` cold, 10 databases, to its first answer | {_spread(cold)} |",
     ]
+    async with _reader(folder / "read", 10) as reader:
+        await _read_pages(reader)
+        held = {"at rest": _measure_memory(reader)}
+        await reader.switch()
+        await reader.wait_spares()
+        held["while generations come"] = _measure_memory(reader)
+    memory = _memory_table(held, folder / "cold")
     async with _reader(folder / "ten", 10) as reader:
-        lines.append(
-            f"| Headrace, 1 of 10 databases changes | {_spread(await _switches(reader))} |"
-        )
-        memory = _memory_table(reader, folder / "cold")
+        lines += await _switch_rows(reader, "10")
         load = await _load_table(reader)
     async with _reader(folder / "many", 1000) as reader:
-        times = _spread(await _switches(reader))
-        lines.append(f"| Headrace, 1 of 1,000 databases changes | {times} |")
+        lines += await _switch_rows(reader, "1,000")
     return "\n".join([*lines, "", *load, "", *memory, ""])
 
 
@@ -90,6 +93,7 @@ class _Slots:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._paths: dict[tuple[str, int], Path] = {}
 
     def find_slots(self, state: State) -> dict[str, Path]:
         return {name: self._path(name, cut) for name, cut in state.databases.items()}
@@ -119,7 +123,10 @@ class _Slots:
         return cut
 
     def _path(self, name: str, cut: Cut) -> Path:
-        return self._folder / f"{name}-{cut.txid}.db"
+        key = (name, cut.txid)
+        if key not in self._paths:
+            self._paths[key] = self._folder / f"{name}-{cut.txid}.db"
+        return self._paths[key]
 
 
 class _Follower:
@@ -167,6 +174,11 @@ class _Reader:
         while self.supervisor.generation < number:  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.001)
 
+    async def discard_spares(self) -> None:
+        """Stop the spares, as the reader does after a while."""
+        await self.wait_spares()
+        await self.supervisor._spares.discard()  # noqa: SLF001 - it would take a minute
+
     async def wait_spares(self) -> None:
         while self.supervisor.spares_ready < WORKERS:  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.01)
@@ -180,7 +192,7 @@ async def _reader(folder: Path, count: int) -> AsyncIterator[_Reader]:
     follower: Any = _Follower(State(number=1, databases=cuts))
     metrics = ReaderMetrics("bench")
     sockets = socket_folder(folder)
-    options = WorkerOptions(sockets=sockets, count=WORKERS, secret="bench", datasette_dir=None)  # noqa: S106
+    options = WorkerOptions(sockets=sockets, count=WORKERS, secret="bench")  # noqa: S106
     descriptions = Descriptions()
 
     def make_set(nursery: Nursery, state: State, slots: Mapping[str, Path]) -> WorkerSet:
@@ -193,9 +205,9 @@ async def _reader(folder: Path, count: int) -> AsyncIterator[_Reader]:
         supervisor = Supervisor(
             follower,
             restorer,
-            make_nursery=lambda: Nursery("bench"),
+            make_nursery=lambda configuration: Nursery("bench", configuration),
             make_set=make_set,
-            configuration=ConfigurationWatch(None),
+            configuration=ConfigurationWatch(None, folder / "configurations"),
             serving_file=folder / "serving.json",
             metrics=metrics,
             hook=GenerationHook(None, metrics, deadline_s=1.0),
@@ -218,7 +230,6 @@ async def _reader(folder: Path, count: int) -> AsyncIterator[_Reader]:
             await reader.wait(1)
             listener = listening_server(edge.server(), "127.0.0.1", 0)
             reader.url = f"http://127.0.0.1:{await stack.enter_async_context(listener)}"
-            await reader.wait_spares()
             yield reader
         finally:
             running.cancel()
@@ -226,13 +237,26 @@ async def _reader(folder: Path, count: int) -> AsyncIterator[_Reader]:
             shutil.rmtree(sockets, ignore_errors=True)
 
 
-async def _switches(reader: _Reader) -> list[float]:
-    times = []
+async def _switch_rows(reader: _Reader, count: str) -> list[str]:
+    bursts, rested = await _switches(reader), await _switches(reader, rested=True)
+    what = f"Headrace, 1 of {count} databases changes"
+    return [
+        f"| {what}, while generations come | {_spread(bursts)} |",
+        f"| {what}, the first after a minute | {_spread(rested)} |",
+    ]
+
+
+async def _switches(reader: _Reader, *, rested: bool = False) -> list[float]:
+    """Switch often; ``rested``: as after a minute without a switch, when there are no spares."""
+    times: list[float] = []
     for _ in range(ROUNDS):
-        await reader.wait_spares()
+        if times and rested:
+            await reader.discard_spares()
+        elif times:
+            await reader.wait_spares()
         await asyncio.sleep(0.3)  # longer than the least interval between switches
         times.append(await reader.switch())
-    return times
+    return times[1:]
 
 
 # requests meanwhile
@@ -311,27 +335,41 @@ async def _ask_until_told(url: str) -> None:
 # memory, and the peer
 
 
-def _memory_table(reader: _Reader, databases: Path) -> list[str]:
+async def _read_pages(reader: _Reader) -> None:
+    async with aiohttp.ClientSession() as session:
+        for path in ("/", "/d1", "/d1/rows") * 2 * WORKERS:
+            async with session.get(f"{reader.url}{path}?_nothing={random.random()}") as response:  # noqa: S311
+                await response.read()
+
+
+def _measure_memory(reader: _Reader) -> dict[str, int]:
     nursery = reader.supervisor.nursery.pid
     children = Path(f"/proc/{nursery}/task/{nursery}/children").read_text().split()
-    own = {
+    pids = {
         "edge and supervisor": [os.getpid()],
         "preloaded process": [nursery or 0],
-        f"{len(children)} workers, half of them spares": [int(child) for child in children],
+        "workers": [int(child) for child in children],
     }
-    held = {name: sum(read_memory_bytes(pid) or 0 for pid in pids) for name, pids in own.items()}
+    return {name: sum(read_memory_bytes(pid) or 0 for pid in each) for name, each in pids.items()}
+
+
+def _memory_table(measured: Mapping[str, dict[str, int]], databases: Path) -> list[str]:
     peer = _peer_memory(databases)
-    return [
+    lines = [
         "## Memory",
         "",
         "Proportional set size, 10 databases, after some pages.",
         "",
-        "| what | MB |",
-        "|---|---|",
-        f"| two `datasette serve` | {peer / 1e6:.0f} |",
-        f"| a reader with {WORKERS} workers | {sum(held.values()) / 1e6:.0f} |",
-        *(f"| of it {name} | {value / 1e6:.0f} |" for name, value in held.items()),
+        "| what | MB | times |",
+        "|---|---|---|",
+        f"| two `datasette serve` | {peer / 1e6:.0f} | 1 |",
     ]
+    for when, held in measured.items():
+        total = sum(held.values())
+        parts = ", ".join(f"{name} {value / 1e6:.0f}" for name, value in held.items())
+        what = f"a reader with {WORKERS} workers, {when} ({parts})"
+        lines.append(f"| {what} | {total / 1e6:.0f} | {total / peer:.2f} |")
+    return lines
 
 
 def _make_databases(folder: Path, count: int) -> Path:

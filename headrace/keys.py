@@ -93,11 +93,13 @@ class ReaderPaths:
         slots/<lineage>/<txid>.db    a proven copy at that TXID; beside each: <name>.sums
         slots/<lineage>/<txid>.spare an idle copy, that the next generation is made of
         slots/<lineage>/….part       one that is being written; worth nothing after a crash
+        configurations/<number>/     copies of the user's configuration directory
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.slots = root / "slots"
+        self.configurations = root / "configurations"
         self.lock = root / "lock"
 
     def slot(self, lineage: str, txid: str) -> Path:

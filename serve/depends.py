@@ -11,51 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from headrace.generation import State
-
-# Datasette serves files with these endings in its configuration directory, and watches them for
-# writes. Source: Datasette 0.65.5, Datasette.__init__, config_dir mode.
-_DATABASE_ENDINGS = frozenset({".db", ".sqlite", ".sqlite3"})
-_SIDE_FILES = ("-wal", "-shm", "-journal")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Configuration:
-    """What of the user's Datasette configuration decides about pages.
-
-    Attributes:
-        fingerprint: Of the files' names, sizes and times: another one, other pages.
-        base_url: Datasette's setting: the path that all of it lies below.
-        live: Databases that the user put into the folder. They can change at any time.
-    """
-
-    fingerprint: str = ""
-    base_url: str = "/"
-    live: frozenset[str] = frozenset()
-
-
-def read_configuration(folder: Path | None) -> Configuration:
-    """Look at a configuration directory; None gives the configuration of a plain Datasette."""
-    if folder is None:
-        return Configuration()
-    digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(_walk(folder)):
-        try:
-            found = path.stat()
-        except OSError:  # it is gone: so it was not there
-            continue
-        name = path.relative_to(folder).as_posix()
-        digest.update(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\0".encode(errors="replace"))
-    live = {path.stem for path in folder.iterdir() if path.suffix in _DATABASE_ENDINGS}
-    return Configuration(
-        fingerprint=digest.hexdigest(), base_url=_read_base_url(folder), live=frozenset(live)
-    )
+    from serve.configuration import Configuration
 
 
 class Dependencies:
@@ -101,21 +61,3 @@ class Dependencies:
         if self._base_url != "/" and path.startswith(self._base_url):
             path = path[len(self._base_url) - 1 :]
         return path[1:].partition("/")[0].partition(".")[0]
-
-
-def _walk(folder: Path) -> list[Path]:
-    return [
-        Path(parent) / name
-        for parent, _folders, names in os.walk(folder)
-        if not parent.endswith("__pycache__")
-        for name in names
-        if not name.endswith(_SIDE_FILES)
-    ]
-
-
-def _read_base_url(folder: Path) -> str:
-    try:
-        settings: Any = json.loads((folder / "settings.json").read_text())
-        return str(settings.get("base_url", "/"))
-    except (OSError, ValueError, AttributeError):  # Datasette says what is wrong with it
-        return "/"

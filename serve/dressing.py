@@ -24,6 +24,7 @@ from datasette.utils.internal_db import init_internal_db, populate_schema_tables
 
 from serve.metadata import assemble_metadata, describe_database
 from serve.slot_database import SlotConnections, SlotDatabase
+from serve.templates import TEMPLATES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -58,6 +59,7 @@ class DressedDatasette(Datasette):  # type: ignore[misc] # Datasette has no type
         self._unread: set[str] = set()  # their schemas are not in the internal database
         self._gone: set[str] = set()  # their schemas are still in it
         super().__init__(files=[], config_dir=datasette_dir, secret=secret)
+        self.jinja_env.bytecode_cache = TEMPLATES
         self._own = {name: db for name, db in self.databases.items() if name != "_memory"}
         self._own_inspected = self.inspect_data or {}
 

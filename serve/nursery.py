@@ -23,6 +23,7 @@ from headrace.errors import WorkerError
 from headrace.leash import leashed
 
 if TYPE_CHECKING:
+    from serve.configuration import Configuration
     from serve.worker_spec import WorkerSpec
 
 log = structlog.get_logger()
@@ -86,9 +87,11 @@ class Nursery:
 
     Args:
         owner: Shown in process lists, to tell readers on one machine apart.
+        configuration: What its workers are started with.
     """
 
-    def __init__(self, owner: str) -> None:
+    def __init__(self, owner: str, configuration: Configuration) -> None:
+        self.configuration = configuration
         self._owner = owner
         self._process: asyncio.subprocess.Process | None = None
         self._hearing: asyncio.Task[None] | None = None

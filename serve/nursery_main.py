@@ -15,6 +15,7 @@ It ends, and all workers with it, when its standard input does: the reader holds
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import select
@@ -26,12 +27,20 @@ from typing import Any, NoReturn
 
 from headrace.errors import HeadraceError
 from headrace.leash import die_with_parent
+from serve.templates import compile_templates
 from serve.worker import run_worker
 from serve.worker_spec import WorkerSpec
 
 # A line up to this size is written to a pipe in one piece, whoever else writes (pipe(7), PIPE_BUF).
 MAX_EVENT_BYTES = 4096
 _READ_BYTES = 1024**2
+# What uvicorn and asyncio import when they are used: here once, instead of in each worker.
+_LATE = (
+    "concurrent.futures.thread",
+    "uvicorn.lifespan.on",
+    "uvicorn.protocols.http.auto",
+    "uvicorn.protocols.websockets.auto",
+)
 
 
 def main() -> None:
@@ -44,6 +53,9 @@ def main() -> None:
         os.set_blocking(descriptor, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    for name in _LATE:
+        importlib.import_module(name)
+    compile_templates()
     gc.collect()
     gc.freeze()  # collections in workers do not touch, and so copy, what they share with this
     Nursery(control, events, wake_read).run()

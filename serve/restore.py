@@ -68,11 +68,12 @@ class Restorer:
         self._litestream = LitestreamRestore(store)
         self._running = asyncio.Semaphore(PARALLEL)
         self._cuts: dict[str, tuple[str, Cut]] = {}  # by lineage, of the last generation
+        self._slots: dict[str, tuple[Cut, Path]] = {}  # the same by name, each with its slot
         self._pruned = asyncio.Event()
 
     def find_slots(self, state: State) -> dict[str, Path] | None:
         """Give the slot of each database if all are here already; none of them is proven yet."""
-        slots = self._slots(state)
+        slots = self._find_paths(state)
         return slots if all(slot.exists() for slot in slots.values()) else None
 
     async def restore(self, state: State, *, superseded: asyncio.Event) -> dict[str, Path]:
@@ -88,12 +89,13 @@ class Restorer:
         Raises:
             RestoreError: A copy could not be made, or is not what the generation says.
         """
-        slots = self._slots(state)
+        slots = self._find_paths(state)
         self.pool.reserve(slots.values())
+        known = {slot for _, slot in self._slots.values()}  # not looked for at each generation
         missing = [
             name
             for name, slot in slots.items()
-            if not (self.pool.is_proven(slot) and slot.exists())
+            if not (self.pool.is_proven(slot) and (slot in known or slot.exists()))
         ]
         try:
             with one_error():
@@ -104,6 +106,7 @@ class Restorer:
         except OSError as exc:
             raise RestoreError(f"cannot write a slot: {exc}") from exc
         self._cuts = {cut.lineage: (name, cut) for name, cut in state.databases.items()}
+        self._slots = {name: (cut, slots[name]) for name, cut in state.databases.items()}
         return slots
 
     async def prune(self, wanted: Iterable[Path]) -> None:
@@ -134,8 +137,13 @@ class Restorer:
         """Have an idle slot beside each one in service that is worth it, at the same TXID."""
         await prepare_spares(self.pool, self._roller, self._cuts)
 
-    def _slots(self, state: State) -> dict[str, Path]:
-        return {name: self.pool.path(cut) for name, cut in state.databases.items()}
+    def _find_paths(self, state: State) -> dict[str, Path]:
+        """Give the slot of each database: what the last generation had as the same objects."""
+        return {name: self._find_path(name, cut) for name, cut in state.databases.items()}
+
+    def _find_path(self, name: str, cut: Cut) -> Path:
+        before = self._slots.get(name)
+        return before[1] if before and before[0] is cut else self.pool.path(cut)
 
     async def _restore_one(self, name: str, cut: Cut, superseded: asyncio.Event) -> None:
         slot = self.pool.path(cut)

@@ -26,7 +26,6 @@ from headrace.web import listening, listening_server, metrics_app
 from serve.cache import PageCache
 from serve.callers import Callers
 from serve.configuration import ConfigurationWatch
-from serve.depends import read_configuration
 from serve.describe import Descriptions
 from serve.edge import Edge
 from serve.follow import Follower
@@ -118,7 +117,6 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             sockets=sockets,
             count=settings.workers or _default_workers(),
             secret=secret,
-            datasette_dir=settings.datasette_dir,
             memory_bytes=settings.worker_memory,
         )
         descriptions = Descriptions()
@@ -131,16 +129,15 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
                 slots=slots,
                 descriptions=descriptions,
                 metrics=metrics,
-                configuration=read_configuration(settings.datasette_dir),
             )
 
         restorer = Restorer(paths, store, metrics)
         supervisor = Supervisor(
             follower,
             restorer,
-            make_nursery=lambda: Nursery(str(paths.root)),
+            make_nursery=lambda configuration: Nursery(str(paths.root), configuration),
             make_set=make_set,
-            configuration=ConfigurationWatch(settings.datasette_dir),
+            configuration=ConfigurationWatch(settings.datasette_dir, paths.configurations),
             serving_file=paths.root / "serving.json",
             metrics=metrics,
             hook=GenerationHook(settings.on_generation, metrics, deadline_s=HOOK_DEADLINE_S),

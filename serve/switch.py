@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
     from pathlib import Path
 
-    from serve.configuration import ConfigurationWatch
+    from serve.configuration import Configuration, ConfigurationWatch
     from serve.follow import Follower
     from serve.hook import GenerationHook
     from serve.metrics import ReaderMetrics
@@ -64,7 +64,7 @@ class Supervisor:
     Args:
         follower: Knows the newest generation.
         restorer: Makes slots.
-        make_nursery: Makes a nursery that is not started.
+        make_nursery: Makes a nursery, not started, for a configuration.
         make_set: Makes a set of workers of a nursery, for a generation and its slots.
         configuration: Knows when the user's directory changes.
         serving_file: Keeps the generation in service, for a restart while the store is away.
@@ -85,7 +85,7 @@ class Supervisor:
         follower: Follower,
         restorer: Restorer,
         *,
-        make_nursery: Callable[[], Nursery],
+        make_nursery: Callable[[Configuration], Nursery],
         make_set: MakeSet,
         configuration: ConfigurationWatch,
         serving_file: Path,
@@ -96,13 +96,12 @@ class Supervisor:
         self.current: WorkerSet | None = None
         self.arrivals = Arrivals()
         self.switched_at: datetime | None = None
-        self.nursery = make_nursery()
+        self.nursery = make_nursery(configuration.copy())
         self._follower = follower
         self._restorer = restorer
         self._make_nursery = make_nursery
         self._make_set = make_set
         self._configuration = configuration
-        self._configured = configuration.fingerprint  # what the nursery was made for
         self._serving_file = serving_file
         self._metrics = metrics
         self._hook = hook
@@ -173,11 +172,11 @@ class Supervisor:
         while True:
             self._work.clear()
             fingerprint = self._configuration.fingerprint
-            if fingerprint == self._configured:
+            if fingerprint == self.nursery.configuration.fingerprint:
                 configurations.forget()
                 self._failures.pop("configuration", None)
             elif configurations.allows(fingerprint):
-                done = await self._try("configuration", self._configure(fingerprint))
+                done = await self._try("configuration", self._configure())
                 configurations.note(fingerprint, done=done)
             newest = self._find_newer()
             if newest is not None and generations.allows(newest.number):
@@ -260,9 +259,10 @@ class Supervisor:
             slots = await self._restore(state)
             self._steps.enter(Step.STARTING)
             async with _kept(self._serving_file, state) as keep:
-                new = await self._dress_spare(state, slots)
+                sound = None if self.current is self._damaged else self.current
+                new = await self._dress_spare(state, slots, sound)
                 if new is None:
-                    new = await self._start(self._make_set(self.nursery, state, slots))
+                    new = await self._start(self._make_set(self.nursery, state, slots), sound)
                 try:
                     await self._warm_up(new)
                     self._steps.enter(Step.SWITCHING)
@@ -277,10 +277,11 @@ class Supervisor:
         self._hook.notify(state)
         await self._prune()
 
-    async def _configure(self, fingerprint: str) -> None:
+    async def _configure(self) -> None:
         """Bring a changed configuration into service: a nursery that has loaded nothing of it."""
         await self._wait_turn()
-        nursery = self._make_nursery()
+        copy = await asyncio.to_thread(self._configuration.copy)
+        nursery = self._make_nursery(copy)
         current = self.current
         try:
             if current is not None:
@@ -289,11 +290,11 @@ class Supervisor:
                 await self._warm_up(new)
                 self._steps.enter(Step.SWITCHING)
         except BaseException:
-            await nursery.close()
+            await self._close(nursery)
             raise
         await self._spares.discard()
         self._old_nurseries.append(self.nursery)
-        self.nursery, self._configured = nursery, fingerprint
+        self.nursery = nursery
         if current is not None:
             self._switch(new)
             self._metrics.configuration_switches.inc()
@@ -313,7 +314,9 @@ class Supervisor:
         finally:
             watching.cancel()
 
-    async def _dress_spare(self, state: State, slots: Mapping[str, Path]) -> WorkerSet | None:
+    async def _dress_spare(
+        self, state: State, slots: Mapping[str, Path], sound: WorkerSet | None
+    ) -> WorkerSet | None:
         """Dress and probe the spare; None if there is none, or it fails: others are forked then."""
         spare = await self._spares.take()
         if spare is None:
@@ -323,7 +326,7 @@ class Supervisor:
                 await spare.dress(state, slots)
             self._steps.enter(Step.PROBING)
             with self._metrics.step("probe"):
-                await spare.probe()
+                await spare.probe(sound)
         except WorkerError as exc:
             log.warning("spare not used", generation=state.number, reason=str(exc))
             await spare.stop()
@@ -336,14 +339,14 @@ class Supervisor:
         self._metrics.dressed_switches.inc()
         return spare
 
-    async def _start(self, new: WorkerSet) -> WorkerSet:
-        """Fork and probe a set."""
+    async def _start(self, new: WorkerSet, sound: WorkerSet | None = None) -> WorkerSet:
+        """Fork and probe a set; what a sound one of the same configuration serves is not asked."""
         try:
             with self._metrics.step("start"):
                 await new.start()
             self._steps.enter(Step.PROBING)
             with self._metrics.step("probe"):
-                await new.probe()
+                await new.probe(sound)
         except BaseException:
             await new.stop()
             raise
@@ -372,8 +375,8 @@ class Supervisor:
         self._next_switch_s = asyncio.get_running_loop().time() + self._min_interval_s
         log.info("switched", generation=new.state.number, databases=len(new.state.databases))
         if old is not None:
+            self._spares.expect()
             self._retirement.retire(old)
-        self._spares.keep(lambda: self._make_set(self.nursery, new.state, new.slots))
 
     def _offer(self, old: WorkerSet) -> bool:
         sound = old.nursery is self.nursery and old is not self._damaged
@@ -383,8 +386,12 @@ class Supervisor:
         for nursery in list(self._old_nurseries):
             if not self._retirement.uses(nursery):
                 self._old_nurseries.remove(nursery)
-                await nursery.close()
+                await self._close(nursery)
         await self._prune()
+
+    async def _close(self, nursery: Nursery) -> None:
+        await nursery.close()
+        await self._configuration.forget(nursery.configuration)
 
     async def _prune(self) -> None:
         async with self._slots_lock:
@@ -397,8 +404,8 @@ class Supervisor:
                 log.warning("slots not pruned", reason=str(exc))
 
     async def _stop(self) -> None:
-        await self._spares.discard()
         await self._retirement.stop()
+        await self._spares.discard()
         current, self.current = self.current, None
         if current is not None:
             await current.stop()
@@ -406,7 +413,7 @@ class Supervisor:
     async def close(self) -> None:
         """End all nurseries, and with them all workers that are left."""
         for nursery in (*self._old_nurseries, self.nursery):
-            await nursery.close()
+            await self._close(nursery)
 
 
 @asynccontextmanager

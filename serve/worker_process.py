@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from headrace.errors import WorkerError
 from serve.control import give_order
 
 if TYPE_CHECKING:
     from serve.nursery import Fork
 
 TERMINATE_S = 5.0  # from SIGTERM to SIGKILL
-FIRST_PAGE_S = 60.0
 
 
 class Worker:
@@ -44,21 +42,6 @@ class Worker:
             WorkerError: It has not obeyed.
         """
         await give_order(self._control, order, timeout_s)
-
-    async def render(self, path: str) -> None:
-        """Let it render a page, whatever it answers.
-
-        Raises:
-            WorkerError: It does not answer.
-        """
-        try:
-            async with (
-                asyncio.timeout(FIRST_PAGE_S),
-                self.session.get(f"http://localhost{path}", allow_redirects=False) as response,
-            ):
-                await response.read()
-        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
-            raise WorkerError(f"the worker does not answer {path}: {exc!r}") from exc
 
     async def stop(self) -> None:
         """End it: SIGTERM, then SIGKILL, until it is gone."""

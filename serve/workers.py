@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from headrace.errors import WorkerError
-from headrace.names import tilde_encode
-from serve.change import NOTHING, Change, Holding, find_change
-from serve.depends import Configuration, Dependencies
+from serve.change import NOTHING, Change, Holding, changed_names, find_change
+from serve.depends import Dependencies
 from serve.groups import one_error
 from serve.probe import probe
 from serve.worker_process import Worker, read_memory_bytes
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from headrace.generation import Cut, State
+    from headrace.generation import State
     from serve.describe import Descriptions
     from serve.metrics import ReaderMetrics
     from serve.nursery import Nursery
@@ -52,14 +51,12 @@ class WorkerOptions:
         sockets: Folder for Unix sockets.
         count: Workers of a set.
         secret: Datasette's.
-        datasette_dir: The user's configuration directory.
         memory_bytes: A worker that holds more is replaced.
     """
 
     sockets: Path
     count: int
     secret: str
-    datasette_dir: Path | None
     memory_bytes: int | None = None
 
 
@@ -73,7 +70,6 @@ class WorkerSet:
         slots: The file of each database.
         descriptions: Describes slots.
         metrics: Counts restarts.
-        configuration: Of the user's directory, as the workers find it.
 
     Attributes:
         nursery: What its workers were forked from.
@@ -92,11 +88,9 @@ class WorkerSet:
         slots: Mapping[str, Path],
         descriptions: Descriptions,
         metrics: ReaderMetrics,
-        configuration: Configuration | None = None,
     ) -> None:
         self.state = state
-        self._configuration = configuration or Configuration()
-        self.dependencies = Dependencies(state, self._configuration)
+        self.dependencies = Dependencies(state, nursery.configuration)
         self.slots = slots
         self.workers: list[Worker] = []
         self.in_flight = 0
@@ -105,7 +99,6 @@ class WorkerSet:
         self._options = options
         self._descriptions = descriptions
         self._metrics = metrics
-        self._dressed: Mapping[str, Cut] | None = None  # what the last dressing changed
         self._next = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -143,21 +136,22 @@ class WorkerSet:
                 for worker in self.workers:
                     tasks.create_task(worker.order(order, DRESS_TIMEOUT_S))
         self.state, self.slots = state, slots
-        self.dependencies = Dependencies(state, self._configuration)
+        self.dependencies = Dependencies(state, self.nursery.configuration)
         self.dressings += 1
-        self._dressed = {name: state.databases[name] for name in change.databases}
 
-    async def probe(self) -> None:
-        """Ask for every table of the generation, or for those that the last dressing changed.
+    async def probe(self, beside: WorkerSet | None = None) -> None:
+        """Ask for every table, aside from those that another set serves out of the same files.
 
         Raises:
             WorkerError: One does not answer.
         """
+        databases = self.state.databases
+        if beside is not None:
+            old = Holding(state=beside.state, slots=beside.slots)
+            new = Holding(state=self.state, slots=self.slots)
+            databases = {name: databases[name] for name in changed_names(old, new)}
         sessions = [worker.session for worker in self.workers]
-        if self._dressed is None:
-            await probe(self.state.databases, sessions, home=True)
-        else:
-            await probe(self._dressed, sessions, home=False)
+        await probe(databases, sessions, home=beside is None)
 
     async def rest(self) -> None:
         """Hold no slot open, until the next dressing.
@@ -169,20 +163,6 @@ class WorkerSet:
             async with asyncio.TaskGroup() as tasks:
                 for worker in self.workers:
                     tasks.create_task(worker.order({"rest": {}}, REST_TIMEOUT_S))
-
-    async def render_first_pages(self) -> None:
-        """Let each worker compile its templates: home page, one database, one table.
-
-        Raises:
-            WorkerError: One does not answer.
-        """
-        paths = ["/"]
-        for name, cut in self.state.databases.items():
-            if cut.tables:
-                paths += [f"/{name}", f"/{name}/{tilde_encode(next(iter(cut.tables)))}?_size=1"]
-                break
-        for path in paths:
-            await asyncio.gather(*(worker.render(path) for worker in self.workers))
 
     def is_sound(self) -> bool:
         """Tell whether all its workers run, and none holds too much memory."""
@@ -296,7 +276,7 @@ class WorkerSet:
             socket=socket,
             control=control,
             secret=self._options.secret,
-            datasette_dir=self._options.datasette_dir,
+            datasette_dir=self.nursery.configuration.folder,
         )
         worker = Worker(await self.nursery.fork(spec), socket, control)
         try:

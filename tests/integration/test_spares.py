@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,12 @@ import pytest_asyncio
 from headrace.errors import WorkerError
 from headrace.generation import Cut, State
 from headrace.keys import ReaderPaths, socket_folder
+from serve.configuration import Configuration
 from serve.describe import Descriptions
 from serve.metrics import ReaderMetrics
 from serve.nursery import Nursery
 from serve.restore import Restorer
+from serve.spares import Spares
 from serve.workers import WorkerOptions, WorkerSet
 from tests.integration.reader_kit import ORDERS, Publisher
 
@@ -78,12 +81,10 @@ class Wardrobe:
 
     async def start(self, state: State, count: int = 1) -> WorkerSet:
         """Start a fresh set."""
-        config = self._root / "config"
         options = WorkerOptions(
             sockets=socket_folder(self._root),
             count=count,
             secret="secret",  # noqa: S106 - a test's
-            datasette_dir=config if config.exists() else None,
         )
         made = WorkerSet(
             self._nursery,
@@ -108,12 +109,13 @@ class Wardrobe:
             [live] = (self._root / "primary" / name).glob("????????????????")
             (self._root / "config" / f"{name}.db").write_bytes(live.read_bytes())
             self.publisher.begin_lineage(name)
+        self._nursery.configuration = Configuration(folder=self._root / "config")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def nursery() -> AsyncIterator[Nursery]:
     """Give one nursery for the tests of this module."""
-    nursery = Nursery("test_spares")
+    nursery = Nursery("test_spares", Configuration())
     yield nursery
     await nursery.close()
 
@@ -121,6 +123,7 @@ async def nursery() -> AsyncIterator[Nursery]:
 @pytest_asyncio.fixture(loop_scope="module")
 async def wardrobe(tmp_path: Path, nursery: Nursery) -> AsyncIterator[Wardrobe]:
     """Give a maker of sets; what is left of them is stopped after the test."""
+    nursery.configuration = Configuration()
     wardrobe = Wardrobe(tmp_path, nursery)
     yield wardrobe
     for each in wardrobe.sets:
@@ -212,6 +215,42 @@ async def test_slot_rewritten_in_place_is_read_anew(wardrobe: Wardrobe) -> None:
     await made.dress(new, {"sales": slot})
 
     assert "pen" in (await read(made.workers[0], "/sales/orders.json"))[2]
+
+
+async def test_spare_that_nobody_takes_is_stopped(wardrobe: Wardrobe) -> None:
+    """A reader without new generations holds no more workers than it serves with."""
+    made = await wardrobe.start(State(number=1))
+    rests = asyncio.Event()
+
+    async def on_rest() -> None:
+        rests.set()
+
+    spares = Spares(on_rest, ReaderMetrics("test"), kept_s=0.01)
+    [worker] = made.workers
+
+    assert spares.offer(made)
+
+    async with asyncio.timeout(10):
+        await rests.wait()
+        await worker.fork.ended.wait()
+    assert await spares.take() is None
+
+
+async def test_forked_set_is_asked_for_what_the_other_does_not_serve(wardrobe: Wardrobe) -> None:
+    """A switch asks for what is new, also when it has to fork, with a thousand databases."""
+    write = wardrobe.publisher.write
+    cuts = {name: write(name, *ORDERS) for name in ("sales", "weather")}
+    served = await wardrobe.start(State(number=1, databases=cuts))
+    changed = {**cuts, "sales": write("sales", "CREATE TABLE more (x)")}
+    new = await wardrobe.start(State(number=2, databases=changed))
+    unlike = replace(cuts["weather"], tables={"not there": 0})  # what is asked, is missed
+    served.state = replace(served.state, databases={**cuts, "weather": unlike})
+    new.state = replace(new.state, databases={**changed, "weather": unlike})
+
+    await new.probe(served)
+
+    with pytest.raises(WorkerError, match="not"):
+        await new.probe()
 
 
 async def test_dressing_of_a_killed_worker_fails(wardrobe: Wardrobe) -> None:

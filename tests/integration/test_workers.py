@@ -15,6 +15,7 @@ import pytest_asyncio
 from headrace.errors import WorkerError
 from headrace.generation import Cut, State
 from headrace.keys import ReaderPaths, socket_folder
+from serve.configuration import Configuration
 from serve.describe import Descriptions
 from serve.metrics import ReaderMetrics
 from serve.nursery import Nursery
@@ -48,14 +49,12 @@ class Bench:
         """Make a set that is not started."""
         state = State(number=1, databases=databases)
         restorer = Restorer(self.paths, self.publisher.store, self.metrics)
-        config = self.root / "config"
         made = WorkerSet(
             self.nursery,
             WorkerOptions(
                 sockets=socket_folder(self.root),
                 count=count,
                 secret="secret",  # noqa: S106 - a test's
-                datasette_dir=config if config.exists() else None,
                 memory_bytes=self.memory_bytes,
             ),
             state=state,
@@ -80,12 +79,13 @@ class Bench:
             path = self.root / "config" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
+        self.nursery.configuration = Configuration(folder=self.root / "config")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def nursery() -> AsyncIterator[Nursery]:
     """Give one nursery for the tests of this module."""
-    nursery = Nursery("test_workers")
+    nursery = Nursery("test_workers", Configuration())
     yield nursery
     await nursery.close()
 
@@ -93,6 +93,7 @@ async def nursery() -> AsyncIterator[Nursery]:
 @pytest_asyncio.fixture(loop_scope="module")
 async def bench(tmp_path: Path, nursery: Nursery) -> AsyncIterator[Bench]:
     """Give a maker of sets; what is left of them is stopped after the test."""
+    nursery.configuration = Configuration()
     bench = Bench(tmp_path, nursery)
     yield bench
     for each in bench.sets:
@@ -369,7 +370,7 @@ async def test_worker_that_fails_a_request_logs_no_values(
     bench: Bench, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """What a request held when it failed stays out of the log."""
-    bench.nursery = Nursery("test_workers")
+    bench.nursery = Nursery("test_workers", Configuration())
     failing = "import os\nfrom datasette import hookimpl\n@hookimpl\ndef register_routes():\n"
     failing += (
         "    return [(r'^/-/fail$', fail)]\ndef fail():\n    row = 'se' + 'cret'\n    1 / 0\n"
@@ -392,7 +393,7 @@ async def test_worker_keeps_no_token_in_its_environment(
 ) -> None:
     """A worker cannot tell what it does not know: the token that allows to write."""
     monkeypatch.setenv("HEADRACE_TOKEN", "very-secret")
-    bench.nursery = Nursery("test_workers")
+    bench.nursery = Nursery("test_workers", Configuration())
     bench.configure({"plugins/pid.py": PID_PLUGIN.replace("os.getpid()", "dict(os.environ)")})
     started = await bench.start_set()
 

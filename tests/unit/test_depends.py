@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import pytest
 
 from headrace.generation import Cut, Source, State
-from serve.depends import Configuration, Dependencies, read_configuration
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from serve.configuration import Configuration
+from serve.depends import Dependencies
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
 CUT = Cut(
@@ -81,30 +77,10 @@ def test_page_below_a_base_url_depends_on_its_database() -> None:
     assert not changes("/data/data", states[0], states[1], base_url="/data/")
 
 
-def test_pages_change_with_the_configuration(tmp_path: Path) -> None:
-    """A new template, a changed one and a removed one are all seen."""
-    seen = [read_configuration(tmp_path).fingerprint]
-    template = tmp_path / "templates" / "index.html"
-    template.parent.mkdir()
-    for text in ("one", "two!"):
-        template.write_text(text)
-        seen.append(read_configuration(tmp_path).fingerprint)
-    os.utime(template, (1, 1))
-    seen.append(read_configuration(tmp_path).fingerprint)
-    template.unlink()
-
-    assert len(set(seen)) == len(seen)
-    assert read_configuration(tmp_path).fingerprint == seen[0]
-
-
-def test_databases_of_the_user_are_never_kept(tmp_path: Path) -> None:
+def test_databases_of_the_user_are_never_kept() -> None:
     """Nobody says when a file in the configuration directory changes; what is published is kept."""
-    (tmp_path / "own.db").touch()
-    (tmp_path / "settings.json").write_text('{"base_url": "/x/"}')
-    configuration = read_configuration(tmp_path)
-    dependencies = Dependencies(FIRST, configuration)
+    dependencies = Dependencies(FIRST, Configuration(live=frozenset({"own"})))
 
-    assert configuration.base_url == "/x/"
     assert dependencies.find_token("/own/table") is None
     assert dependencies.find_token("/") is None
     assert dependencies.find_token("/sales") is not None
