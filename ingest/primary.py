@@ -92,11 +92,9 @@ class Primary:
         return await self._insist(self._replicate, database, cut)
 
     async def _replicate(self, database: str, cut: Cut) -> Cut:
-        txid = await self._litestream.sync(database, cut.lineage)
-        sums = await self._checksums.advance(database, cut.lineage, txid)
-        return replace(
-            cut, txid=txid, page_size=sums.page_size, pages=sums.pages, checksum=sums.value
-        )
+        cut = replace(cut, txid=await self._litestream.sync(database, cut.lineage))
+        sums = await self._checksums.advance(database, cut)
+        return replace(cut, page_size=sums.page_size, pages=sums.pages, checksum=sums.value)
 
     async def publish(
         self,
