@@ -13,25 +13,21 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from headrace.child import stop_process
 from headrace.errors import LitestreamError, LtxError, ObjectMissingError, ProofError, StoreError
-from headrace.generation import format_txid
-from headrace.keys import lineage_key, ltx_key
-from headrace.leash import leashed
-from headrace.litestream_binary import find_litestream, litestream_environment
+from headrace.keys import ltx_key
+from headrace.litestream_restore import LitestreamRestore
 from headrace.ltx import decode_header, decode_pages
 from headrace.sums import Sums, sum_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from headrace.generation import Cut
     from headrace.keys import PrimaryPaths
     from headrace.store import Store
     from ingest.metrics import IngestMetrics
 
 log = structlog.get_logger()
-
-RESTORE_TIMEOUT_S = 3600.0
 
 
 class Checksums:
@@ -40,15 +36,17 @@ class Checksums:
     def __init__(self, paths: PrimaryPaths, store: Store, metrics: IngestMetrics) -> None:
         self._paths = paths
         self._store = store
+        self._litestream = LitestreamRestore(store)
         self._metrics = metrics
         self._known: dict[str, Sums] = {}  # of each lineage
 
-    async def advance(self, database: str, lineage: str, txid: int) -> Sums:
-        """Give the sums of a lineage at a TXID that is replicated.
+    async def advance(self, database: str, cut: Cut) -> Sums:
+        """Give the sums of a cut that is replicated; only its lineage and TXID matter.
 
         Raises:
             LitestreamError: They could not be worked out.
         """
+        lineage, txid = cut.lineage, cut.txid
         path = self._paths.sums(database, lineage)
         sums = self._known.pop(lineage, None) or await asyncio.to_thread(_read_sums, path)
         try:
@@ -61,7 +59,7 @@ class Checksums:
         except (LtxError, ProofError, ObjectMissingError, StoreError) as exc:
             log.warning("checksum worked out anew", database=database, reason=str(exc))
             self._metrics.checksum_rebuilds.inc()
-            sums = await self._rebuild(database, lineage, txid)
+            sums = await self._rebuild(database, cut)
         assert sums is not None  # noqa: S101 - TXIDs begin at 1
         await asyncio.to_thread(sums.write)
         self._known[lineage] = sums
@@ -78,40 +76,20 @@ class Checksums:
         except FileNotFoundError:
             return await self._store.read(ltx_key(database, lineage, 0, txid, txid))
 
-    async def _rebuild(self, database: str, lineage: str, txid: int) -> Sums:
-        folder = self._paths.staging / f"sums-{lineage}"
+    async def _rebuild(self, database: str, cut: Cut) -> Sums:
+        folder = self._paths.staging / f"sums-{cut.lineage}"
         output = folder / "restored.db"
         await asyncio.to_thread(_make_empty, folder)
         try:
-            await self._restore(database, lineage, txid, output)
-            return await asyncio.to_thread(
-                _sum_restored, output, self._paths.sums(database, lineage), txid
-            )
+            reason = await self._litestream.run(database, cut, output)
+            if reason is not None:
+                raise LitestreamError(f"cannot restore {database}: {reason}")
+            path = self._paths.sums(database, cut.lineage)
+            return await asyncio.to_thread(_sum_restored, output, path, cut.txid)
         except ProofError as exc:
             raise LitestreamError(f"cannot sum up {database}: {exc}") from exc
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-
-    async def _restore(self, database: str, lineage: str, txid: int, output: Path) -> None:
-        url = self._store.litestream_url(lineage_key(database, lineage))
-        process = await asyncio.create_subprocess_exec(
-            *leashed(str(find_litestream()), "restore", "-txid", format_txid(txid)),
-            *("-o", str(output), url),
-            env=litestream_environment(),
-            stdin=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            async with asyncio.timeout(RESTORE_TIMEOUT_S):
-                _, said = await process.communicate()
-        except TimeoutError as exc:
-            raise LitestreamError(f"restoring {database} took too long") from exc
-        finally:
-            if process.returncode is None:
-                await stop_process(process, grace_s=0.5)
-        if process.returncode != 0:
-            lines = said.decode(errors="replace").strip().splitlines() or ["no reason"]
-            raise LitestreamError(f"cannot restore {database}: {lines[-1]}")
 
 
 def _read_sums(path: Path) -> Sums | None:

@@ -6,7 +6,6 @@ Uploads and deletions both end here: change a database under its lock, replicate
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import defaultdict
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,11 +15,12 @@ import structlog
 
 from headrace.errors import LitestreamError, Refusal
 from headrace.generation import Cut
+from ingest.insist import insist
 from ingest.merge import drop_table
 from ingest.volume import delete_lineage
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Mapping
 
     from headrace.generation import Entry, Source, State
     from headrace.keys import PrimaryPaths
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from ingest.replicate import Litestream
 
 log = structlog.get_logger()
-
-FIRST_RETRY_S = 0.1
-MAX_RETRY_S = 5.0
 
 
 class Primary:
@@ -89,14 +86,17 @@ class Primary:
 
     async def replicate(self, database: str, cut: Cut) -> Cut:
         """Have a database's commits in object storage; retries until they are there."""
-        return await self._insist(self._replicate, database, cut)
+        return await insist(
+            lambda: self._replicate(database, cut),
+            LitestreamError,
+            "replication delayed",
+            database=database,
+        )
 
     async def _replicate(self, database: str, cut: Cut) -> Cut:
-        txid = await self._litestream.sync(database, cut.lineage)
-        sums = await self._checksums.advance(database, cut.lineage, txid)
-        return replace(
-            cut, txid=txid, page_size=sums.page_size, pages=sums.pages, checksum=sums.value
-        )
+        cut = replace(cut, txid=await self._litestream.sync(database, cut.lineage))
+        sums = await self._checksums.advance(database, cut)
+        return replace(cut, page_size=sums.page_size, pages=sums.pages, checksum=sums.value)
 
     async def publish(
         self,
@@ -153,21 +153,6 @@ class Primary:
             return
         self._checksums.forget(lineage)
         await asyncio.to_thread(delete_lineage, self._paths, database, lineage)
-
-    async def _insist(
-        self, ask: Callable[[str, Cut], Awaitable[Cut]], database: str, cut: Cut
-    ) -> Cut:
-        """Ask Litestream until it does: what is merged must be replicated."""
-        retry_s = FIRST_RETRY_S
-        while True:
-            try:
-                return await ask(database, cut)
-            except LitestreamError as exc:
-                log.warning(
-                    "replication delayed", database=database, error=str(exc), retry_in_s=retry_s
-                )
-            await asyncio.sleep(retry_s * random.uniform(0.5, 1))  # noqa: S311 - jitter
-            retry_s = min(retry_s * 2, MAX_RETRY_S)
 
     def _observe(self) -> None:
         self._metrics.generation.set(self.state.number)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import structlog
 
 from headrace.errors import StoreError
 from headrace.generation import Entry
+from ingest.insist import insist
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Mapping
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 EPOCH = 1  # the lease will count it
-FIRST_RETRY_S = 0.1
-MAX_RETRY_S = 5.0
 
 
 class Publisher:
@@ -60,15 +58,9 @@ class Publisher:
                 databases=databases or {},
                 removed=removed,
             )
-            retry_s = FIRST_RETRY_S
-            while True:
-                try:
-                    self.state = await self._log.publish(self.state, entry)
-                    break
-                except StoreError as exc:
-                    log.warning("publish failed", error=str(exc), retry_in_s=retry_s)
-                    await asyncio.sleep(retry_s * random.uniform(0.5, 1))  # noqa: S311 - jitter
-                    retry_s = min(retry_s * 2, MAX_RETRY_S)
+            self.state = await insist(
+                lambda: self._log.publish(self.state, entry), StoreError, "publish failed"
+            )
             for listener in self._listeners:
                 listener.put_nowait(entry)
         log.info("generation published", generation=entry.number, cause=dict(cause))

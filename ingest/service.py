@@ -17,7 +17,7 @@ from headrace.logs import configure_logs
 from headrace.signals import stop_signals
 from headrace.store import Store
 from headrace.web import listening, metrics_app
-from ingest.api import Api
+from ingest.api import Node, make_app
 from ingest.auth import Tokens
 from ingest.checksums import Checksums
 from ingest.journal import Journal
@@ -91,7 +91,7 @@ async def run(settings: IngestSettings) -> None:
         stack.push_async_callback(uploads.stop, STOP_UPLOADS_S)
         await uploads.resume()
         await stack.enter_async_context(_running(Watchdog(paths, primary, metrics)))
-        api = Api(
+        node = Node(
             paths=paths,
             tokens=Tokens(_token(settings)),
             journal=journal,
@@ -106,7 +106,7 @@ async def run(settings: IngestSettings) -> None:
         )
         # A client that hangs up must not cancel the writing down of what happened to its upload.
         port = await stack.enter_async_context(
-            listening(api.app(), settings.host, settings.port, handler_cancellation=False)
+            listening(make_app(node), settings.host, settings.port, handler_cancellation=False)
         )
         metrics_port = await stack.enter_async_context(
             listening(metrics_app(metrics.registry), settings.host, settings.metrics_port)

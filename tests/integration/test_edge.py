@@ -15,10 +15,10 @@ import pytest_asyncio
 import yarl
 from aiohttp import web
 
+from tests.integration.edge_kit import EdgeClient, edge_of
 from tests.integration.reader_kit import (
     NO_PRIMARY,
     ORDERS,
-    Client,
     Publisher,
     eventually,
     primary_of,
@@ -140,20 +140,10 @@ class Primary:
         )
 
 
-class Edge(Client):
+class Edge(EdgeClient):
     """A reader with the test's plugin, and its primary."""
 
     primary: Primary
-
-    async def raw(self, request: bytes) -> bytes:
-        """Send bytes on a connection of their own; give all that comes back."""
-        url = yarl.URL(self.reader.url)
-        reader, writer = await asyncio.open_connection(url.host, url.port)
-        writer.write(request)
-        answer = await asyncio.wait_for(reader.read(), 30)
-        writer.close()
-        await writer.wait_closed()
-        return answer
 
     async def echo(self, target: str, *headers: str, method: str = "GET") -> dict[str, Any]:
         """Send a target byte for byte; give what Datasette saw."""
@@ -175,18 +165,10 @@ class Edge(Client):
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def edge(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
     """Give a reader in generation 1, two workers, with the plugin above."""
-    root = tmp_path_factory.mktemp("edge")
-    (root / "config" / "plugins").mkdir(parents=True)
-    (root / "config" / "plugins" / "answers.py").write_text(PLUGIN)
-    publisher, primary = Publisher(root), Primary()
-    await publisher.publish({"sales": publisher.write("sales", *ORDERS)})
-    async with primary_of(publisher, primary.ingest) as url:
-        settings = settings_for(root, primary=url, workers=2, datasette_dir=root / "config")
-        async with reading(settings) as client:
-            await client.wait_generation(1)
-            edge = Edge(client.reader, client.session)
-            edge.primary = primary
-            yield edge
+    root, primary = tmp_path_factory.mktemp("edge"), Primary()
+    async with edge_of(root, Edge, PLUGIN, ingest=primary.ingest, workers=2) as edge:
+        edge.primary = primary
+        yield edge
 
 
 def values_of(headers: list[list[str]], name: str) -> list[str]:
@@ -371,7 +353,7 @@ async def test_edge_asks_another_worker_when_one_died(edge: Edge, tmp_path: Path
     status, text = await edge.get(f"/-/test/die-once?{tmp_path / 'died'}")
 
     assert (status, text) == (200, "alive")
-    await eventually(lambda: _workers(edge) == 2)
+    await eventually(lambda: edge.workers == 2)
 
 
 async def test_edge_repeats_no_writes(edge: Edge, tmp_path: Path) -> None:
@@ -380,14 +362,14 @@ async def test_edge_repeats_no_writes(edge: Edge, tmp_path: Path) -> None:
     async with edge.session.post(url, data=b"x") as response:
         assert response.status == 502
         assert (await response.json(content_type=None))["code"] == "worker-failed"
-    await eventually(lambda: _workers(edge) == 2)
+    await eventually(lambda: edge.workers == 2)
 
 
 async def test_edge_breaks_off_what_a_worker_broke_off(edge: Edge) -> None:
     """Half an answer never looks like a whole one."""
     with pytest.raises(aiohttp.ClientError):
         await edge.get("/-/test/cut", headers={"Cookie": "a=1"})
-    await eventually(lambda: _workers(edge) == 2)
+    await eventually(lambda: edge.workers == 2)
 
 
 async def test_edge_answers_502_for_a_page_that_a_worker_broke_off(edge: Edge) -> None:
@@ -395,26 +377,19 @@ async def test_edge_answers_502_for_a_page_that_a_worker_broke_off(edge: Edge) -
     status, text = await edge.get("/-/test/cut")
 
     assert (status, json.loads(text)["code"]) == (502, "worker-failed")
-    await eventually(lambda: _workers(edge) == 2)
+    await eventually(lambda: edge.workers == 2)
 
 
 async def test_edge_lets_go_of_a_set_when_the_client_is_gone(edge: Edge, tmp_path: Path) -> None:
     """A client that hangs up in the middle does not hold its generation."""
-    current = edge.reader.supervisor.current
-    assert current
     go = tmp_path / "go"
     async with edge.session.get(f"{edge.reader.url}/-/test/slow?{go}") as response:
         await response.content.readline()
-        assert current.in_flight == 1
+        assert edge.in_flight == 1
         response.close()
 
-    await eventually(lambda: current.in_flight == 0)
+    await eventually(lambda: edge.in_flight == 0)
     go.touch()
-
-
-def _workers(edge: Edge) -> int:
-    current = edge.reader.supervisor.current
-    return len(current.workers) if current else 0
 
 
 # its own

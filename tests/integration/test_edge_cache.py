@@ -11,21 +11,12 @@ import brotli
 import pytest
 import pytest_asyncio
 
-from tests.integration.reader_kit import (
-    ORDERS,
-    Client,
-    Publisher,
-    eventually,
-    primary_of,
-    reading,
-    settings_for,
-)
+from tests.integration.edge_kit import EdgeClient, edge_of
+from tests.integration.reader_kit import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-    from serve.workers import WorkerSet
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -54,10 +45,8 @@ async def page(request):
 """
 
 
-class Site(Client):
-    """A reader of two databases, and who publishes them."""
-
-    publisher: Publisher
+class Site(EdgeClient):
+    """A reader of two databases, and what its cache does."""
 
     async def fetch(self, path: str, **options: Any) -> tuple[int, str, Any]:
         """GET; give status, body and headers."""
@@ -74,35 +63,16 @@ class Site(Client):
         cut = self.publisher.write("sales", "INSERT INTO orders (item) VALUES ('x')")
         return (await self.publisher.publish({"sales": cut})).number
 
-    def waiting(self, path: str) -> int:
-        """Count those who wait for a page."""
-        return self.reader.edge.pages.count_waiting(path)
-
-    @property
-    def current(self) -> WorkerSet:
-        """The set in service."""
-        assert self.reader.supervisor.current
-        return self.reader.supervisor.current
-
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     """Give a reader of `sales` and `weather`, one worker, with the plugin above."""
     root = tmp_path_factory.mktemp("site")
-    (root / "config" / "plugins").mkdir(parents=True)
-    (root / "config" / "plugins" / "pages.py").write_text(PLUGIN)
-    (root / "config" / "static").mkdir()
+    (root / "config" / "static").mkdir(parents=True)
     (root / "config" / "static" / "style.css").write_text("p { color: teal }")
-    publisher = Publisher(root)
-    weather = publisher.write("weather", "CREATE TABLE days (day TEXT, note TEXT)")
-    await publisher.publish({"sales": publisher.write("sales", *ORDERS), "weather": weather})
-    async with primary_of(publisher) as url:
-        settings = settings_for(root, primary=url, datasette_dir=root / "config")
-        async with reading(settings) as client:
-            await client.wait_generation(1)
-            site = Site(client.reader, client.session)
-            site.publisher = publisher
-            yield site
+    weather = {"weather": "CREATE TABLE days (day TEXT, note TEXT)"}
+    async with edge_of(root, Site, PLUGIN, others=weather) as site:
+        yield site
 
 
 # kept
@@ -266,7 +236,7 @@ async def test_misses_at_the_same_time_run_once(site: Site, tmp_path: Path) -> N
     go = tmp_path / "go"
     path = f"/-/test/once?wait={go}"
     asking = [asyncio.create_task(site.fetch(path)) for _ in range(20)]
-    await eventually(lambda: site.current.in_flight == 1)
+    await eventually(lambda: site.in_flight == 1)
     go.touch()
 
     bodies = {body for _, body, _ in await asyncio.gather(*asking)}
@@ -279,7 +249,7 @@ async def test_leader_that_hangs_up_does_not_cancel_the_others(site: Site, tmp_p
     go = tmp_path / "go"
     path = f"/-/test/leader?wait={go}"
     leader = asyncio.create_task(site.fetch(path))
-    await eventually(lambda: site.current.in_flight == 1)
+    await eventually(lambda: site.in_flight == 1)
     follower = asyncio.create_task(site.fetch(path))
     await eventually(lambda: site.waiting(path) == 2)
     leader.cancel()
@@ -295,10 +265,10 @@ async def test_page_that_nobody_waits_for_is_given_up(site: Site, tmp_path: Path
     """A client that hangs up alone holds nothing."""
     path = f"/-/test/alone?wait={tmp_path / 'never'}"
     asking = asyncio.create_task(site.fetch(path))
-    await eventually(lambda: site.current.in_flight == 1)
+    await eventually(lambda: site.in_flight == 1)
     asking.cancel()
 
-    await eventually(lambda: site.current.in_flight == 0)
+    await eventually(lambda: site.in_flight == 0)
 
 
 async def test_answers_not_kept_are_made_for_each(site: Site) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,15 +12,8 @@ import pytest_asyncio
 import yarl
 from aiohttp import web
 
-from tests.integration.reader_kit import (
-    ORDERS,
-    Client,
-    Publisher,
-    eventually,
-    primary_of,
-    reading,
-    settings_for,
-)
+from tests.integration.edge_kit import EdgeClient, edge_of
+from tests.integration.reader_kit import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -84,7 +77,7 @@ def skip_csrf():
 LENGTH, CHUNKED = b"Content-Length: 4", b"Transfer-Encoding: chunked"
 
 
-class Limited(Client):
+class Limited(EdgeClient):
     """A reader with limits that a test reaches."""
 
     receipt: dict[str, Any]
@@ -93,61 +86,24 @@ class Limited(Client):
         """Ask in the background."""
         return asyncio.create_task(self.get(path, **options))
 
-    @asynccontextmanager
-    async def connected(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        """Open a connection while the block runs."""
-        url = yarl.URL(self.reader.url)
-        reader, writer = await asyncio.open_connection(url.host, url.port)
-        try:
-            yield reader, writer
-        finally:
-            writer.transport.abort()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
-
-    async def raw(self, request: bytes) -> bytes:
-        """Send bytes; give all that comes back until the edge closes."""
-        async with self.connected() as (reader, writer):
-            writer.write(request)
-            return await asyncio.wait_for(reader.read(), 30)
-
     async def metrics(self) -> str:
         """Read the metrics."""
         async with self.session.get(self.reader.metrics_url) as response:
             return await response.text()
 
-    @property
-    def workers(self) -> int:
-        """Workers in service."""
-        current = self.reader.supervisor.current
-        return len(current.workers) if current else 0
-
-    @property
-    def in_flight(self) -> int:
-        """Requests that hold the set in service."""
-        current = self.reader.supervisor.current
-        return current.in_flight if current else 0
-
 
 @asynccontextmanager
 async def limited(root: Path, **values: Any) -> AsyncIterator[Limited]:
     """Run a reader with the plugin above, and settings."""
-    (root / "config" / "plugins").mkdir(parents=True)
-    (root / "config" / "plugins" / "pages.py").write_text(PLUGIN)
-    publisher = Publisher(root)
-    await publisher.publish({"sales": publisher.write("sales", *ORDERS)})
     found: list[Limited] = []
 
     async def ingest(request: web.Request) -> web.Response:
         await request.read()
         return web.json_response(found[0].receipt, status=201)
 
-    async with primary_of(publisher, ingest) as url:
-        settings = settings_for(root, primary=url, datasette_dir=root / "config", **values)
-        async with reading(settings) as client:
-            await client.wait_generation(1)
-            found.append(Limited(client.reader, client.session))
-            yield found[0]
+    async with edge_of(root, Limited, PLUGIN, ingest=ingest, **values) as reader:
+        found.append(reader)
+        yield reader
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -231,7 +187,7 @@ async def test_worker_that_dies_in_the_middle_of_a_page_costs_no_answer(tmp_path
         go = tmp_path / "go"
         path = f"/-/test/cut-once?go={go}"
         asking = [await reader.start(path) for _ in range(4)]
-        await eventually(lambda: reader.reader.edge.pages.count_waiting(path) == 4)
+        await eventually(lambda: reader.waiting(path) == 4)
         go.touch()
 
         assert [await each for each in asking] == [(200, "whole")] * 4

@@ -309,7 +309,8 @@ async def test_reader_that_is_killed_in_a_restore_leaves_no_process(
     for ltx in ltx_files(publisher, "sales", cut):  # so that litestream is asked
         ltx.write_bytes(ltx.read_bytes()[:-1] + b"?")
     await publisher.publish({"sales": cut})
-    python = f"import serve.fallback; serve.fallback.find_litestream = lambda: {str(slow)!r}"
+    module = "headrace.litestream_restore"
+    python = f"import {module}; {module}.find_litestream = lambda: {str(slow)!r}"
     async with spawned_reader(publisher.root, prelude=python) as spawned:
         await eventually(lambda: _commands(spawned.tree(), "3600"))
         tree = spawned.tree()

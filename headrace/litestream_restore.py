@@ -1,0 +1,60 @@
+"""``litestream restore``: slow, whole, and by other code than ours; for when ours finds no way."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from headrace.child import stop_process
+from headrace.generation import format_txid
+from headrace.keys import lineage_key
+from headrace.leash import leashed
+from headrace.litestream_binary import find_litestream, litestream_environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from headrace.generation import Cut
+    from headrace.store import Store
+
+RESTORE_TIMEOUT_S = 3600.0  # for one run
+
+
+class LitestreamRestore:
+    """Runs ``litestream restore``.
+
+    Args:
+        store: Where the replicas lie.
+
+    Raises:
+        ConfigError: There is no litestream.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._litestream = find_litestream()
+
+    async def run(self, database: str, cut: Cut, output: Path) -> str | None:
+        """Restore a cut once; give why that failed, or None."""
+        url = self._store.litestream_url(lineage_key(database, cut.lineage))
+        process = await asyncio.create_subprocess_exec(
+            *leashed(str(self._litestream), "restore", "-txid", format_txid(cut.txid)),
+            *("-o", str(output), url),
+            env=litestream_environment(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # a Ctrl-C in the terminal is for its parent alone
+        )
+        try:
+            async with asyncio.timeout(RESTORE_TIMEOUT_S):
+                _, said = await process.communicate()
+        except TimeoutError:
+            return f"it took longer than {RESTORE_TIMEOUT_S:.0f} s"
+        finally:
+            if process.returncode is None:
+                await stop_process(process, grace_s=0.5)
+        if process.returncode == 0:
+            return None
+        lines = said.decode(errors="replace").strip().splitlines()
+        return (lines or [f"exit status {process.returncode}"])[-1].removeprefix("Error: ")

@@ -1,0 +1,34 @@
+"""The primary's HTTP interface, on its private port; readers pass ``/ingest…`` on to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from headrace.web import problems
+from ingest.api import databases, readers, receipts, uploads
+from ingest.api.node import NODE, Node
+
+if TYPE_CHECKING:
+    from headrace.web import Handler
+
+__all__ = ["Node", "make_app"]
+
+
+def make_app(node: Node) -> web.Application:
+    """Give the application."""
+    app = web.Application(middlewares=[problems, _with_generation])
+    app[NODE] = node
+    for concern in (readers, uploads, receipts, databases):
+        app.add_routes(concern.routes)
+    return app
+
+
+@web.middleware
+async def _with_generation(request: web.Request, handler: Handler) -> web.StreamResponse:
+    response = await handler(request)
+    if not response.prepared:
+        number = request.app[NODE].primary.state.number
+        response.headers["Headrace-Generation"] = str(number)
+    return response

@@ -1,0 +1,67 @@
+"""What the handlers work on, and how they answer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from headrace.errors import Refusal
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from headrace.keys import PrimaryPaths
+    from ingest.auth import Tokens
+    from ingest.journal import Journal
+    from ingest.metrics import IngestMetrics
+    from ingest.primary import Primary
+    from ingest.publish import Publisher
+    from ingest.regions import Regions
+    from ingest.replicate import Litestream
+    from ingest.upload import Uploads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """The parts of a running primary."""
+
+    paths: PrimaryPaths
+    tokens: Tokens
+    journal: Journal
+    uploads: Uploads
+    primary: Primary
+    publisher: Publisher
+    regions: Regions
+    litestream: Litestream
+    metrics: IngestMetrics
+    stopping: asyncio.Event
+    max_upload_bytes: int
+
+    def check_writer(self, request: web.Request) -> None:
+        """Refuse a write without the token, and every write while it could not be kept.
+
+        Raises:
+            Refusal: ``unauthorized``, ``stopping`` or ``replication-down``.
+        """
+        self.tokens.check(request.headers)
+        if self.stopping.is_set():
+            raise Refusal("stopping", "the primary is stopping: send it again")
+        if not self.litestream.up.is_set():
+            raise Refusal(
+                "replication-down", "Litestream is down, so nothing could be kept: send it again"
+            )
+
+
+NODE = web.AppKey("NODE", Node)
+
+
+def answer_json(
+    document: Any, *, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
+    """Answer with JSON that nobody caches."""
+    headers = {"Cache-Control": "no-store", **(headers or {})}
+    text = json.dumps(document, ensure_ascii=False) + "\n"  # a newline, for people's terminals
+    return web.json_response(text=text, status=status, headers=headers)

@@ -1,0 +1,73 @@
+"""For readers and machines, not for the public: health, the push of generations, reports."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from aiohttp import web
+
+from headrace.errors import Refusal
+from ingest.api.node import NODE, answer_json
+from ingest.regions import Report
+
+log = structlog.get_logger()
+
+HEARTBEAT_S = 5.0  # seconds between empty lines on the push stream
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/-/healthz")
+async def get_health(request: web.Request) -> web.Response:
+    """Say whether uploads are taken."""
+    node = request.app[NODE]
+    up = node.litestream.up.is_set() and not node.stopping.is_set()
+    document = {"ok": up, "generation": node.primary.state.number}
+    return web.json_response(document, status=200 if up else 503)
+
+
+@routes.post("/-/readers")
+async def post_reader(request: web.Request) -> web.Response:
+    """Hear from a reader which generation it serves."""
+    try:
+        document = await request.json()
+    except ValueError as exc:
+        raise Refusal("bad-request", "the report is not JSON") from exc
+    await request.app[NODE].regions.note(Report.decode(document))
+    return answer_json({"ok": True})
+
+
+@routes.get("/-/generations")
+async def get_generations(request: web.Request) -> web.StreamResponse:
+    """Give the log after ``?after=N``, one entry a line, as it grows."""
+    try:
+        after = int(request.query.get("after", "0"))
+    except ValueError as exc:
+        raise Refusal("invalid-option", "after is not a number") from exc
+    node = request.app[NODE]
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    await response.prepare(request)
+    entries = node.publisher.follow(after)
+    upcoming = asyncio.ensure_future(anext(entries))
+    stopping = asyncio.ensure_future(node.stopping.wait())
+    node.metrics.followers.inc()
+    try:
+        while not node.stopping.is_set():
+            await asyncio.wait(
+                [upcoming, stopping], timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            if upcoming.done():
+                await response.write(upcoming.result().encode() + b"\n")
+                upcoming = asyncio.ensure_future(anext(entries))
+            else:
+                await response.write(b"\n")
+    except ConnectionError:
+        log.debug("follower gone")
+    finally:
+        node.metrics.followers.dec()
+        stopping.cancel()
+        upcoming.cancel()
+        await asyncio.gather(upcoming, stopping, return_exceptions=True)
+        await entries.aclose()
+    return response

@@ -1,0 +1,51 @@
+"""Receipts, as they are shown."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from headrace.errors import Refusal
+from ingest.api.node import NODE, answer_json
+
+if TYPE_CHECKING:
+    from headrace.receipt import Receipt
+    from ingest.journal import Journal
+
+PAGE = 100  # receipts a page
+
+_RECEIPT_ID = re.compile(r"[0-9a-f]{32}")
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/ingest/receipts/{id}")
+async def get_receipt(request: web.Request) -> web.Response:
+    """Show one: ids cannot be guessed, so knowing one is enough."""
+    journal, receipt_id = request.app[NODE].journal, request.match_info["id"]
+    found = await journal.find(receipt_id) if _RECEIPT_ID.fullmatch(receipt_id) else None
+    if found is None:
+        raise Refusal("not-found", "there is no such receipt")
+    return answer_json(await encode_receipt(journal, found))
+
+
+@routes.get("/ingest/receipts")
+async def get_receipts(request: web.Request) -> web.Response:
+    """Show the newest first; ``?before=<id>`` pages on."""
+    node = request.app[NODE]
+    node.tokens.check(request.headers)
+    before = request.query.get("before")
+    if before is not None and not _RECEIPT_ID.fullmatch(before):
+        raise Refusal("invalid-option", "before is not the id of a receipt")
+    found = await node.journal.read_newest(limit=PAGE, before=before)
+    next_page = f"/ingest/receipts?before={found[-1].id}" if len(found) == PAGE else None
+    receipts = [await encode_receipt(node.journal, receipt) for receipt in found]
+    return answer_json({"receipts": receipts, "next": next_page})
+
+
+async def encode_receipt(journal: Journal, receipt: Receipt) -> dict[str, Any]:
+    """Give a receipt's JSON form, with the regions in which it is live by now."""
+    live = await journal.read_live(receipt.generation) if receipt.generation else {}
+    return {**receipt.encode(), "live": live}

@@ -1,0 +1,35 @@
+"""What must be done in the end is tried until it is."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from headrace.errors import HeadraceError
+
+log = structlog.get_logger()
+
+FIRST_RETRY_S = 0.1
+MAX_RETRY_S = 5.0
+
+Done = TypeVar("Done")
+
+
+async def insist(
+    ask: Callable[[], Awaitable[Done]], failure: type[HeadraceError], event: str, **facts: str
+) -> Done:
+    """Ask, again after each failure, with pauses that double; the event is logged each time."""
+    retry_s = FIRST_RETRY_S
+    while True:
+        try:
+            return await ask()
+        except failure as exc:
+            log.warning(event, **facts, error=str(exc), retry_in_s=retry_s)
+        await asyncio.sleep(retry_s * random.uniform(0.5, 1))  # noqa: S311 - jitter
+        retry_s = min(retry_s * 2, MAX_RETRY_S)
