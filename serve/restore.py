@@ -14,8 +14,8 @@ import structlog
 
 from headrace.errors import LtxError, ProofError, RestoreError
 from headrace.generation import format_txid
+from headrace.litestream_restore import LitestreamRestore
 from headrace.sums import Sums, sum_file, sums_path
-from serve.fallback import LitestreamRestore
 from serve.groups import one_error
 from serve.patience import Patience
 from serve.roll import Aim, Roller, finish

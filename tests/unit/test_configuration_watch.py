@@ -32,7 +32,7 @@ def watch(folder: Path, changes: Mapping[float, Callable[[], object]]) -> list[f
 
     async def main() -> list[float]:
         said_s: list[float] = []
-        watching = ConfigurationWatch(folder)
+        watching = ConfigurationWatch(folder, folder.parent / "copies")
         running = asyncio.create_task(watching.run(lambda: said_s.append(now_s())))
         for at_s, change in changes.items():
             await asyncio.sleep(at_s - now_s())
@@ -74,9 +74,9 @@ def test_watch_says_nothing_of_what_was_undone(folder: Path) -> None:
     assert watch(folder, {1.9: lock.touch, 2.1: lock.unlink}) == []
 
 
-def test_watch_of_no_directory_ends_at_once() -> None:
+def test_watch_of_no_directory_ends_at_once(tmp_path: Path) -> None:
     """A reader without a directory of the user's looks nowhere."""
-    watching = ConfigurationWatch(None)
+    watching = ConfigurationWatch(None, tmp_path / "copies")
 
     run(watching.run(pytest.fail))
 

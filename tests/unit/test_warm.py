@@ -15,7 +15,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from headrace.errors import Refusal
 from headrace.generation import Cut, State
 from serve.cache import Address, Key, PageCache
-from serve.depends import Configuration, Dependencies
+from serve.configuration import Configuration
+from serve.depends import Dependencies
 from serve.edge import WARM_AT_ONCE, WARM_TIMEOUT_S, WARM_URLS, Edge
 from serve.limits import ClientLimit, Gate
 from serve.metrics import ReaderMetrics
