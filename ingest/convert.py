@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -142,12 +143,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 def _absolute(conversion: Conversion) -> Conversion:
     """Give the conversion with paths that hold from any folder."""
-    return Conversion(
-        input=conversion.input.absolute(),
-        output=conversion.output.absolute(),
-        format=conversion.format,
-        table=conversion.table,
-        filename=conversion.filename,
+    return replace(
+        conversion, input=conversion.input.absolute(), output=conversion.output.absolute()
     )
 
 

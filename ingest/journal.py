@@ -9,11 +9,12 @@ import asyncio
 import json
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from headrace.generation import format_time
 from headrace.receipt import Receipt
+from ingest.converters.wishes import Wishes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,10 +46,12 @@ class Options:
     Attributes:
         table: Name for the table that a file makes; None: made from the file's name.
         media_type: As the client sent it; None if it said nothing.
+        wishes: How the file is read and shaped.
     """
 
     table: str | None
     media_type: str | None
+    wishes: Wishes = field(default_factory=Wishes)
 
 
 class Journal:
@@ -96,7 +99,7 @@ class Journal:
             "WHERE state NOT IN ('published', 'failed') ORDER BY id"
         )
         rows = await self._run(lambda: self._db.execute(query).fetchall())
-        return [(_load(row[0]), Options(**json.loads(row[1]))) for row in rows]
+        return [(_load(row[0]), _load_options(row[1])) for row in rows]
 
     async def note_live(self, region: str, generation: int, at: datetime) -> None:
         """Write down when a region showed a generation, and with it all before."""
@@ -129,7 +132,18 @@ def _dump(document: dict[str, Any]) -> str:
 
 
 def _dump_options(options: Options) -> str:
-    return _dump({"table": options.table, "media_type": options.media_type})
+    return _dump(
+        {
+            "table": options.table,
+            "media_type": options.media_type,
+            "wishes": options.wishes.encode(),
+        }
+    )
+
+
+def _load_options(text: str) -> Options:
+    values = json.loads(text)
+    return Options(**{**values, "wishes": Wishes.decode(values.get("wishes", {}))})
 
 
 def _load(text: str) -> Receipt:

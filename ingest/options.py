@@ -19,12 +19,13 @@ from headrace.names import (
     safe_table_name,
     without_brackets,
 )
+from ingest.converters.wishes import WISHES, Wishes, read_wishes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MODES = ("replace", "append", "create")
-FIELDS = frozenset({"database", "table", "mode", "filename", "wait_for"})
+FIELDS = frozenset({"database", "table", "mode", "filename", "wait_for"}) | WISHES
 DEFAULT_WAIT_S = 30.0
 MAX_WAIT_S = 600.0
 MAX_FILENAME = 255  # characters kept of a client's file name
@@ -43,6 +44,7 @@ class Target:
         mode: One of ``MODES``.
         filename: As it is shown; never used as a path.
         warnings: Names that were changed.
+        wishes: How the file is read and shaped.
     """
 
     database: str
@@ -50,6 +52,7 @@ class Target:
     mode: str
     filename: str
     warnings: tuple[str, ...]
+    wishes: Wishes
 
 
 def read_target(fields: Mapping[str, str], filename: str | None) -> Target:
@@ -95,6 +98,7 @@ def read_target(fields: Mapping[str, str], filename: str | None) -> Target:
         mode=mode,
         filename=filename or database,
         warnings=tuple(warnings),
+        wishes=read_wishes(fields),
     )
 
 

@@ -177,6 +177,7 @@ class Uploads:
                     format=found,
                     table=options.table or receipt.database or "data",
                     filename=receipt.filename,
+                    wishes=options.wishes,
                 ),
                 limits=Limits(),
                 scratch=scratch,

@@ -18,6 +18,7 @@ from ingest.api.files import receive_body, receive_form
 from ingest.api.node import NODE, answer_json
 from ingest.api.receipts import encode_receipt
 from ingest.converters import KNOWN_FORMATS
+from ingest.converters.wishes import Wishes
 from ingest.journal import Options
 from ingest.options import DEFAULT_WAIT_S, MODES, Target, read_target, wait_of
 
@@ -87,7 +88,11 @@ async def _start(node: Node, arrived: ArrivedFile, fields: Mapping[str, str]) ->
         warnings=target.warnings if target else (),
         created_at=datetime.now(UTC),
     )
-    options = Options(table=target.table if target else None, media_type=arrived.media_type)
+    options = Options(
+        table=target.table if target else None,
+        media_type=arrived.media_type,
+        wishes=target.wishes if target else Wishes(),
+    )
     if arrived.refusal is None:
         await node.uploads.start(receipt, options)
         return

@@ -10,11 +10,12 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from headrace.errors import Refusal
+from ingest.converters.wishes import Wishes
 
 GIB = 1024**3  # bytes
 
@@ -91,6 +92,9 @@ class Conversion:
         format: One of ``KNOWN_FORMATS``.
         table: The name of the table, where the file makes one table.
         filename: The file's name as its sender had it; empty where there was none.
+        wishes: How to read and shape it.
+        report: To be called with the rows and the bytes of the input done so far, as often as one
+            likes; what is shown is bounded.
     """
 
     input: Path
@@ -98,6 +102,8 @@ class Conversion:
     format: str
     table: str
     filename: str = ""
+    wishes: Wishes = field(default_factory=Wishes)
+    report: Callable[[int, int], None] = lambda _rows, _bytes: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,9 +163,15 @@ def load_converter(format_name: str) -> Converter:
 
 def encode_request(conversion: Conversion, limits: Limits, *, parent_pid: int) -> bytes:
     """Encode what the parent tells the converter's process."""
-    paths = {"input": str(conversion.input), "output": str(conversion.output)}
     request = {
-        "conversion": {**asdict(conversion), **paths},
+        "conversion": {
+            "input": str(conversion.input),
+            "output": str(conversion.output),
+            "format": conversion.format,
+            "table": conversion.table,
+            "filename": conversion.filename,
+            "wishes": conversion.wishes.encode(),
+        },
         "limits": asdict(limits),
         "parent_pid": parent_pid,
     }
@@ -171,7 +183,8 @@ def decode_request(data: bytes) -> tuple[Conversion, Limits, int]:
     request = json.loads(data)
     members = request["conversion"]
     paths = {"input": Path(members["input"]), "output": Path(members["output"])}
-    conversion = Conversion(**{**members, **paths})
+    wishes = Wishes.decode(members["wishes"])
+    conversion = Conversion(**{**members, **paths, "wishes": wishes})
     return conversion, Limits(**request["limits"]), request["parent_pid"]
 
 
