@@ -10,6 +10,7 @@ import asyncio
 import os
 import re
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from headrace.errors import ConfigError, ObjectExistsError, ObjectMissingError, 
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from datetime import datetime
 
     from obstore.store import ObjectStore
 
@@ -30,6 +32,21 @@ _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./~-]+")
 
 
 _CHUNK_BYTES = 4 * 1024 * 1024  # of a streamed object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """One object of a listing.
+
+    Attributes:
+        key: Its whole key.
+        size_bytes: Its size.
+        modified_at: When it was written, by the store's clock.
+    """
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
 
 
 class Store:
@@ -111,21 +128,33 @@ class Store:
                     return spill
                 await asyncio.to_thread(_write_all, file.fileno(), chunk)
 
-    async def list_sizes(self, prefix: str, *, stall_s: float) -> dict[str, int]:
-        """List the objects right under a prefix: name after the prefix -> bytes.
+    async def list_objects(self, prefix: str, *, stall_s: float) -> AsyncIterator[Listed]:
+        """List the objects under a prefix, in any order.
 
         Raises:
             StoreError: The store could not be asked, or fell silent.
         """
-        sizes: dict[str, int] = {}
         batches = aiter(obstore.list(self._store, prefix))
         while True:
             async with _asking(f"list {prefix}", stall_s):
                 metas = await anext(batches, None)
             if metas is None:
-                return sizes
+                return
             for meta in metas:
-                sizes[meta["path"].removeprefix(prefix).lstrip("/")] = meta["size"]
+                yield Listed(
+                    key=meta["path"],
+                    size_bytes=meta["size"],
+                    modified_at=meta["last_modified"],
+                )
+
+    async def list_sizes(self, prefix: str, *, stall_s: float) -> dict[str, int]:
+        """List the objects under a prefix: name after the prefix -> bytes.
+
+        Raises:
+            StoreError: The store could not be asked, or fell silent.
+        """
+        listed = self.list_objects(prefix, stall_s=stall_s)
+        return {each.key.removeprefix(prefix).lstrip("/"): each.size_bytes async for each in listed}
 
     async def create(self, key: str, body: bytes) -> None:
         """Write a new object, only if there is none of that key; durable on return.
@@ -152,6 +181,19 @@ class Store:
             await obstore.put_async(self._store, key, body)
         except (BaseError, OSError) as exc:
             raise StoreError(f"cannot write {key}: {_reason(exc)}") from exc
+
+    async def delete(self, key: str) -> None:
+        """Delete an object; that there is none is as good.
+
+        Raises:
+            StoreError: The store could not be asked.
+        """
+        try:
+            await obstore.delete_async(self._store, key)
+        except (FileNotFoundError, NotFoundError):
+            return
+        except (BaseError, OSError) as exc:
+            raise StoreError(f"cannot delete {key}: {_reason(exc)}") from exc
 
     async def _fsync(self, key: str) -> None:
         """Make a new object of a local folder survive a power cut; other stores do so themselves.
