@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 
+from headrace.durable import create_file, replace_file
 from headrace.errors import ConfigError, ObjectExistsError, ObjectMissingError, StoreError
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 # Litestream 0.5 percent-encodes the path of a file URL and then takes it as it is
 # (its replica_url.go, ParseReplicaURLWithQuery), so only these characters arrive unchanged.
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./~-]+")
-
 
 _CHUNK_BYTES = 4 * 1024 * 1024  # of a streamed object
 
@@ -164,12 +164,14 @@ class Store:
             StoreError: The store could not be asked, or its answer was lost.
         """
         try:
-            await obstore.put_async(self._store, key, body, mode="create")
-        except AlreadyExistsError as exc:
+            if self.folder is not None:
+                await asyncio.to_thread(create_file, self.folder / key, body)
+            else:
+                await obstore.put_async(self._store, key, body, mode="create")
+        except (AlreadyExistsError, FileExistsError) as exc:
             raise ObjectExistsError(f"find {key} taken") from exc
         except (BaseError, OSError) as exc:
             raise StoreError(f"cannot create {key}: {_reason(exc)}") from exc
-        await self._fsync(key)
 
     async def replace(self, key: str, body: bytes) -> None:
         """Write an object, whether or not there is one; for hints only.
@@ -178,7 +180,10 @@ class Store:
             StoreError: The store could not be asked.
         """
         try:
-            await obstore.put_async(self._store, key, body)
+            if self.folder is not None:
+                await asyncio.to_thread(replace_file, self.folder / key, body)
+            else:
+                await obstore.put_async(self._store, key, body)
         except (BaseError, OSError) as exc:
             raise StoreError(f"cannot write {key}: {_reason(exc)}") from exc
 
@@ -194,14 +199,6 @@ class Store:
             return
         except (BaseError, OSError) as exc:
             raise StoreError(f"cannot delete {key}: {_reason(exc)}") from exc
-
-    async def _fsync(self, key: str) -> None:
-        """Make a new object of a local folder survive a power cut; other stores do so themselves.
-
-        Source: object_store's ``LocalFileSystem`` does not fsync.
-        """
-        if self.folder is not None:
-            await asyncio.to_thread(fsync_path, self.folder / key)
 
 
 @asynccontextmanager
@@ -222,16 +219,6 @@ def _write_all(descriptor: int, chunk: bytes) -> None:
     view = memoryview(chunk)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def fsync_path(path: Path) -> None:
-    """Fsync a file (or folder), and the folder that names it."""
-    for each in (path, path.parent):
-        descriptor = os.open(each, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def check_plain_path(path: Path) -> Path:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from headrace.durable import fsync_path
 from headrace.errors import HeadraceError, LogError, WorkerError
 from headrace.generation import State
-from headrace.store import fsync_path
 from serve.arrivals import Arrivals
 from serve.backoff import Backoff
 from serve.retirement import Retirement
