@@ -38,6 +38,7 @@ from serve.ingest_proxy import IngestProxy
 from serve.metrics import ReaderMetrics
 from serve.nursery import Nursery
 from serve.service import make_pages
+from serve.serving_file import ServingFile
 from serve.status import Status
 from serve.switch import Supervisor
 from serve.worker_process import read_memory_bytes
@@ -208,7 +209,7 @@ async def _reader(folder: Path, count: int) -> AsyncIterator[_Reader]:
             make_nursery=lambda configuration: Nursery("bench", configuration),
             make_set=make_set,
             configuration=ConfigurationWatch(None, folder / "configurations"),
-            serving_file=folder / "serving.json",
+            serving_file=ServingFile(folder / "serving.json"),
             metrics=metrics,
             hook=GenerationHook(None, metrics, deadline_s=1.0),
         )
