@@ -88,6 +88,9 @@ class WriterSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HEADRACE_", extra="ignore")
 
     max_upload: int = Field(10 * GIB, ge=1, description="Largest upload in bytes.")
+    log_retention: float = Field(
+        30.0, ge=1, le=36500, description="Days that entries of the generation log are kept."
+    )
     litestream_config: Path | None = Field(
         None, description="litestream.yml to use instead of Headrace's own."
     )

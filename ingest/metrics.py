@@ -78,6 +78,14 @@ class IngestMetrics:
         )
         for outcome in ("equal", "differs"):
             self.verifications.labels(outcome)
+        self.pruned = Counter(
+            "headrace_ingest_pruned",
+            "Objects of the generation log that were deleted, by kind.",
+            ["kind"],
+            registry=self.registry,
+        )
+        for kind in ("entry", "checkpoint"):
+            self.pruned.labels(kind)
         self.litestream_up = Gauge(
             "headrace_litestream_up",
             "Whether Litestream answers on its control socket.",

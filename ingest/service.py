@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from ingest.checksums import Checksums
 from ingest.journal import Journal
 from ingest.metrics import IngestMetrics
 from ingest.primary import Primary
+from ingest.prune import Pruner
 from ingest.publish import Publisher
 from ingest.regions import Regions
 from ingest.replicate import Litestream
@@ -91,6 +93,8 @@ async def run(settings: IngestSettings) -> None:
         stack.push_async_callback(uploads.stop, STOP_UPLOADS_S)
         await uploads.resume()
         await stack.enter_async_context(_running(Watchdog(paths, primary, metrics)))
+        retention = timedelta(days=settings.log_retention)
+        await stack.enter_async_context(_running(Pruner(store, generations, retention, metrics)))
         node = Node(
             paths=paths,
             tokens=Tokens(_token(settings)),
@@ -132,7 +136,7 @@ def _token(settings: IngestSettings) -> str:
 
 
 @asynccontextmanager
-async def _running(part: Litestream | Watchdog) -> AsyncIterator[None]:
+async def _running(part: Litestream | Watchdog | Pruner) -> AsyncIterator[None]:
     """Run a part of the primary while the block runs."""
     task = asyncio.create_task(part.run())
     try:
