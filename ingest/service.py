@@ -21,6 +21,7 @@ from headrace.web import listening, metrics_app
 from ingest.api import Node, make_app
 from ingest.auth import Tokens
 from ingest.checksums import Checksums
+from ingest.converters.registry import Converter
 from ingest.journal import Journal
 from ingest.metrics import IngestMetrics
 from ingest.plugins import load_registry
@@ -87,7 +88,7 @@ async def run(settings: IngestSettings) -> None:
             checksums=Checksums(paths, store, metrics),
             metrics=metrics,
         )
-        registry = load_registry((), partial(_count_broken_plugin, metrics))
+        registry = load_registry(_configured(settings), partial(_count_broken_plugin, metrics))
         uploads = Uploads(
             paths=paths,
             journal=journal,
@@ -132,6 +133,19 @@ async def run(settings: IngestSettings) -> None:
     if lost:
         raise lost[0]
     log.info("ingest has stopped")
+
+
+def _configured(settings: IngestSettings) -> list[Converter]:
+    """Give the converters that are programs of the configuration."""
+    return [
+        Converter(
+            name=name,
+            convert="ingest.converters.command:convert",
+            match=each.match,
+            settings={"command": each.arguments()},
+        )
+        for name, each in settings.converters.items()
+    ]
 
 
 def _count_broken_plugin(metrics: IngestMetrics, plugin: str, exc: BaseException) -> None:
