@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,10 @@ from headrace.web import listening, metrics_app
 from ingest.api import Node, make_app
 from ingest.auth import Tokens
 from ingest.checksums import Checksums
+from ingest.converters.registry import Converter
 from ingest.journal import Journal
 from ingest.metrics import IngestMetrics
+from ingest.plugins import load_registry
 from ingest.primary import Primary
 from ingest.prune import Pruner
 from ingest.publish import Publisher
@@ -87,8 +90,14 @@ async def run(settings: IngestSettings) -> None:
             checksums=Checksums(paths, store, metrics),
             metrics=metrics,
         )
+        registry = load_registry(_configured(settings), partial(_count_broken_plugin, metrics))
         uploads = Uploads(
-            paths=paths, journal=journal, primary=primary, metrics=metrics, on_lost=give_up
+            paths=paths,
+            journal=journal,
+            primary=primary,
+            registry=registry,
+            metrics=metrics,
+            on_lost=give_up,
         )
         stack.push_async_callback(uploads.stop, STOP_UPLOADS_S)
         await uploads.resume()
@@ -100,6 +109,7 @@ async def run(settings: IngestSettings) -> None:
             tokens=Tokens(_token(settings)),
             journal=journal,
             uploads=uploads,
+            registry=registry,
             primary=primary,
             publisher=publisher,
             regions=Regions(journal, metrics),
@@ -127,6 +137,25 @@ async def run(settings: IngestSettings) -> None:
     if lost:
         raise lost[0]
     log.info("ingest has stopped")
+
+
+def _configured(settings: IngestSettings) -> list[Converter]:
+    """Give the converters that are programs of the configuration."""
+    return [
+        Converter(
+            name=name,
+            convert="ingest.converters.command:convert",
+            match=each.match,
+            settings={"command": each.arguments()},
+        )
+        for name, each in settings.converters.items()
+    ]
+
+
+def _count_broken_plugin(metrics: IngestMetrics, plugin: str, exc: BaseException) -> None:
+    """Say that a plugin is left out: one that is broken does not stop the primary."""
+    log.error("plugin not loaded", plugin=plugin, error=repr(exc))
+    metrics.plugin_failures.labels(plugin).inc()
 
 
 def _token(settings: IngestSettings) -> str:
