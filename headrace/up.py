@@ -17,6 +17,7 @@ from headrace.config import (
     INGEST_PORT_OFFSET,
     METRICS_PORT_OFFSET,
     ReaderSettings,
+    WriterSettings,
     as_flags,
     find_or_make_secret,
     store_url,
@@ -96,7 +97,7 @@ def _check_ports(settings: UpSettings) -> None:
 def _ingest(
     settings: UpSettings, data: Path, env: dict[str, str], failed: asyncio.Queue[str]
 ) -> Child:
-    flags = as_flags(settings, ["host", "max_upload", "litestream_config"])
+    flags = as_flags(settings, ["host", *WriterSettings.model_fields])
     return Child(
         "ingest",
         [

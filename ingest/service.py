@@ -20,6 +20,7 @@ from headrace.web import listening, metrics_app
 from ingest.api import Node, make_app
 from ingest.auth import Tokens
 from ingest.checksums import Checksums
+from ingest.converters import Limits
 from ingest.journal import Journal
 from ingest.metrics import IngestMetrics
 from ingest.primary import Primary
@@ -86,7 +87,12 @@ async def run(settings: IngestSettings) -> None:
             metrics=metrics,
         )
         uploads = Uploads(
-            paths=paths, journal=journal, primary=primary, metrics=metrics, on_lost=give_up
+            paths=paths,
+            journal=journal,
+            primary=primary,
+            metrics=metrics,
+            limits=_limits(settings),
+            on_lost=give_up,
         )
         stack.push_async_callback(uploads.stop, STOP_UPLOADS_S)
         await uploads.resume()
@@ -123,6 +129,15 @@ async def run(settings: IngestSettings) -> None:
     if lost:
         raise lost[0]
     log.info("ingest has stopped")
+
+
+def _limits(settings: IngestSettings) -> Limits:
+    return Limits(
+        memory_bytes=settings.convert_memory,
+        cpu_s=settings.convert_cpu,
+        output_bytes=settings.convert_output,
+        wall_s=settings.convert_time,
+    )
 
 
 def _token(settings: IngestSettings) -> str:
