@@ -32,6 +32,12 @@ class IngestMetrics:
             ["code"],
             registry=self.registry,
         )
+        self.plugin_failures = Counter(
+            "headrace_ingest_plugin_failures",
+            "Times that a plugin could not be loaded, or failed at looking at a file.",
+            ["plugin"],
+            registry=self.registry,
+        )
         self.in_flight = Gauge(
             "headrace_ingest_uploads_in_flight",
             "Uploads between their last byte and their end.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from ingest.checksums import Checksums
 from ingest.converters import Limits
 from ingest.journal import Journal
 from ingest.metrics import IngestMetrics
+from ingest.plugins import load_registry
 from ingest.primary import Primary
 from ingest.publish import Publisher
 from ingest.regions import Regions
@@ -86,10 +88,12 @@ async def run(settings: IngestSettings) -> None:
             checksums=Checksums(paths, store, metrics),
             metrics=metrics,
         )
+        registry = load_registry((), partial(_count_broken_plugin, metrics))
         uploads = Uploads(
             paths=paths,
             journal=journal,
             primary=primary,
+            registry=registry,
             metrics=metrics,
             limits=_limits(settings),
             on_lost=give_up,
@@ -102,6 +106,7 @@ async def run(settings: IngestSettings) -> None:
             tokens=Tokens(_token(settings)),
             journal=journal,
             uploads=uploads,
+            registry=registry,
             primary=primary,
             publisher=publisher,
             regions=Regions(journal, metrics),
@@ -138,6 +143,12 @@ def _limits(settings: IngestSettings) -> Limits:
         output_bytes=settings.convert_output,
         wall_s=settings.convert_time,
     )
+
+
+def _count_broken_plugin(metrics: IngestMetrics, plugin: str, exc: BaseException) -> None:
+    """Say that a plugin is left out: one that is broken does not stop the primary."""
+    log.error("plugin not loaded", plugin=plugin, error=repr(exc))
+    metrics.plugin_failures.labels(plugin).inc()
 
 
 def _token(settings: IngestSettings) -> str:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from headrace.keys import PrimaryPaths
     from ingest.converters import Limits
+    from ingest.converters.registry import Converter, Registry
     from ingest.journal import Journal, Options
     from ingest.metrics import IngestMetrics
     from ingest.primary import Primary
@@ -51,6 +52,7 @@ class Uploads:
         paths: PrimaryPaths,
         journal: Journal,
         primary: Primary,
+        registry: Registry,
         metrics: IngestMetrics,
         limits: Limits,
         on_lost: Callable[[PrimaryLostError], None],
@@ -58,6 +60,7 @@ class Uploads:
         self._paths = paths
         self._journal = journal
         self._primary = primary
+        self._registry = registry
         self._metrics = metrics
         self._limits = limits
         self._on_lost = on_lost
@@ -169,7 +172,12 @@ class Uploads:
         await asyncio.to_thread(_make_empty, scratch)
         async with self._step(receipt, "detect") as timings_s:
             found = await asyncio.to_thread(
-                detect, spooled, filename=receipt.filename, media_type=options.media_type
+                detect,
+                spooled,
+                filename=receipt.filename,
+                media_type=options.media_type,
+                registry=self._registry,
+                on_failure=self._count_plugin_failure,
             )
         receipt = replace(receipt, format=found, timings_s=timings_s)
         if receipt.state is UploadState.RECEIVED:
@@ -192,6 +200,7 @@ class Uploads:
                     filename=receipt.filename,
                     wishes=options.wishes,
                     report=report,
+                    registry=self._registry,
                 ),
                 limits=self._limits,
                 scratch=scratch,
@@ -273,6 +282,11 @@ class Uploads:
     def _count_failure(self, refusal: Refusal) -> None:
         self._metrics.uploads.labels(UploadState.FAILED.value).inc()
         self._metrics.refusals.labels(refusal.code).inc()
+
+    def _count_plugin_failure(self, converter: Converter, exc: Exception) -> None:
+        # Not the message: it may hold what the file does.
+        log.warning("plugin failed", converter=converter.name, error=type(exc).__name__)
+        self._metrics.plugin_failures.labels(converter.name).inc()
 
     @asynccontextmanager
     async def _step(self, receipt: Receipt, step: str) -> AsyncIterator[dict[str, float]]:

@@ -16,7 +16,7 @@ from ingest.converters import (
     Converted,
     decode_request,
     encode_outcome,
-    load_converter,
+    run_converter,
 )
 from ingest.converters.answers import encode_progress, encode_refused
 from ingest.converters.cage import enter_cage
@@ -51,7 +51,7 @@ def main() -> None:
 def convert_file(conversion: Conversion) -> Converted | Refusal:
     """Convert, and give what came of it; only what nobody expects is raised on."""
     try:
-        return load_converter(conversion.format)(conversion)
+        return run_converter(conversion)
     except Refusal as exc:
         return exc
     except Exception as exc:  # noqa: BLE001 - a message would show the file's contents
