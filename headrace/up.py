@@ -18,6 +18,7 @@ from headrace.config import (
     INGEST_PORT_OFFSET,
     METRICS_PORT_OFFSET,
     ReaderSettings,
+    WriterSettings,
     as_flags,
     find_or_make_secret,
     store_url,
@@ -97,7 +98,7 @@ def _check_ports(settings: UpSettings) -> None:
 def _ingest(
     settings: UpSettings, data: Path, env: dict[str, str], failed: asyncio.Queue[str]
 ) -> Child:
-    flags = as_flags(settings, ["host", "max_upload", "litestream_config"])
+    flags = as_flags(settings, ["host", *WriterSettings.model_fields])
     commands = {name: each.model_dump() for name, each in settings.converters.items()}
     return Child(
         "ingest",
