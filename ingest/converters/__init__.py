@@ -96,6 +96,48 @@ FORMATS = (
         suffixes=frozenset({".db", ".db3", ".sqlite", ".sqlite3", ".s3db", ".gpkg"}),
         media_types=frozenset({"application/vnd.sqlite3", "application/x-sqlite3"}),
     ),
+    Format(
+        name="gzip",
+        module="packed",
+        suffixes=frozenset({".gz", ".tgz"}),
+        media_types=frozenset({"application/gzip", "application/x-gzip"}),
+        recognise="packings:recognise_gzip",
+    ),
+    Format(
+        name="bzip2",
+        module="packed",
+        suffixes=frozenset({".bz2"}),
+        media_types=frozenset({"application/x-bzip2"}),
+        recognise="packings:recognise_bzip2",
+    ),
+    Format(
+        name="xz",
+        module="packed",
+        suffixes=frozenset({".xz"}),
+        media_types=frozenset({"application/x-xz"}),
+        recognise="packings:recognise_xz",
+    ),
+    Format(
+        name="zstd",
+        module="packed",
+        suffixes=frozenset({".zst"}),
+        media_types=frozenset({"application/zstd"}),
+        recognise="packings:recognise_zstd",
+    ),
+    Format(
+        name="zip",
+        module="packed",
+        suffixes=frozenset({".zip"}),
+        media_types=frozenset({"application/zip", "application/x-zip-compressed"}),
+        recognise="packings:recognise_zip",
+    ),
+    Format(
+        name="tar",
+        module="packed",
+        suffixes=frozenset({".tar"}),
+        media_types=frozenset({"application/x-tar"}),
+        recognise="packings:recognise_tar",
+    ),
 )
 BUILT_IN = Registry(built_in=tuple(known.converter for known in FORMATS))
 KNOWN_FORMATS = BUILT_IN.names
