@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
 import click
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import ByteSize, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -28,6 +28,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 INGEST_PORT_OFFSET = 100
 METRICS_PORT_OFFSET = 200
 
+MIB = 1024**2  # bytes
 GIB = 1024**3
 
 
@@ -114,12 +115,24 @@ class WriterSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="HEADRACE_", extra="ignore")
 
-    max_upload: int = Field(10 * GIB, ge=1, description="Largest upload in bytes.")
     log_retention: float = Field(
         30.0, ge=1, le=36500, description="Days that entries of the generation log are kept."
     )
+    max_upload: ByteSize = Field(ByteSize(10 * GIB), ge=1, description="Largest upload in bytes.")
     litestream_config: Path | None = Field(
         None, description="litestream.yml to use instead of Headrace's own."
+    )
+    convert_memory: ByteSize = Field(
+        ByteSize(4 * GIB), ge=64 * MIB, description="Memory of a converter's process, in bytes."
+    )
+    convert_cpu: int = Field(3600, ge=1, description="CPU seconds of a conversion.")
+    convert_output: ByteSize = Field(
+        ByteSize(40 * GIB),
+        ge=MIB,
+        description="Largest file that a conversion may write, and all that an archive may hold.",
+    )
+    convert_time: float = Field(
+        3600.0, gt=0, description="Seconds that a conversion may take from start to end."
     )
 
 

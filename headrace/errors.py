@@ -97,6 +97,7 @@ REFUSALS: dict[str, tuple[HTTPStatus, str]] = {
     "unknown-format": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The format of the file is not known"),
     "invalid-file": (HTTPStatus.UNPROCESSABLE_ENTITY, "The file is broken"),
     "encrypted-file": (HTTPStatus.UNPROCESSABLE_ENTITY, "The file is encrypted"),
+    "unsafe-archive": (HTTPStatus.UNPROCESSABLE_ENTITY, "The archive is not safe to unpack"),
     "no-rows": (HTTPStatus.UNPROCESSABLE_ENTITY, "The file holds no table"),
     "limit-exceeded": (
         HTTPStatus.UNPROCESSABLE_ENTITY,

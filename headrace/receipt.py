@@ -46,6 +46,25 @@ def new_receipt_id(now_ms: int | None = None) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far an upload's conversion is.
+
+    Attributes:
+        rows: Rows that are done; 0 also where the converter does not count them.
+        bytes: Bytes of the file that are done.
+        of_bytes: Size of the file.
+    """
+
+    rows: int
+    bytes: int
+    of_bytes: int
+
+    def encode(self) -> dict[str, int]:
+        """Give the JSON form that clients see."""
+        return {"rows": self.rows, "bytes": self.bytes, "of_bytes": self.of_bytes}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """One upload of one file.
 

@@ -47,11 +47,13 @@ class Options:
         table: Name for the table that a file makes; None: made from the file's name.
         media_type: As the client sent it; None if it said nothing.
         wishes: How the file is read and shaped.
+        table_given: Whether the client named the table.
     """
 
     table: str | None
     media_type: str | None
     wishes: Wishes = field(default_factory=Wishes)
+    table_given: bool = False
 
 
 class Journal:
@@ -137,6 +139,7 @@ def _dump_options(options: Options) -> str:
             "table": options.table,
             "media_type": options.media_type,
             "wishes": options.wishes.encode(),
+            "table_given": options.table_given,
         }
     )
 

@@ -45,6 +45,7 @@ class Target:
         filename: As it is shown; never used as a path.
         warnings: Names that were changed.
         wishes: How the file is read and shaped.
+        table_given: Whether the client named the table.
     """
 
     database: str
@@ -53,6 +54,7 @@ class Target:
     filename: str
     warnings: tuple[str, ...]
     wishes: Wishes
+    table_given: bool
 
 
 def read_target(fields: Mapping[str, str], filename: str | None) -> Target:
@@ -99,6 +101,7 @@ def read_target(fields: Mapping[str, str], filename: str | None) -> Target:
         filename=filename or database,
         warnings=tuple(warnings),
         wishes=read_wishes(fields),
+        table_given="table" in fields,
     )
 
 

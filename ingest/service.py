@@ -22,6 +22,7 @@ from headrace.web import listening, metrics_app
 from ingest.api import Node, make_app
 from ingest.auth import Tokens
 from ingest.checksums import Checksums
+from ingest.converters import Limits
 from ingest.converters.registry import Converter
 from ingest.journal import Journal
 from ingest.metrics import IngestMetrics
@@ -97,6 +98,7 @@ async def run(settings: IngestSettings) -> None:
             primary=primary,
             registry=registry,
             metrics=metrics,
+            limits=_limits(settings),
             on_lost=give_up,
         )
         stack.push_async_callback(uploads.stop, STOP_UPLOADS_S)
@@ -150,6 +152,15 @@ def _configured(settings: IngestSettings) -> list[Converter]:
         )
         for name, each in settings.converters.items()
     ]
+
+
+def _limits(settings: IngestSettings) -> Limits:
+    return Limits(
+        memory_bytes=settings.convert_memory,
+        cpu_s=settings.convert_cpu,
+        output_bytes=settings.convert_output,
+        wall_s=settings.convert_time,
+    )
 
 
 def _count_broken_plugin(metrics: IngestMetrics, plugin: str, exc: BaseException) -> None:

@@ -21,9 +21,9 @@ import structlog
 from headrace.errors import LitestreamError, PrimaryLostError, Refusal
 from headrace.generation import Cut, Source
 from headrace.names import tilde_encode
-from headrace.receipt import NEXT_STATE, Receipt, UploadState
+from headrace.receipt import NEXT_STATE, Progress, Receipt, UploadState
 from ingest.convert import convert
-from ingest.converters import Conversion, Converted, Limits
+from ingest.converters import Conversion, Converted
 from ingest.detect import detect
 from ingest.merge import adopt, count_tables, find_last_receipt, merge
 from ingest.volume import new_lineage
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from headrace.keys import PrimaryPaths
+    from ingest.converters import Limits
     from ingest.converters.registry import Converter, Registry
     from ingest.journal import Journal, Options
     from ingest.metrics import IngestMetrics
@@ -53,6 +54,7 @@ class Uploads:
         primary: Primary,
         registry: Registry,
         metrics: IngestMetrics,
+        limits: Limits,
         on_lost: Callable[[PrimaryLostError], None],
     ) -> None:
         self._paths = paths
@@ -60,7 +62,9 @@ class Uploads:
         self._primary = primary
         self._registry = registry
         self._metrics = metrics
+        self._limits = limits
         self._on_lost = on_lost
+        self._progress: dict[str, Progress] = {}  # of what is being converted
         self._converting = asyncio.Semaphore(CONVERSIONS)
         self._running: dict[str, asyncio.Task[Receipt]] = {}
         self._last: dict[str, asyncio.Task[Receipt]] = {}  # of each database
@@ -91,6 +95,10 @@ class Uploads:
         if task is not None:
             await asyncio.wait([task], timeout=timeout_s)
         return await self._journal.find(receipt_id)
+
+    def find_progress(self, receipt_id: str) -> Progress | None:
+        """Find how far an upload's conversion is, if it is being converted."""
+        return self._progress.get(receipt_id)
 
     async def stop(self, timeout_s: float) -> None:
         """Let uploads end; what has not by then goes on at the next start."""
@@ -177,21 +185,28 @@ class Uploads:
         else:  # resumed: the journal is ahead of the work
             receipt = replace(receipt, state=UploadState.CONVERTING)
             await self._journal.save(receipt)
-        async with self._converting, self._step(receipt, "convert") as timings_s:
+        async with (
+            self._converting,
+            self._step(receipt, "convert") as timings_s,
+            self._showing_progress(receipt) as report,
+        ):
             converted = await convert(
                 Conversion(
                     input=spooled,
                     output=scratch / "staging.db",
                     format=found,
                     table=options.table or receipt.database or "data",
+                    table_given=options.table_given,
                     filename=receipt.filename,
                     wishes=options.wishes,
+                    report=report,
                     registry=self._registry,
                 ),
-                limits=Limits(),
+                limits=self._limits,
                 scratch=scratch,
             )
-        return replace(receipt, timings_s=timings_s), converted
+        found = converted.format or found
+        return replace(receipt, timings_s=timings_s, format=found), converted
 
     async def _merge(self, receipt: Receipt, staged: Converted) -> tuple[Receipt, Cut]:
         """merge: into the live database, or as the first state of a new lineage."""
@@ -204,7 +219,7 @@ class Uploads:
         database = receipt.database or ""
         before = self._primary.state.databases.get(database)
         staging = self._paths.staging / receipt.id / "staging.db"
-        whole = receipt.format == "sqlite" and receipt.mode == "replace"
+        whole = _is_sqlite(receipt.format) and receipt.mode == "replace"
         lineage = new_lineage() if before is None or whole else before.lineage
         async with self._step(receipt, "merge") as timings_s:
             if before is None or whole:
@@ -282,6 +297,23 @@ class Uploads:
         timings_s[step] = round(time.perf_counter() - started_s, 4)
         self._metrics.step_seconds.labels(step).observe(timings_s[step])
 
+    @asynccontextmanager
+    async def _showing_progress(
+        self, receipt: Receipt
+    ) -> AsyncIterator[Callable[[int, int], None]]:
+        """Show progress while the block runs: gives what to call with the rows and bytes done."""
+
+        def report(rows: int, size_bytes: int) -> None:
+            self._progress[receipt.id] = Progress(
+                rows=rows, bytes=min(size_bytes, receipt.bytes), of_bytes=receipt.bytes
+            )
+
+        report(0, 0)
+        try:
+            yield report
+        finally:
+            del self._progress[receipt.id]
+
     def _clean(self, receipt_id: str) -> None:
         with suppress(FileNotFoundError):
             (self._paths.spool / receipt_id).unlink()
@@ -295,6 +327,11 @@ def _make_empty(folder: os.PathLike[str]) -> None:
 
 def _source_of(receipt: Receipt) -> Source:
     return Source(filename=receipt.filename, sha256=receipt.sha256 or "")
+
+
+def _is_sqlite(found: str | None) -> bool:
+    """Say whether an upload was SQLite files alone, also where they were packed."""
+    return (found or "").partition(".")[0] == "sqlite"
 
 
 def _url_of(receipt: Receipt) -> str:

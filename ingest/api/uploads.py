@@ -64,7 +64,7 @@ async def post_ingest(request: web.Request) -> web.Response:
     if "wait_for" in fields:
         newest = max(receipt.generation or 0 for receipt in receipts)
         await node.regions.wait_live(newest, deadline_s - time.monotonic())
-    encoded = [await encode_receipt(node.journal, receipt) for receipt in receipts]
+    encoded = [await encode_receipt(node, receipt) for receipt in receipts]
     return _answer(request, receipts, encoded)
 
 
@@ -91,6 +91,7 @@ async def _start(node: Node, arrived: ArrivedFile, fields: Mapping[str, str]) ->
         table=target.table if target else None,
         media_type=arrived.media_type,
         wishes=target.wishes if target else Wishes(),
+        table_given=target is not None and target.table_given,
     )
     if arrived.refusal is None:
         await node.uploads.start(receipt, options)

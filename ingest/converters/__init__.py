@@ -96,6 +96,48 @@ FORMATS = (
         suffixes=frozenset({".db", ".db3", ".sqlite", ".sqlite3", ".s3db", ".gpkg"}),
         media_types=frozenset({"application/vnd.sqlite3", "application/x-sqlite3"}),
     ),
+    Format(
+        name="gzip",
+        module="packed",
+        suffixes=frozenset({".gz", ".tgz"}),
+        media_types=frozenset({"application/gzip", "application/x-gzip"}),
+        recognise="packings:recognise_gzip",
+    ),
+    Format(
+        name="bzip2",
+        module="packed",
+        suffixes=frozenset({".bz2"}),
+        media_types=frozenset({"application/x-bzip2"}),
+        recognise="packings:recognise_bzip2",
+    ),
+    Format(
+        name="xz",
+        module="packed",
+        suffixes=frozenset({".xz"}),
+        media_types=frozenset({"application/x-xz"}),
+        recognise="packings:recognise_xz",
+    ),
+    Format(
+        name="zstd",
+        module="packed",
+        suffixes=frozenset({".zst"}),
+        media_types=frozenset({"application/zstd"}),
+        recognise="packings:recognise_zstd",
+    ),
+    Format(
+        name="zip",
+        module="packed",
+        suffixes=frozenset({".zip"}),
+        media_types=frozenset({"application/zip", "application/x-zip-compressed"}),
+        recognise="packings:recognise_zip",
+    ),
+    Format(
+        name="tar",
+        module="packed",
+        suffixes=frozenset({".tar"}),
+        media_types=frozenset({"application/x-tar"}),
+        recognise="packings:recognise_tar",
+    ),
 )
 BUILT_IN = Registry(built_in=tuple(known.converter for known in FORMATS))
 KNOWN_FORMATS = BUILT_IN.names
@@ -111,6 +153,7 @@ class Conversion:
         format: The name of a converter of the registry.
         table: The name of the table, where the file makes one table.
         filename: The file's name as its sender had it; empty where there was none.
+        table_given: Whether the uploader named the table: then all files of an archive go into it.
         wishes: How to read and shape it.
         report: To be called with the rows and the bytes of the input done so far, as often as one
             likes; what is shown is bounded.
@@ -122,6 +165,7 @@ class Conversion:
     format: str
     table: str
     filename: str = ""
+    table_given: bool = False
     wishes: Wishes = field(default_factory=Wishes)
     report: Callable[[int, int], None] = lambda _rows, _bytes: None
     registry: Registry = BUILT_IN
@@ -147,10 +191,12 @@ class Converted:
     Attributes:
         tables: The tables, in the order of the file.
         warnings: What was changed on the way, a sentence each.
+        format: What the receipt calls the format, where that is known only now; None: as detected.
     """
 
     tables: tuple[TableRows, ...]
     warnings: tuple[str, ...] = ()
+    format: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,10 +204,11 @@ class Limits:
     """What one conversion may use.
 
     Attributes:
-        memory_bytes: Private memory of the process (RLIMIT_DATA). Not the address space: threads
+        memory_bytes: Private memory of each process (RLIMIT_DATA). Not the address space: threads
             and allocators reserve far more of that than they use.
-        cpu_s: CPU seconds.
-        output_bytes: The size of the largest file that it may write.
+        cpu_s: CPU seconds of each process.
+        output_bytes: The size of the largest file that it may write, and of all that an archive
+            may hold.
         wall_s: Seconds from its start to its end.
     """
 
@@ -221,6 +268,7 @@ def encode_request(conversion: Conversion, limits: Limits, *, parent_pid: int) -
             "format": conversion.format,
             "table": conversion.table,
             "filename": conversion.filename,
+            "table_given": conversion.table_given,
             "wishes": conversion.wishes.encode(),
         },
         "added": [asdict(converter) for converter in conversion.registry.added],
@@ -279,4 +327,5 @@ def decode_outcome(data: bytes) -> Converted | Refusal:
     return Converted(
         tables=tuple(TableRows(**table) for table in members["tables"]),
         warnings=tuple(members["warnings"]),
+        format=members.get("format"),
     )

@@ -7,6 +7,7 @@ file's own name, and what it makes is checked and rewritten as an uploaded datab
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import sqlite3
@@ -30,6 +31,8 @@ _TAIL_BYTES = 8192
 _MAX_NAME_BYTES = 200  # file systems take 255
 _SHORT_NAME = 50  # characters
 _OUT_OF_MEMORY = ("MemoryError", "bad_alloc", "out of memory", "Cannot allocate memory")
+_DISK_FULL = ("No space left on device", "database or disk is full")
+_PAGE_BYTES = 65536  # SQLite's largest: a file that is nearer to its limit than that has met it
 _LIMIT_SIGNALS = {int(signal.SIGXCPU): "cpu", int(signal.SIGXFSZ): "output"}
 
 
@@ -46,7 +49,7 @@ def convert(conversion: Conversion) -> Converted:
         made.parent.mkdir()
         words = {"input": str(source), "output": str(made), "table": conversion.table}
         arguments = [_fill(each, words) for each in conversion.settings["command"]]
-        _run(arguments, folder)
+        _run(arguments, Path(folder), made)
         if made.is_symlink() or not made.is_file():
             raise _failure(arguments, "made no database")
         return _check(conversion, made, arguments)
@@ -74,7 +77,7 @@ def _fill(argument: str, words: dict[str, str]) -> str:
     return filled
 
 
-def _run(arguments: list[str], folder: str) -> None:
+def _run(arguments: list[str], folder: Path, made: Path) -> None:
     """Run the tool; what it says on stderr is kept only if it fails."""
     # Where the service was told to import from is not the tool's concern.
     environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
@@ -97,31 +100,42 @@ def _run(arguments: list[str], folder: str) -> None:
         while chunk := process.stderr.read1(_TAIL_BYTES):  # type: ignore[attr-defined]
             tail = (tail + chunk)[-_TAIL_BYTES:]
     if process.returncode != 0:
-        raise _death(arguments, process.returncode, _last_lines(tail, folder))
+        lines = _last_lines(tail, folder)
+        raise _death(
+            arguments, process.returncode, lines, _limit_of(process.returncode, lines, made)
+        )
 
 
-def _last_lines(tail: bytes, folder: str) -> list[str]:
+def _last_lines(tail: bytes, folder: Path) -> list[str]:
     """Give the last lines that the tool wrote, printable, without the folder's name."""
     text = tail.decode(errors="replace").replace("\r", "\n")
-    for private in (f"{folder}/input/", f"{folder}/made/", folder):
+    for private in (f"{folder}/input/", f"{folder}/made/", str(folder)):
         text = text.replace(private, "")
     lines = ["".join(filter(str.isprintable, line)).rstrip() for line in text.split("\n")]
     return [line[:MAX_LINE] for line in lines if line][-MAX_LINES:]
 
 
-def _death(arguments: list[str], status: int, lines: list[str]) -> Refusal:
-    """Say how the tool failed: by a limit, or by its own words."""
-    limit = _LIMIT_SIGNALS.get(-status)
+def _limit_of(status: int, lines: list[str], made: Path) -> str | None:
+    """Give the limit that the tool died of, if it was one."""
     if any(words in line for words in _OUT_OF_MEMORY for line in lines):
-        limit = "memory"
-    elif any("File too large" in line for line in lines):
-        limit = "output"
+        return "memory"
+    largest_bytes, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    written_bytes = max((file.stat().st_size for file in made.parent.iterdir()), default=0)
+    if largest_bytes != resource.RLIM_INFINITY and written_bytes > largest_bytes - _PAGE_BYTES:
+        return "output"
+    return _LIMIT_SIGNALS.get(-status)
+
+
+def _death(arguments: list[str], status: int, lines: list[str], limit: str | None) -> Refusal:
+    """Say how the tool failed: by a limit, a full disk, or in its own words."""
     if limit is not None:
         return Refusal(
             "limit-exceeded",
             f"{Path(arguments[0]).name} needs more {limit} than a conversion may use",
             extra={"limit": limit},
         )
+    if any(words in line for words in _DISK_FULL for line in lines):
+        return Refusal("disk-full", "the disk is full")
     how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
     said = f": {lines[-1]}" if lines else ""
     return _failure(arguments, f"{how}{said}", stderr=lines)

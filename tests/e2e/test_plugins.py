@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,6 +116,19 @@ def test_dbf_file_comes_in_by_dbf_to_sqlite(extended: System) -> None:
     extended.wait_until_live(receipt)
     rows = extended.rows(receipt["url"])
     assert rows[0] == {"rowid": 1, "bkg_key": "060750179029", "medianrent": 647}
+
+
+def test_added_formats_are_found_within_archives(extended: System) -> None:
+    """A plugin and a program convert what lies in a zip file as if it had been sent alone."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.write(FILES / "blocks.dbf", "blocks.dbf")
+        archive.writestr("access.log", LOG)
+    receipt = extended.upload(packed.getvalue(), "both.zip")
+    assert {table["name"]: table["rows"] for table in receipt["tables"]} == {
+        "blocks": 663,
+        "access": 2,
+    }
 
 
 def test_health_export_comes_in_by_healthkit_to_sqlite(extended: System) -> None:

@@ -178,6 +178,7 @@ async def test_command_table_that_looks_like_an_option_is_refused(ask: Ask, scra
         ("open(made, 'w').write('no database at all')", "converter-failed", "damaged"),
         ("open(made, 'wb').write(b'SQLite format 3\\0' + b'x' * 9000)", "converter-failed", ""),
         ("db.execute('CREATE VIEW v AS SELECT 1')", "no-rows", "no table"),
+        ("sys.exit('No space left on device')", "disk-full", "full"),
         ("raise MemoryError", "limit-exceeded", "memory"),
         ("os.kill(os.getpid(), 24)", "limit-exceeded", "cpu"),
     ],
@@ -210,9 +211,18 @@ async def test_command_is_quoted_by_its_last_lines(ask: Ask, scratch: Path) -> N
     assert refusal.detail.endswith("status 1: [31mcannot read sent.x")
 
 
-async def test_command_cannot_write_more_than_a_conversion_may(ask: Ask, scratch: Path) -> None:
-    """The limits of the conversion hold for the tool."""
-    conversion = ask("open(made, 'wb').write(bytes(20_000_000))")
+@pytest.mark.parametrize(
+    "script",
+    [
+        "open(made, 'wb').write(bytes(20_000_000))",
+        "db.execute('CREATE TABLE t (a)'); db.execute('INSERT INTO t VALUES (zeroblob(20000000))')",
+    ],
+)
+async def test_command_cannot_write_more_than_a_conversion_may(
+    ask: Ask, scratch: Path, script: str
+) -> None:
+    """The limits of the conversion hold for the tool, whatever it makes of them."""
+    conversion = ask(script)
     refusal = await _refuse(conversion, scratch, Limits(output_bytes=MIB))
     assert (refusal.code, refusal.extra) == ("limit-exceeded", {"limit": "output"})
 

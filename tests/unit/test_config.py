@@ -38,6 +38,16 @@ def test_settings_that_do_not_fit_are_named(monkeypatch: pytest.MonkeyPatch) -> 
         load_settings(UpSettings, {})
 
 
+def test_settings_take_sizes_with_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A size may be written as people say it, and is handed on as bytes."""
+    monkeypatch.setenv("HEADRACE_CONVERT_OUTPUT", "1.5 MiB")
+    settings = load_settings(UpSettings, {"convert_memory": "2GiB"})
+    assert (settings.convert_memory, settings.convert_output) == (2 * 1024**3, 3 * 1024**2 // 2)
+    assert as_flags(settings, ["convert_memory"]) == ["--convert-memory", str(2 * 1024**3)]
+    with pytest.raises(ConfigError, match="--convert-memory"):
+        load_settings(UpSettings, {"convert_memory": "1KiB"})
+
+
 def test_settings_never_print_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """A token does not show where settings are printed."""
     monkeypatch.setenv("HEADRACE_TOKEN", "very-secret")
