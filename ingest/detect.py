@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import importlib
 import json
 import re
 from pathlib import Path, PurePosixPath
@@ -26,7 +27,8 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _MAX_CONTROL_SHARE = 0.01
 _CUT_TOKEN = 16  # characters: longer than any JSON literal or escape
 
-_TEXT_FORMATS = ("csv", "yaml", "markdown")
+_TEXT_FORMATS = ("csv", "yaml", "markdown", "mbox", "sql")
+_MARKED_FORMATS = ("html", "xml")
 _FRONT_MATTER = re.compile(r"---[ \t]*\r?\n.*?^---[ \t]*\r?$(?P<rest>.*)", re.DOTALL | re.MULTILINE)
 _YAML_LINE = re.compile(r"(- )?(\"[^\"]+\"|'[^']+'|[\w][\w .-]*):([ \t]|$)|- \S")
 _JSON_START = re.compile(r"\{\s*[\"}]|\[\s*[\[{\"\]]")
@@ -58,12 +60,24 @@ def detect(path: Path, *, filename: str, media_type: str | None) -> str:
     if head.startswith(_FOREIGN_MAGIC):
         _refuse(filename)
     text = _decode(head, complete=complete)
+    if (recognised := _recognise(head, text)) is not None:
+        return recognised
     if text is None:
         if hint == "sqlite":  # its header is damaged, or encrypted: the converter says which
             return "sqlite"
         _refuse(filename)
     found = _detect_text(text, hint, complete=complete)
     return found or _refuse(filename)
+
+
+def _recognise(head: bytes, text: str | None) -> str | None:
+    """Ask the formats that know themselves by their content."""
+    for known in FORMATS:
+        if known.recognise is not None:
+            module, _, function = known.recognise.partition(":")
+            if getattr(importlib.import_module(f"ingest.converters.{module}"), function)(head, text):
+                return known.name
+    return None
 
 
 def _hint(filename: str, media_type: str | None) -> str | None:
@@ -104,12 +118,12 @@ def _detect_text(text: str, hint: str | None, *, complete: bool) -> str | None:
     stripped = text.lstrip()
     if stripped.startswith(("{", "[")) and (found := _detect_json(stripped, hint, complete)):
         return found
-    if hint in _TEXT_FORMATS:
+    if hint in _TEXT_FORMATS or (hint in _MARKED_FORMATS and stripped.startswith("<")):
         return hint
     if hint in ("json", "ndjson") and stripped.startswith(("{", "[")):
         return hint  # broken: the converter says where
     return _guess(text, stripped, complete=complete) or (
-        hint if hint in ("json", "ndjson") else None
+        hint if hint in ("json", "ndjson", "icalendar", *_MARKED_FORMATS) else None
     )
 
 

@@ -29,12 +29,15 @@ class Format:
         module: The module of this package that converts it.
         suffixes: Endings of file names that promise it, lower case.
         media_types: Media types that promise it.
+        recognise: ``module:function`` of this package that tells it by its content, if one can. It
+            is given the first bytes and their text; that module is a light one.
     """
 
     name: str
     module: str
     suffixes: frozenset[str]
     media_types: frozenset[str]
+    recognise: str | None = None
 
 
 FORMATS = (
@@ -77,6 +80,43 @@ FORMATS = (
         module="sqlite_file",
         suffixes=frozenset({".db", ".db3", ".sqlite", ".sqlite3", ".s3db", ".gpkg"}),
         media_types=frozenset({"application/vnd.sqlite3", "application/x-sqlite3"}),
+    ),
+    Format(
+        name="html",
+        module="html_tables",
+        suffixes=frozenset({".html", ".htm", ".xhtml"}),
+        media_types=frozenset({"text/html", "application/xhtml+xml"}),
+        recognise="recognise:recognise_html",
+    ),
+    Format(
+        name="xml",
+        module="xml_records",
+        suffixes=frozenset({".xml", ".rss", ".atom", ".gpx", ".kml"}),
+        media_types=frozenset(
+            {"application/xml", "text/xml", "application/rss+xml", "application/atom+xml"}
+        ),
+        recognise="recognise:recognise_xml",
+    ),
+    Format(
+        name="icalendar",
+        module="icalendar_events",
+        suffixes=frozenset({".ics", ".ical", ".icalendar", ".ifb"}),
+        media_types=frozenset({"text/calendar"}),
+        recognise="recognise:recognise_icalendar",
+    ),
+    Format(
+        name="mbox",
+        module="mbox_messages",
+        suffixes=frozenset({".mbox", ".mbx", ".eml"}),
+        media_types=frozenset({"application/mbox", "message/rfc822"}),
+        recognise="recognise:recognise_mbox",
+    ),
+    Format(
+        name="sql",
+        module="sql_dump",
+        suffixes=frozenset({".sql", ".dump"}),
+        media_types=frozenset({"application/sql", "application/x-sql", "text/x-sql"}),
+        recognise="recognise:recognise_sql",
     ),
 )
 KNOWN_FORMATS = tuple(known.name for known in FORMATS)
