@@ -75,7 +75,9 @@ def _recognise(head: bytes, text: str | None) -> str | None:
     for known in FORMATS:
         if known.recognise is not None:
             module, _, function = known.recognise.partition(":")
-            if getattr(importlib.import_module(f"ingest.converters.{module}"), function)(head, text):
+            if getattr(importlib.import_module(f"ingest.converters.{module}"), function)(
+                head, text
+            ):
                 return known.name
     return None
 

@@ -140,7 +140,9 @@ class _Page:
         key = str(len(self.names))
         self.names[key] = self._name(table)
         for row in grid[head:]:
-            self._tables.add(key, dict(zip(keys, [*row, *[None] * (width - len(row))], strict=True)))
+            self._tables.add(
+                key, dict(zip(keys, [*row, *[None] * (width - len(row))], strict=True))
+            )
 
     def _header_rows(self, rows: list[etree._Element]) -> int:
         """Say how many of the first rows name the columns."""

@@ -164,7 +164,8 @@ def _read_components(
             component = open_ones.pop()
             if value.strip().upper() != component.name:
                 raise _broken(
-                    f"{component.name[:40]!r} of line {component.line} ends as {value[:40]!r}", number
+                    f"{component.name[:40]!r} of line {component.line} ends as {value[:40]!r}",
+                    number,
                 )
             if len(open_ones) > 1:
                 open_ones[-1].components.append(component)
@@ -214,7 +215,9 @@ def _lines(conversion: Conversion) -> Iterator[tuple[int, bytes]]:
         offset = 0
         with path.open("rb") as file:
             for line in file:
-                mark = len(codecs.BOM_UTF8) if not offset and line.startswith(codecs.BOM_UTF8) else 0
+                mark = (
+                    len(codecs.BOM_UTF8) if not offset and line.startswith(codecs.BOM_UTF8) else 0
+                )
                 yield offset + mark, line[mark:]
                 offset += len(line)
         return

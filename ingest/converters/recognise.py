@@ -32,8 +32,7 @@ _MBOX = re.compile(rb"From \S+ [^\r\n]*\d{4}[^\r\n]*\r?\n(?:>?[!-9;-~]+:|\r?\n)"
 
 _SQL_SPACE = r"(?:\s|--[^\n]*\n|/\*.*?\*/;?)*+"
 _SQL = re.compile(
-    _SQL_SPACE
-    + r"(?:PRAGMA\s+\w+\s*(?:=|\(|;)|BEGIN(?:\s+(?:DEFERRED|IMMEDIATE|EXCLUSIVE))?"
+    _SQL_SPACE + r"(?:PRAGMA\s+\w+\s*(?:=|\(|;)|BEGIN(?:\s+(?:DEFERRED|IMMEDIATE|EXCLUSIVE))?"
     r"(?:\s+TRANSACTION)?\s*;"
     r"|CREATE\s+(?:(?:TEMP|TEMPORARY|UNIQUE|VIRTUAL|UNLOGGED)\s+)?(?:TABLE|INDEX|VIEW|TRIGGER)\s"
     r"|CREATE\s+(?:DATABASE|SCHEMA)\s|DROP\s+TABLE\s|LOCK\s+TABLES\s|SET\s+@?\w+\s*=|USE\s+`"

@@ -186,8 +186,7 @@ class TextTables:
 
     def _write_typed(self, table: _Table, name: str, columns: Sequence[str]) -> None:
         kinds = [
-            self._kind(column, key, columns[column.number])
-            for key, column in table.columns.items()
+            self._kind(column, key, columns[column.number]) for key, column in table.columns.items()
         ]
         create_table(self._connection, name, columns, kinds)
         chosen = ", ".join(self._expression(number, kind) for number, kind in enumerate(kinds))

@@ -99,9 +99,7 @@ def _find_rows(root_name: str, root: _Path) -> list[_Kind]:
         if paths[-1].repeats:
             found.append((names, paths))
         else:
-            below = [
-                ((*names, name), (*paths, path)) for name, path in paths[-1].children.items()
-            ]
+            below = [((*names, name), (*paths, path)) for name, path in paths[-1].children.items()]
             waiting += reversed(below)
     if not found:
         found = [((root_name,), (root,))]
@@ -173,9 +171,7 @@ class _RowReader:
         left_out: Whether there was anything that is neither element nor text.
     """
 
-    def __init__(
-        self, tables: TextTables, roots: dict[str, _Path], kinds: Sequence[_Kind]
-    ) -> None:
+    def __init__(self, tables: TextTables, roots: dict[str, _Path], kinds: Sequence[_Kind]) -> None:
         self.left_out = False
         self._tables = tables
         self._keys = {id(kind.path): kind.key for kind in kinds}
