@@ -187,7 +187,7 @@ def _leaves(message: Message) -> Iterator[tuple[int, Message]]:
         depth, part = waiting.pop()
         inner = part.get_payload()
         if part.get_content_maintype() == "multipart" and isinstance(inner, list):
-            waiting += ((depth + 1, each) for each in reversed(inner))  # type: ignore[misc]
+            waiting += ((depth + 1, each) for each in reversed(inner))
         else:
             yield depth, part
 

@@ -9,17 +9,16 @@ from __future__ import annotations
 import re
 
 # Markdown may begin with any of these: they make a file neither XML nor, alone, a web page.
-_HTML_TAGS = frozenset(
-    "a abbr article aside b big blockquote body br button center cite code dd del details div dl dt"
-    " em figure font footer form h1 h2 h3 h4 h5 h6 head header hr html i iframe img input ins kbd"
-    " label li link main meta nav ol p picture pre q s samp script section small span strike strong"
-    " style sub summary sup table tbody td template tfoot th thead title tr tt u ul var video"
-    .split()
-)  # fmt: skip
+_HTML_TAGS = (
+    r"a|abbr|article|aside|b|big|blockquote|body|br|button|center|cite|code|dd|del|details|div|dl|dt"
+    r"|em|figure|font|footer|form|h[1-6]|head|header|hr|html|i|iframe|img|input|ins|kbd|label|li|link"
+    r"|main|meta|nav|ol|p|picture|pre|q|s|samp|script|section|small|span|strike|strong|style|sub"
+    r"|summary|sup|table|tbody|td|template|tfoot|th|thead|title|tr|tt|u|ul|var|video"
+)
 _SPACE = r"(?:\s|<!--.*?-->)*+"
 _XML_ROOT = re.compile(
-    _SPACE
-    + r"<(?P<tag>[A-Za-z_][\w.-]*(?::[\w.-]+)?)(?:\s+[\w.:-]+\s*=\s*(?:\"[^\"<]*\"|'[^'<]*'))*+\s*"
+    _SPACE + rf"<(?!(?i:{_HTML_TAGS})[\s/>])"
+    r"(?P<tag>[A-Za-z_][\w.-]*(?::[\w.-]+)?)(?:\s+[\w.:-]+\s*=\s*(?:\"[^\"<]*\"|'[^'<]*'))*+\s*"
     r"(?P<end>/?>)(?P<rest>[^<]*(?P<next></?)?)",
     re.DOTALL,
 )
@@ -35,20 +34,18 @@ _SQL = re.compile(
     _SQL_SPACE + r"(?:PRAGMA\s+\w+\s*(?:=|\(|;)|BEGIN(?:\s+(?:DEFERRED|IMMEDIATE|EXCLUSIVE))?"
     r"(?:\s+TRANSACTION)?\s*;"
     r"|CREATE\s+(?:(?:TEMP|TEMPORARY|UNIQUE|VIRTUAL|UNLOGGED)\s+)?(?:TABLE|INDEX|VIEW|TRIGGER)\s"
-    r"|CREATE\s+(?:DATABASE|SCHEMA)\s|DROP\s+TABLE\s|LOCK\s+TABLES\s|SET\s+@?\w+\s*=|USE\s+`"
+    r"|CREATE\s+(?:DATABASE|SCHEMA)\s|DROP\s+TABLE\s|LOCK\s+TABLES\s|SET\s+@?\w+\s*=|USE\s+`|\\restrict\s"
     r"|(?:INSERT|REPLACE)\s+(?:OR\s+\w+\s+)?INTO\s+\S+.{0,10000}?(?:VALUES|SELECT)\b)",
     re.DOTALL | re.IGNORECASE,
 )
 _FOREIGN_SQL = (
-    ("MySQL", re.compile(
-        r"^-- (?:MySQL|MariaDB) dump|^-- Host: |^/\*M?!\d{5}|^LOCK TABLES `|\bENGINE ?= ?\w+",
-        re.MULTILINE | re.IGNORECASE)),
-    ("PostgreSQL", re.compile(
-        r"^-- PostgreSQL database|^SET statement_timeout|^COPY .+ FROM stdin;|^\\(?:connect|restrict)"
-        r"|\bpg_catalog\.", re.MULTILINE)),
-    ("SQL Server", re.compile(r"^SET IDENTITY_INSERT|^SET ANSI_NULLS|^USE \[|\[dbo\]\.", re.MULTILINE)),
-    ("Oracle", re.compile(r"\bVARCHAR2\s*\(", re.IGNORECASE)),
-)  # fmt: skip
+    ("MySQL", r"^-- (?:MySQL|MariaDB|phpMyAdmin)\b|^/\*M?!\d{5}|^LOCK TABLES `|^\)\s*ENGINE\s*="),
+    (
+        "PostgreSQL",
+        r"^-- PostgreSQL database|^SET statement_timeout|^COPY \S.* FROM stdin;|^\\restrict",
+    ),
+    ("SQL Server", r"^SET (?:IDENTITY_INSERT|ANSI_NULLS) |^USE \[|^CREATE TABLE \[dbo\]\."),
+)
 _SQL_HEAD_CHARACTERS = 64 * 1024
 
 
@@ -66,12 +63,13 @@ def recognise_xml(_head: bytes, text: str | None) -> bool:
     """Say whether a text begins with an XML declaration, or with an element that is not HTML's."""
     if not text or recognise_html(b"", text):
         return False
-    if re.match(r"<\?xml\s", text):
-        return True
-    if _DOCTYPE.match(text):  # HTML's has been seen
-        return True
+    return bool(re.match(r"<\?xml\s", text) or _DOCTYPE.match(text)) or _has_root(text)
+
+
+def _has_root(text: str) -> bool:
+    """Say whether a text begins with an element that holds something, and is not HTML's."""
     root = _XML_ROOT.match(text)
-    if root is None or root["tag"].lower() in _HTML_TAGS:
+    if root is None:
         return False
     if root["end"] == "/>":
         return not text[root.end("end") :].strip()
@@ -98,10 +96,12 @@ def recognise_html(_head: bytes, text: str | None) -> bool:
 
 def recognise_sql(_head: bytes, text: str | None) -> bool:
     """Say whether a text begins with a statement that dumps begin with, SQLite's or another's."""
-    return bool(text and (_SQL.match(text) or foreign_sql(text[:2000])))
+    return bool(text and _SQL.match(text))
 
 
 def foreign_sql(text: str) -> str | None:
     """Name the database that a dump is of, if it is not SQLite."""
     head = text[:_SQL_HEAD_CHARACTERS]
-    return next((name for name, pattern in _FOREIGN_SQL if pattern.search(head)), None)
+    return next(
+        (name for name, pattern in _FOREIGN_SQL if re.search(pattern, head, re.MULTILINE)), None
+    )

@@ -34,7 +34,8 @@ _PASSED_OVER = frozenset({"BEGIN", "COMMIT", "END", "SAVEPOINT", "RELEASE", "ANA
 # About how SQLite works, and not about what the dump holds.
 _HARMLESS_PRAGMAS = frozenset({
     "foreign_keys", "defer_foreign_keys", "journal_mode", "synchronous", "cache_size", "encoding",
-    "page_size", "auto_vacuum", "locking_mode", "temp_store", "legacy_alter_table", "writable_schema",
+    "page_size", "auto_vacuum", "locking_mode", "temp_store", "legacy_alter_table",
+    "writable_schema",
     "ignore_check_constraints", "recursive_triggers", "case_sensitive_like", "mmap_size",
 })  # fmt: skip
 _KEPT_PRAGMA = re.compile(r"(?i)PRAGMA\s+(user_version|application_id)\s*=\s*(-?\d{1,10})")
@@ -81,9 +82,16 @@ def convert(conversion: Conversion) -> Converted:
     """
     with tempfile.TemporaryDirectory(prefix="dump-") as folder:
         database = Path(folder) / "dump.db"
-        with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        with closing(
+            sqlite3.connect(database, isolation_level=None, cached_statements=0)
+        ) as connection:
             _Dump(connection, conversion).run()
         return sqlite_file.convert(replace(conversion, input=database))
+
+
+def _connect(database: Path) -> sqlite3.Connection:
+    """Create the database; hardly any statement comes twice, so none is cached."""
+    return sqlite3.connect(database, isolation_level=None, cached_statements=0)
 
 
 class _Dump:
@@ -143,7 +151,7 @@ class _Dump:
                 raise Refusal(
                     "unknown-format",
                     f"the file is a dump of {foreign}: only those of SQLite can be read",
-                    hint="load it into its database, and send tables as CSV; or convert it to SQLite",
+                    hint="send its tables as CSV, or a dump that was converted to SQLite",
                 )
             self._conversion.report(0, self._done_bytes)
             yield chunk
@@ -213,7 +221,7 @@ class _Dump:
     def _authorize(
         self,
         action: int,
-        first: str | None,
+        _first: str | None,
         second: str | None,
         _database: str | None,
         _by: str | None,

@@ -93,7 +93,7 @@ class _Kind:
 def _find_rows(root_name: str, root: _Path) -> list[_Kind]:
     """Find the outermost elements that repeat; without any, the root's only child, or the root."""
     found: list[tuple[tuple[str, ...], tuple[_Path, ...]]] = []
-    waiting = [((root_name,), (root,))]
+    waiting: list[tuple[tuple[str, ...], tuple[_Path, ...]]] = [((root_name,), (root,))]
     while waiting:
         names, paths = waiting.pop()
         if paths[-1].repeats:
@@ -214,7 +214,10 @@ class _RowReader:
 
     def finish(self) -> None:
         """Make a row of what stands around the others, if there is anything."""
-        if record := self._rest.record():
+        record = self._rest.record()
+        if not (record.get(_TEXT) or "").strip():
+            record.pop(_TEXT, None)
+        if record:
             self._tables.add(_REST, record)
 
 
@@ -233,11 +236,12 @@ class _Frame:
         attributes, children, text = self._parts()
         record: dict[str, str | None] = {_ATTRIBUTE + name: attributes[name] for name in attributes}
         if not children:
-            if text and (text.strip() or not attributes):
+            # White space with a line end in it is how the file is laid out.
+            if text.strip() or (text and "\n" not in text and not attributes):
                 record[_TEXT] = text
             return record
         for name, values in children.items():
-            value = values[0] if len(values) == 1 else values
+            value: Any = values[0] if len(values) == 1 else values
             plain = value is None or isinstance(value, str)
             record[_CHILD + name] = value if plain else _to_json(value)
         if text.strip():
