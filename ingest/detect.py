@@ -35,7 +35,8 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _MAX_CONTROL_SHARE = 0.01
 _CUT_TOKEN = 16  # characters: longer than any JSON literal or escape
 
-_TEXT_FORMATS = ("csv", "yaml", "markdown")
+_TEXT_FORMATS = ("csv", "yaml", "markdown", "mbox", "sql")
+_MARKED_FORMATS = ("html", "xml")
 _FRONT_MATTER = re.compile(r"---[ \t]*\r?\n.*?^---[ \t]*\r?$(?P<rest>.*)", re.DOTALL | re.MULTILINE)
 _YAML_LINE = re.compile(r"(- )?(\"[^\"]+\"|'[^']+'|[\w][\w .-]*):([ \t]|$)|- \S")
 _JSON_START = re.compile(r"\{\s*[\"}]|\[\s*[\[{\"\]]")
@@ -167,12 +168,12 @@ def _detect_text(text: str, hint: str | None, *, complete: bool) -> str | None:
     stripped = text.lstrip()
     if stripped.startswith(("{", "[")) and (found := _detect_json(stripped, hint, complete)):
         return found
-    if hint in _TEXT_FORMATS:
+    if hint in _TEXT_FORMATS or (hint in _MARKED_FORMATS and stripped.startswith("<")):
         return hint
     if hint in ("json", "ndjson") and stripped.startswith(("{", "[")):
         return hint  # broken: the converter says where
     return _guess(text, stripped, complete=complete) or (
-        hint if hint in ("json", "ndjson") else None
+        hint if hint in ("json", "ndjson", "icalendar", *_MARKED_FORMATS) else None
     )
 
 

@@ -138,6 +138,43 @@ FORMATS = (
         media_types=frozenset({"application/x-tar"}),
         recognise="packings:recognise_tar",
     ),
+    Format(
+        name="html",
+        module="html_tables",
+        suffixes=frozenset({".html", ".htm", ".xhtml"}),
+        media_types=frozenset({"text/html", "application/xhtml+xml"}),
+        recognise="recognise:recognise_html",
+    ),
+    Format(
+        name="xml",
+        module="xml_records",
+        suffixes=frozenset({".xml", ".rss", ".atom", ".gpx", ".kml"}),
+        media_types=frozenset(
+            {"application/xml", "text/xml", "application/rss+xml", "application/atom+xml"}
+        ),
+        recognise="recognise:recognise_xml",
+    ),
+    Format(
+        name="icalendar",
+        module="icalendar_events",
+        suffixes=frozenset({".ics", ".ical", ".icalendar", ".ifb"}),
+        media_types=frozenset({"text/calendar"}),
+        recognise="recognise:recognise_icalendar",
+    ),
+    Format(
+        name="mbox",
+        module="mbox_messages",
+        suffixes=frozenset({".mbox", ".mbx", ".eml"}),
+        media_types=frozenset({"application/mbox", "message/rfc822"}),
+        recognise="recognise:recognise_mbox",
+    ),
+    Format(
+        name="sql",
+        module="sql_dump",
+        suffixes=frozenset({".sql", ".dump"}),
+        media_types=frozenset({"application/sql", "application/x-sql", "text/x-sql"}),
+        recognise="recognise:recognise_sql",
+    ),
 )
 BUILT_IN = Registry(built_in=tuple(known.converter for known in FORMATS))
 KNOWN_FORMATS = BUILT_IN.names
