@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from headrace.errors import Refusal
 from ingest.converters import FORMATS, KNOWN_FORMATS
+from ingest.converters.encodings import find_utf16
 from ingest.converters.sniff import sniff
 
 HEAD_BYTES = 256 * 1024
@@ -89,6 +90,8 @@ def _decode(head: bytes, *, complete: bool) -> str | None:
     """Decode the head well enough to look at it; None if it is no text."""
     if head.startswith(_UTF16_MARKS):
         return head.decode("utf-16", errors="replace")
+    if (wide := find_utf16(head)) is not None:
+        return head.decode(wide, errors="replace")
     if len(_CONTROL.findall(head)) > _MAX_CONTROL_SHARE * len(head):
         return None
     try:

@@ -182,7 +182,8 @@ class Uploads:
                 limits=Limits(),
                 scratch=scratch,
             )
-        return replace(receipt, timings_s=timings_s), converted
+        receipt = replace(receipt, timings_s=timings_s, encoding=converted.encoding)
+        return receipt, converted
 
     async def _merge(self, receipt: Receipt, staged: Converted) -> tuple[Receipt, Cut]:
         """merge: into the live database, or as the first state of a new lineage."""

@@ -121,10 +121,12 @@ class Converted:
     Attributes:
         tables: The tables, in the order of the file.
         warnings: What was changed on the way, a sentence each.
+        encoding: What a text file was in; None for other files.
     """
 
     tables: tuple[TableRows, ...]
     warnings: tuple[str, ...] = ()
+    encoding: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,4 +223,5 @@ def decode_outcome(data: bytes) -> Converted | Refusal:
     return Converted(
         tables=tuple(TableRows(**table) for table in members["tables"]),
         warnings=tuple(members["warnings"]),
+        encoding=members.get("encoding"),
     )
