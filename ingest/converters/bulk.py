@@ -196,7 +196,7 @@ def _fitting_rows(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:
         typed, parse = _NUMBERS[kind]
         texts = batch.columns[place]
         values = texts if columns.empty == "text" else _without_empty(texts)
-        if typed(values) is not None:
+        if values.null_count == len(values) or typed(values) is not None:
             continue
         if not columns.leave_misfits:
             raise MisfitError

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 UTF8 = "utf-8"
 _CHUNK_BYTES = 1024 * 1024
 _SAMPLE_BYTES = 64 * 1024  # of lines that are not ASCII
-_SEARCH_BYTES = 4 * 1024 * 1024  # that they are looked for in
+SEARCH_BYTES = 4 * 1024 * 1024  # that they are looked for in
 _MIN_NUL_SHARE = 0.02  # of UTF-16: a delimiter or a line end is half a NUL
 _HINT = "say which encoding it is with ?encoding="
 _MARKS = (  # the longer one first: the mark of UTF-32 begins as that of UTF-16 does
@@ -191,7 +191,7 @@ def _sample(file: BinaryIO) -> tuple[bytes, int, bool]:
     first = next((place for place, byte in enumerate(chunk) if byte > 0x7F), 0)  # noqa: PLR2004
     offset += first
     begin = max(chunk.rfind(b"\n", 0, first) + 1, first - _SAMPLE_BYTES // 2)
-    chunk = chunk[begin:] + file.read(_SEARCH_BYTES)
+    chunk = chunk[begin:] + file.read(SEARCH_BYTES)
     complete = not file.read(1)
     lines: list[bytes] = []
     size = 0
