@@ -102,6 +102,7 @@ REFUSALS: dict[str, tuple[HTTPStatus, str]] = {
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "The file needs more than the limits allow",
     ),
+    "converter-failed": (HTTPStatus.UNPROCESSABLE_ENTITY, "The file could not be converted"),
     "converter-crashed": (HTTPStatus.UNPROCESSABLE_ENTITY, "The file could not be converted"),
     "cannot-append": (HTTPStatus.UNPROCESSABLE_ENTITY, "The rows do not fit the table"),
     "too-many-requests": (

@@ -12,9 +12,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from headrace.durable import fsync_path
 from headrace.errors import Refusal
 from headrace.names import INTERNAL_TABLES, quote_identifier
-from headrace.store import fsync_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

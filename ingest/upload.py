@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from headrace.keys import PrimaryPaths
+    from ingest.converters.registry import Converter, Registry
     from ingest.journal import Journal, Options
     from ingest.metrics import IngestMetrics
     from ingest.primary import Primary
@@ -50,12 +51,14 @@ class Uploads:
         paths: PrimaryPaths,
         journal: Journal,
         primary: Primary,
+        registry: Registry,
         metrics: IngestMetrics,
         on_lost: Callable[[PrimaryLostError], None],
     ) -> None:
         self._paths = paths
         self._journal = journal
         self._primary = primary
+        self._registry = registry
         self._metrics = metrics
         self._on_lost = on_lost
         self._converting = asyncio.Semaphore(CONVERSIONS)
@@ -161,7 +164,12 @@ class Uploads:
         await asyncio.to_thread(_make_empty, scratch)
         async with self._step(receipt, "detect") as timings_s:
             found = await asyncio.to_thread(
-                detect, spooled, filename=receipt.filename, media_type=options.media_type
+                detect,
+                spooled,
+                filename=receipt.filename,
+                media_type=options.media_type,
+                registry=self._registry,
+                on_failure=self._count_plugin_failure,
             )
         receipt = replace(receipt, format=found, timings_s=timings_s)
         if receipt.state is UploadState.RECEIVED:
@@ -178,6 +186,7 @@ class Uploads:
                     table=options.table or receipt.database or "data",
                     filename=receipt.filename,
                     wishes=options.wishes,
+                    registry=self._registry,
                 ),
                 limits=Limits(),
                 scratch=scratch,
@@ -259,6 +268,11 @@ class Uploads:
     def _count_failure(self, refusal: Refusal) -> None:
         self._metrics.uploads.labels(UploadState.FAILED.value).inc()
         self._metrics.refusals.labels(refusal.code).inc()
+
+    def _count_plugin_failure(self, converter: Converter, exc: Exception) -> None:
+        # Not the message: it may hold what the file does.
+        log.warning("plugin failed", converter=converter.name, error=type(exc).__name__)
+        self._metrics.plugin_failures.labels(converter.name).inc()
 
     @asynccontextmanager
     async def _step(self, receipt: Receipt, step: str) -> AsyncIterator[dict[str, float]]:

@@ -17,7 +17,6 @@ from headrace.web import problem_response
 from ingest.api.files import receive_body, receive_form
 from ingest.api.node import NODE, answer_json
 from ingest.api.receipts import encode_receipt
-from ingest.converters import KNOWN_FORMATS
 from ingest.converters.wishes import Wishes
 from ingest.journal import Options
 from ingest.options import DEFAULT_WAIT_S, MODES, Target, read_target, wait_of
@@ -38,7 +37,7 @@ async def get_ingest(request: web.Request) -> web.Response:
     return web.json_response(
         {
             "version": __version__,
-            "formats": list(KNOWN_FORMATS),
+            "formats": list(node.registry.names),
             "modes": list(MODES),
             "max_upload_bytes": node.max_upload_bytes,
             "default_wait_s": DEFAULT_WAIT_S,

@@ -2,39 +2,57 @@
 
 Each module is one format family, and has one function: ``convert(conversion) -> Converted``. It
 runs in a process of its own (``python -m ingest.converters``), and raises ``Refusal`` for a file
-that it cannot convert without loss.
+that it cannot convert without loss. Plugins add converters of the same shape (``ingest.plugins``).
 """
 
 from __future__ import annotations
 
-import importlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+import sqlite3
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Refusal
+from ingest.converters.registry import Converter, Registry, load_function
 from ingest.converters.wishes import Wishes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 GIB = 1024**3  # bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """A format that can be converted.
+    """A format that is built in.
 
     Attributes:
         name: What the receipt calls it.
         module: The module of this package that converts it.
         suffixes: Endings of file names that promise it, lower case.
         media_types: Media types that promise it.
+        recognise: ``module:function`` of this package that tells it by its content, if one can: see
+            ``Converter.recognise``. The service imports it, so that module is a light one.
     """
 
     name: str
     module: str
     suffixes: frozenset[str]
     media_types: frozenset[str]
+    recognise: str | None = None
+
+    @property
+    def converter(self) -> Converter:
+        """The same as what plugins register."""
+        return Converter(
+            name=self.name,
+            convert=f"{__name__}.{self.module}:convert",
+            match=tuple(f"*{suffix}" for suffix in sorted(self.suffixes)),
+            media_types=tuple(sorted(self.media_types)),
+            recognise=self.recognise and f"{__name__}.{self.recognise}",
+        )
 
 
 FORMATS = (
@@ -79,7 +97,8 @@ FORMATS = (
         media_types=frozenset({"application/vnd.sqlite3", "application/x-sqlite3"}),
     ),
 )
-KNOWN_FORMATS = tuple(known.name for known in FORMATS)
+BUILT_IN = Registry(built_in=tuple(known.converter for known in FORMATS))
+KNOWN_FORMATS = BUILT_IN.names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,12 +108,13 @@ class Conversion:
     Attributes:
         input: The file to read.
         output: The staging database to create; nothing is there yet.
-        format: One of ``KNOWN_FORMATS``.
+        format: The name of a converter of the registry.
         table: The name of the table, where the file makes one table.
         filename: The file's name as its sender had it; empty where there was none.
         wishes: How to read and shape it.
         report: To be called with the rows and the bytes of the input done so far, as often as one
             likes; what is shown is bounded.
+        registry: The converters that there are, for what lies inside of the file.
     """
 
     input: Path
@@ -104,6 +124,12 @@ class Conversion:
     filename: str = ""
     wishes: Wishes = field(default_factory=Wishes)
     report: Callable[[int, int], None] = lambda _rows, _bytes: None
+    registry: Registry = BUILT_IN
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What the converter was registered with."""
+        return self.registry.get(self.format).settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,20 +173,45 @@ class Limits:
     wall_s: float = 3600.0
 
 
-Converter = Callable[[Conversion], Converted]
+def load_converter(
+    format_name: str, registry: Registry = BUILT_IN
+) -> Callable[[Conversion], Converted]:
+    """Import the function of a format; nothing that other formats need is imported."""
+    return load_function(registry.get(format_name).convert)
 
 
-def load_converter(format_name: str) -> Converter:
-    """Import the converter of a format; nothing that other formats need is imported."""
-    for known in FORMATS:
-        if known.name == format_name:
-            converter: Converter = importlib.import_module(f"{__name__}.{known.module}").convert
-            return converter
-    raise Refusal(
-        "unknown-format",
-        f"there is no converter for {format_name!r}",
-        extra={"known": list(KNOWN_FORMATS)},
-    )
+def run_converter(conversion: Conversion) -> Converted:
+    """Convert a file by the converter of its format; in the converter's process.
+
+    Raises:
+        Refusal: The converter's own, or ``converter-failed``.
+    """
+    converted = load_converter(conversion.format, conversion.registry)(conversion)
+    if conversion.registry.get(conversion.format) in conversion.registry.added:
+        _check_made(conversion, converted)
+    return converted
+
+
+def _check_made(conversion: Conversion, converted: object) -> None:
+    """Refuse what a converter of somebody else says if its staging database says otherwise."""
+    if not isinstance(converted, Converted):
+        raise _failure(conversion, f"returned a {type(converted).__name__}")
+    if not conversion.output.is_file():
+        raise _failure(conversion, "made no database")
+    try:
+        with closing(sqlite3.connect(f"{conversion.output.as_uri()}?mode=ro", uri=True)) as made:
+            there = {name for (name,) in made.execute("SELECT name FROM sqlite_schema")}
+    except sqlite3.DatabaseError as exc:
+        raise _failure(conversion, f"made what is no database: {exc}") from exc
+    for table in converted.tables:
+        if table.name not in there:
+            raise _failure(conversion, f"did not make the table {table.name!r}")
+    if not converted.tables:
+        raise Refusal("no-rows", "the file holds no table")
+
+
+def _failure(conversion: Conversion, what: str) -> Refusal:
+    return Refusal("converter-failed", f"the converter {conversion.format!r} {what}")
 
 
 def encode_request(conversion: Conversion, limits: Limits, *, parent_pid: int) -> bytes:
@@ -174,6 +225,7 @@ def encode_request(conversion: Conversion, limits: Limits, *, parent_pid: int) -
             "filename": conversion.filename,
             "wishes": conversion.wishes.encode(),
         },
+        "added": [asdict(converter) for converter in conversion.registry.added],
         "limits": asdict(limits),
         "parent_pid": parent_pid,
     }
@@ -186,8 +238,14 @@ def decode_request(data: bytes) -> tuple[Conversion, Limits, int]:
     members = request["conversion"]
     paths = {"input": Path(members["input"]), "output": Path(members["output"])}
     wishes = Wishes.decode(members["wishes"])
-    conversion = Conversion(**{**members, **paths, "wishes": wishes})
+    registry = replace(BUILT_IN, added=tuple(map(_decode_converter, request["added"])))
+    conversion = Conversion(**{**members, **paths, "wishes": wishes}, registry=registry)
     return conversion, Limits(**request["limits"]), request["parent_pid"]
+
+
+def _decode_converter(members: dict[str, Any]) -> Converter:
+    words = {name: tuple(members[name]) for name in ("match", "media_types")}
+    return Converter(**{**members, **words})
 
 
 def encode_outcome(outcome: Converted | Refusal) -> bytes:

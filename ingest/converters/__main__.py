@@ -19,7 +19,7 @@ from ingest.converters import (
     Limits,
     decode_request,
     encode_outcome,
-    load_converter,
+    run_converter,
 )
 
 _CPU_GRACE_S = 5  # from the signal that ends the process to the one that cannot fail to
@@ -56,7 +56,7 @@ def set_limits(limits: Limits) -> None:
 def convert_file(conversion: Conversion) -> Converted | Refusal:
     """Convert, and give what came of it; only what nobody expects is raised on."""
     try:
-        return load_converter(conversion.format)(conversion)
+        return run_converter(conversion)
     except Refusal as exc:
         return exc
     except Exception as exc:  # noqa: BLE001 - a message would show the file's contents

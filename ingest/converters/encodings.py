@@ -16,7 +16,9 @@ from typing import IO, TYPE_CHECKING, BinaryIO
 from headrace.errors import Refusal
 
 if TYPE_CHECKING:
-    from ingest.converters import Conversion, Converted, Converter
+    from collections.abc import Callable
+
+    from ingest.converters import Conversion, Converted
 
 UTF8 = "utf-8"
 _CHUNK_BYTES = 1024 * 1024
@@ -39,7 +41,9 @@ _LEGACY = (
 _NAMES = {f"cp{number}": f"windows-{number}" for number in (874, *range(1250, 1259))}
 
 
-def reads_text(convert: Converter) -> Converter:
+def reads_text(
+    convert: Callable[[Conversion], Converted],
+) -> Callable[[Conversion], Converted]:
     """Give a converter its file as UTF-8, and have it say in what encoding the file was."""
 
     @wraps(convert)
