@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from benchmarks import edge, restore, switch, upload, visible
+from benchmarks import convert, edge, restore, switch, upload, visible
 from benchmarks.table import Result, Row, summarise
 
 if TYPE_CHECKING:
@@ -25,13 +25,21 @@ def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "names", nargs="*", help="upload, visible, restore, switch, edge (default: all)"
+        "names", nargs="*", help="convert, upload, visible, restore, switch, edge (default: all)"
     )
     parser.add_argument("--rounds", type=int, default=3, help="runs of each upload")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the uploaded CSV")
     parser.add_argument("--slow-peers", action="store_true", help="also those that take minutes")
+    parser.add_argument("--large", action="store_true", help="also files of 1 and 5 GB")
     arguments = parser.parse_args()
     benchmarks: dict[str, Callable[[Path], Result]] = {
+        "convert": partial(
+            convert.run,
+            rows=arguments.rows,
+            rounds=arguments.rounds,
+            slow_peers=arguments.slow_peers,
+            large=arguments.large,
+        ),
         "upload": partial(
             upload.run,
             rows=arguments.rows,

@@ -78,6 +78,7 @@ class Receipt:
         mode: ``replace``, ``append`` or ``create``.
         created_at: When its bytes had all arrived, or it was refused.
         format: As detected; None before that.
+        encoding: What a text file was in; None before that is known, and of other files.
         tables: Name and rows of each table it wrote.
         generation: The generation that shows it; None until it is published.
         lineage: The database's lineage in that generation.
@@ -98,6 +99,7 @@ class Receipt:
     mode: str
     created_at: datetime
     format: str | None = None
+    encoding: str | None = None
     tables: tuple[tuple[str, int], ...] = ()
     generation: int | None = None
     lineage: str | None = None
@@ -117,6 +119,7 @@ class Receipt:
             "bytes": self.bytes,
             "sha256": self.sha256,
             "format": self.format,
+            "encoding": self.encoding,
             "database": self.database,
             "tables": [{"name": name, "rows": rows} for name, rows in self.tables],
             "mode": self.mode,

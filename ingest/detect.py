@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from headrace.errors import Refusal
 from ingest.converters import BUILT_IN
+from ingest.converters.encodings import find_utf16
 from ingest.converters.registry import Converter, Registry, find_promised, load_function
 from ingest.converters.sniff import sniff
 
@@ -153,6 +154,8 @@ def _decode(head: bytes, *, complete: bool) -> str | None:
     """Decode the head well enough to look at it; None if it is no text."""
     if head.startswith(_UTF16_MARKS):
         return head.decode("utf-16", errors="replace")
+    if (wide := find_utf16(head)) is not None:
+        return head.decode(wide, errors="replace")
     if len(_CONTROL.findall(head)) > _MAX_CONTROL_SHARE * len(head):
         return None
     try:

@@ -205,8 +205,13 @@ class Uploads:
                 limits=self._limits,
                 scratch=scratch,
             )
-        found = converted.format or found
-        return replace(receipt, timings_s=timings_s, format=found), converted
+        receipt = replace(
+            receipt,
+            timings_s=timings_s,
+            format=converted.format or found,
+            encoding=converted.encoding,
+        )
+        return receipt, converted
 
     async def _merge(self, receipt: Receipt, staged: Converted) -> tuple[Receipt, Cut]:
         """merge: into the live database, or as the first state of a new lineage."""

@@ -229,11 +229,13 @@ class Converted:
         tables: The tables, in the order of the file.
         warnings: What was changed on the way, a sentence each.
         format: What the receipt calls the format, where that is known only now; None: as detected.
+        encoding: What a text file was in; None for other files.
     """
 
     tables: tuple[TableRows, ...]
     warnings: tuple[str, ...] = ()
     format: str | None = None
+    encoding: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,4 +367,5 @@ def decode_outcome(data: bytes) -> Converted | Refusal:
         tables=tuple(TableRows(**table) for table in members["tables"]),
         warnings=tuple(members["warnings"]),
         format=members.get("format"),
+        encoding=members.get("encoding"),
     )

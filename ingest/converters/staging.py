@@ -34,12 +34,13 @@ class Kind(Enum):
     INTEGER = "integers"
     REAL = "numbers that a double holds without loss"
     TEXT = "texts"
+    BLOB = "bytes"
     MIXED = "values of several types, each as its JSON text"
 
     @property
     def sql_type(self) -> str:
         """The type that the column is declared with."""
-        return self.name if self in (Kind.INTEGER, Kind.REAL) else "TEXT"
+        return self.name if self in (Kind.INTEGER, Kind.REAL, Kind.BLOB) else "TEXT"
 
 
 @contextmanager
@@ -53,14 +54,20 @@ def open_staging(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def create_table(
-    connection: sqlite3.Connection, table: str, columns: Sequence[str], kinds: Sequence[Kind]
+    connection: sqlite3.Connection,
+    table: str,
+    columns: Sequence[str],
+    kinds: Sequence[Kind],
+    *,
+    strict: bool = False,
 ) -> None:
     """Create an empty table."""
     declared = ", ".join(
         f"{quote_identifier(column)} {kind.sql_type}"
         for column, kind in zip(columns, kinds, strict=True)
     )
-    connection.execute(f"CREATE TABLE {quote_identifier(table)} ({declared})")
+    ending = " STRICT" if strict else ""
+    connection.execute(f"CREATE TABLE {quote_identifier(table)} ({declared}){ending}")
 
 
 def insert_statement(table: str, columns: int) -> str:
