@@ -21,6 +21,7 @@ from ingest.converters import (
     encode_outcome,
     load_converter,
 )
+from ingest.converters.shape import shape
 
 _CPU_GRACE_S = 5  # from the signal that ends the process to the one that cannot fail to
 
@@ -56,7 +57,8 @@ def set_limits(limits: Limits) -> None:
 def convert_file(conversion: Conversion) -> Converted | Refusal:
     """Convert, and give what came of it; only what nobody expects is raised on."""
     try:
-        return load_converter(conversion.format)(conversion)
+        converted = load_converter(conversion.format)(conversion)
+        return shape(conversion.output, converted, conversion.wishes)
     except Refusal as exc:
         return exc
     except Exception as exc:  # noqa: BLE001 - a message would show the file's contents
