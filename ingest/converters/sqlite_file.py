@@ -20,10 +20,11 @@ from headrace.names import quote_identifier
 from ingest.converters import Conversion, Converted, TableRows
 from ingest.converters.sqlite_objects import (
     check_indexes,
+    check_rows,
     drop_internal_tables,
+    drop_unreadable,
     rename_brackets,
     report_triggers,
-    report_unreadable,
 )
 from ingest.converters.utf16 import copy_as_utf8
 
@@ -78,11 +79,12 @@ def convert(conversion: Conversion) -> Converted:
         with _open(conversion.output.absolute().as_uri()) as staging:
             warnings += drop_internal_tables(staging)
             with _bounded_cpu(SCHEMA_CPU_S):
-                warnings += report_unreadable(staging)
+                warnings += drop_unreadable(staging)
                 warnings += rename_brackets(staging)
             warnings += check_indexes(staging)
             warnings += report_triggers(staging)
             tables = _count_rows(staging)
+            check_rows(staging, [table.name for table in tables])
         if not tables:
             raise Refusal("no-rows", "the database holds no table")
     except sqlite3.DatabaseError as exc:
@@ -265,5 +267,11 @@ def _refusal(exc: sqlite3.DatabaseError) -> Refusal:
             "encrypted-file",
             "the file is encrypted, or its header is damaged",
             hint="decrypt the database and send it again",
+        )
+    if "unsafe use" in str(exc):  # SQLite before 3.41 counts those of JSON among them
+        return Refusal(
+            "invalid-file",
+            f"a table or an index uses a function that files from outside may not: {exc}",
+            hint="make it a view, or a plain column",
         )
     return Refusal("invalid-file", f"the database cannot be read: {exc}")

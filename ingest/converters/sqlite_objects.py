@@ -102,7 +102,7 @@ def check_indexes(staging: sqlite3.Connection) -> list[str]:
             continue
         try:
             sound = _is_sound(staging, name, module[1].lower())
-        except sqlite3.OperationalError:  # it cannot be read at all: report_unreadable says so
+        except sqlite3.OperationalError:  # only what it refers to is missing
             continue
         if sound:
             continue
@@ -141,23 +141,54 @@ def _command(staging: sqlite3.Connection, name: str, command: str) -> None:
     staging.execute(f"INSERT INTO {table} ({table}) VALUES ('{command}')")  # noqa: S608 - quoted
 
 
-def report_unreadable(staging: sqlite3.Connection) -> list[str]:
-    """Name the views and virtual tables that cannot be read here: something is not there.
+def drop_unreadable(staging: sqlite3.Connection) -> list[str]:
+    """Leave out virtual tables that cannot be read here; name the views that cannot.
 
-    They are only prepared, never run: a view may have no end.
+    Datasette asks every table of every database for its columns, so one whose module is not there
+    would keep readers from showing any of them. Views are only prepared, never run: one may have
+    no end.
     """
-    named = staging.execute(
-        "SELECT name, iif(type = 'view', 'view', 'virtual table') FROM sqlite_schema"
-        " WHERE type = 'view' OR (type = 'table' AND rootpage = 0)"
-    ).fetchall()
     warnings = []
-    for name, kind in named:
-        try:
-            staging.execute(f"EXPLAIN SELECT * FROM {quote_identifier(name)}")  # noqa: S608 - quoted
-        except sqlite3.OperationalError as exc:
-            if "unsafe use" not in str(exc):  # what the guards forbid here, a reader may do
-                warnings.append(f"{kind} {name!r} cannot be read here: {exc}")
+    views = "SELECT name FROM sqlite_schema WHERE type = 'view'"
+    for (name,) in staging.execute(views).fetchall():
+        reason = _find_obstacle(staging, name)
+        if reason is not None:
+            warnings.append(f"view {name!r} cannot be read here: {reason}")
+    virtual = "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage = 0"
+    for (name,) in staging.execute(virtual).fetchall():
+        reason = _find_obstacle(staging, name)
+        if reason is not None:
+            # Only its module could drop it. Tables that it kept its rows in stay, as ordinary ones.
+            staging.execute("PRAGMA writable_schema = ON")
+            staging.execute("DELETE FROM sqlite_schema WHERE name = ? AND rootpage = 0", (name,))
+            staging.execute("PRAGMA writable_schema = RESET")
+            warnings.append(
+                f"virtual table {name!r} was left out: it cannot be read here: {reason}"
+            )
     return warnings
+
+
+def _find_obstacle(staging: sqlite3.Connection, name: str) -> str | None:
+    """Prepare to read a view or a virtual table; say why it cannot be done."""
+    try:
+        staging.execute(f"EXPLAIN SELECT * FROM {quote_identifier(name)}")  # noqa: S608 - quoted
+    except sqlite3.OperationalError as exc:
+        if "unsafe use" not in str(exc):  # what the guards forbid here, a reader may do
+            return str(exc)
+    return None
+
+
+def check_rows(staging: sqlite3.Connection, tables: list[str]) -> None:
+    """Refuse a table of which not even a row can be read: a generated column may fail.
+
+    Raises:
+        Refusal: ``invalid-file``.
+    """
+    for table in tables:
+        try:
+            staging.execute(f"SELECT * FROM {quote_identifier(table)} LIMIT 1").fetchall()  # noqa: S608 - quoted
+        except sqlite3.OperationalError as exc:
+            raise Refusal("invalid-file", f"the table {table!r} cannot be read: {exc}") from exc
 
 
 def report_triggers(staging: sqlite3.Connection) -> list[str]:

@@ -102,7 +102,7 @@ def test_sqlite_file_with_internal_tables_loses_them_with_a_warning(tmp_path: Pa
 
 
 def test_sqlite_file_with_unknown_virtual_table_says_so(tmp_path: Path) -> None:
-    """A virtual table of a module that is not here is kept, and named in a warning."""
+    """A virtual table of a module that is not here is left out, and named in a warning."""
     source = _create(
         tmp_path / "in.db",
         SCHEMA + "PRAGMA writable_schema = ON;"

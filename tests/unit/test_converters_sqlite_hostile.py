@@ -240,7 +240,7 @@ def test_views_without_end_are_kept_and_never_run(tmp_path: Path) -> None:
 
 
 def test_views_and_virtual_tables_that_cannot_be_read_are_reported(tmp_path: Path) -> None:
-    """What lacks a module, a function, or goes round in a circle is named, and harms nothing."""
+    """What lacks a module, a function, or goes round in a circle is named."""
     source = make(
         tmp_path / "in.db",
         ROWS + "CREATE VIEW a AS SELECT * FROM b; CREATE VIEW b AS SELECT * FROM a;"
@@ -249,8 +249,35 @@ def test_views_and_virtual_tables_that_cannot_be_read_are_reported(tmp_path: Pat
     )
     warnings = convert(source).warnings
     assert [warning.partition(" cannot")[0] for warning in warnings] == [
-        "view 'a'", "view 'b'", "view 'c'", "virtual table 'd'",
+        "view 'a'", "view 'b'", "view 'c'", "virtual table 'd' was left out: it",
     ]  # fmt: skip
+    assert query(source, "SELECT name FROM sqlite_schema WHERE type = 'table'") == [("t",)]
+    assert query(source, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_table_that_no_row_can_be_read_of_is_refused(tmp_path: Path) -> None:
+    """A generated column that fails would make every page of its table fail."""
+    source = make(
+        tmp_path / "in.db",
+        ROWS + "CREATE TABLE u (a INT); INSERT INTO u VALUES (-9223372036854775808)",
+        WRITABLE + "UPDATE sqlite_schema SET sql = 'CREATE TABLE u (a INT, b AS (abs(a)))'"
+        " WHERE name = 'u'",
+    )
+    refusal = refuse(source)
+    assert refusal.code == "invalid-file"
+    assert "'u' cannot be read" in refusal.detail
+
+
+@pytest.mark.skipif(
+    sqlite3.sqlite_version_info >= (3, 41), reason="from 3.41 on SQLite lets a schema use these"
+)
+def test_function_that_a_schema_may_not_use_is_told(tmp_path: Path) -> None:
+    """A table that runs such a function whenever it is read is refused, and the function named."""
+    source = make(tmp_path / "in.db", "CREATE TABLE t (a TEXT, b AS (json_extract(a, '$.x')))")
+    refusal = refuse(source)
+    assert refusal.code == "invalid-file"
+    assert "json_extract" in refusal.detail
+    assert "plain column" in str(refusal.hint)
 
 
 def test_search_and_rtree_tables_come_through(tmp_path: Path) -> None:
