@@ -315,7 +315,8 @@ def _refuse_values(column: str, wanted: str, casting: _Casting) -> Refusal:
     shown = ", ".join(f"{_shown(value)} in row {row}" for row, value in casting.first)
     return Refusal(
         "wrong-type",
-        f"{casting.failed:,} values of {column!r} cannot be {wanted} without loss: {shown}",
+        f"{casting.failed:,} value{'s' if casting.failed > 1 else ''} of {column!r} cannot be"
+        f" {wanted} without loss: {shown}",
     )
 
 

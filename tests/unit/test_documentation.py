@@ -7,6 +7,7 @@ from pathlib import Path
 
 from headrace.config import IngestSettings, ServeSettings, UpSettings
 from headrace.errors import REFUSALS
+from ingest.options import FIELDS
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -28,3 +29,11 @@ def test_every_setting_is_documented() -> None:
         for name in kind.model_fields
     }
     assert documented == settings
+
+
+def test_every_option_of_an_upload_is_documented() -> None:
+    """The tables of options list every field of a request, and no other."""
+    text = (DOCS / "reference" / "http.md").read_text()
+    start, end = text.index("## `POST /ingest`"), text.index("| request header |")
+    documented = set(re.findall(r"^\| `([a-z_]+)` \|", text[start:end], re.MULTILINE))
+    assert documented == FIELDS
