@@ -105,6 +105,8 @@ REFUSALS: dict[str, tuple[HTTPStatus, str]] = {
     ),
     "converter-failed": (HTTPStatus.UNPROCESSABLE_ENTITY, "The file could not be converted"),
     "converter-crashed": (HTTPStatus.UNPROCESSABLE_ENTITY, "The file could not be converted"),
+    "wrong-type": (HTTPStatus.UNPROCESSABLE_ENTITY, "A value does not fit the type asked for"),
+    "duplicate-key": (HTTPStatus.UNPROCESSABLE_ENTITY, "The key does not tell the rows apart"),
     "cannot-append": (HTTPStatus.UNPROCESSABLE_ENTITY, "The rows do not fit the table"),
     "too-many-requests": (
         HTTPStatus.TOO_MANY_REQUESTS,

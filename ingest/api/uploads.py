@@ -19,7 +19,7 @@ from ingest.api.node import NODE, answer_json
 from ingest.api.receipts import encode_receipt
 from ingest.converters.wishes import Wishes
 from ingest.journal import Options
-from ingest.options import DEFAULT_WAIT_S, MODES, Target, read_target, wait_of
+from ingest.options import DEFAULT_WAIT_S, FIELDS, MODES, Target, read_target, wait_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +39,7 @@ async def get_ingest(request: web.Request) -> web.Response:
             "version": __version__,
             "formats": list(node.registry.names),
             "modes": list(MODES),
+            "options": sorted(FIELDS),
             "max_upload_bytes": node.max_upload_bytes,
             "default_wait_s": DEFAULT_WAIT_S,
             "databases": sorted(node.primary.state.databases),

@@ -21,6 +21,7 @@ from ingest.converters import (
 from ingest.converters.answers import encode_progress, encode_refused
 from ingest.converters.cage import enter_cage
 from ingest.converters.progress import reporting
+from ingest.converters.shape import shape
 
 
 def main() -> None:
@@ -51,7 +52,8 @@ def main() -> None:
 def convert_file(conversion: Conversion) -> Converted | Refusal:
     """Convert, and give what came of it; only what nobody expects is raised on."""
     try:
-        return run_converter(conversion)
+        converted = run_converter(conversion)
+        return shape(conversion.output, converted, conversion.wishes)
     except Refusal as exc:
         return exc
     except Exception as exc:  # noqa: BLE001 - a message would show the file's contents

@@ -1,59 +1,113 @@
-"""SQLite files: hostile until proven, then rewritten page by page into a clean one."""
+"""SQLite files: hostile until proven, then rewritten page by page into a clean one.
+
+No view or trigger of the file is ever run here, and the file itself is only read. What is proven:
+the header, every page (``quick_check``), what search tables keep, and that the schema can be
+prepared in bounded time, since the primary and the readers will do that again and again.
+"""
 
 from __future__ import annotations
 
+import resource
 import sqlite3
+import sys
 from collections import Counter
 from contextlib import closing, contextmanager
 from math import log2
 from typing import TYPE_CHECKING
 
 from headrace.errors import Refusal
-from headrace.names import INTERNAL_TABLES, quote_identifier, without_brackets
+from headrace.names import quote_identifier
 from ingest.converters import Conversion, Converted, TableRows
+from ingest.converters.sqlite_objects import (
+    check_indexes,
+    check_rows,
+    drop_internal_tables,
+    drop_unreadable,
+    rename_brackets,
+    report_triggers,
+)
+from ingest.converters.utf16 import copy_as_utf8
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 MAGIC = b"SQLite format 3\x00"
+MAX_OBJECTS = 5_000  # tables, indexes, views and triggers: SQLite lists them in quadratic time
+MAX_SCHEMA_BYTES = 8 * 1024 * 1024  # every connection of every reader parses it
+SCHEMA_CPU_S = 4  # to prepare all views: each may name others twice, and so on
 _SECTOR_BYTES = 512  # the smallest page; an encrypted database is a whole number of pages
 _SAMPLE_BYTES = 64 * 1024
 _RANDOM_BITS = 7.0  # of 8, a byte: what encrypted (or compressed) bytes have, and data does not
 
 # Source: sqlite.org/security.html, "untrusted SQLite database files".
 _GUARDS = ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "foreign_keys = OFF")
+# Far above what real schemas need, far below what SQLite allows. One file more can be attached:
+# the one that VACUUM INTO writes.
+_LIMITS = {
+    sqlite3.SQLITE_LIMIT_ATTACHED: 1,
+    sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 100,
+    sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 200,
+    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1000,
+    sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 10,
+    sqlite3.SQLITE_LIMIT_VDBE_OP: 10_000_000,
+    sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
+}
 
 # As the header has them; 1 stands for 65536. Source: sqlite.org/fileformat2.html, 1.3.2.
 _PAGE_SIZES = {size.to_bytes(2, "big") for size in (1, *(512 << shift for shift in range(7)))}
+_WAL_VERSION = 2  # of the read and write versions in the header; 1 is a rollback journal
+_WAL_WARNING = (
+    "the file is in WAL mode: what only its -wal file held was not sent with it; if a program had "
+    "it open, send a copy made by VACUUM INTO"
+)
 
 
 def convert(conversion: Conversion) -> Converted:
     """Check a SQLite file, and rewrite it; tables, indexes, views and triggers keep their names.
 
-    A file in WAL mode is taken as what it holds: a ``-wal`` file beside it was not sent.
+    A file in WAL mode is taken as what it holds: a ``-wal`` file beside it was not sent. A file of
+    UTF-16 text becomes one of UTF-8.
 
     Raises:
-        Refusal: ``invalid-file``, ``encrypted-file`` or ``no-rows`` (no table).
+        Refusal: ``invalid-file``, ``encrypted-file``, ``limit-exceeded`` or ``no-rows`` (no table).
     """
-    _check_header(conversion.input)
-    warnings: list[str] = []
+    warnings = [_WAL_WARNING] if _is_wal(conversion.input) else []
     try:
-        with _open(f"{conversion.input.absolute().as_uri()}?mode=ro&immutable=1") as source:
-            _check_content(source)
-            source.execute("VACUUM INTO ?", (str(conversion.output),))
+        _check_header(conversion.input)
+        warnings += _rewrite(conversion)
         with _open(conversion.output.absolute().as_uri()) as staging:
-            warnings += _drop_internal_tables(staging)
-            warnings += _rename_brackets(staging)
-            warnings += _unknown_virtual_tables(staging)
+            warnings += drop_internal_tables(staging)
+            with _bounded_cpu(SCHEMA_CPU_S):
+                warnings += drop_unreadable(staging)
+                warnings += rename_brackets(staging)
+            warnings += check_indexes(staging)
+            warnings += report_triggers(staging)
             tables = _count_rows(staging)
+            check_rows(staging, [table.name for table in tables])
+        if not tables:
+            raise Refusal("no-rows", "the database holds no table")
     except sqlite3.DatabaseError as exc:
-        raise _refusal(exc) from exc
+        raise _with_hint(_refusal(exc), warnings) from exc
     except UnicodeDecodeError as exc:  # in a name, or in SQLite's own message about one
         raise Refusal("invalid-file", "the database's schema has bytes that are no text") from exc
-    if not tables:
-        raise Refusal("no-rows", "the database holds no table")
+    except Refusal as refusal:
+        raise _with_hint(refusal, warnings) from None
     return Converted(tables=tables, warnings=tuple(warnings))
+
+
+def _rewrite(conversion: Conversion) -> list[str]:
+    """Check the file's content, and write it anew; say what was changed by that."""
+    with _open(f"{conversion.input.absolute().as_uri()}?mode=ro&immutable=1") as source:
+        _check_schema(source)
+        _check_content(source)
+        encoding: str = source.execute("PRAGMA encoding").fetchone()[0]
+        if encoding == "UTF-8":
+            source.execute("VACUUM INTO ?", (str(conversion.output),))
+            return []
+        with _open(conversion.output.absolute().as_uri()) as target:
+            copy_as_utf8(source, target)
+    return [f"the database held {encoding} text, and holds UTF-8 now"]
 
 
 @contextmanager
@@ -64,25 +118,104 @@ def _open(uri: str) -> Iterator[sqlite3.Connection]:
         connection.text_factory = lambda data: data.decode(errors="replace")
         for guard in _GUARDS:
             connection.execute(f"PRAGMA {guard}")
+        for limit, value in _LIMITS.items():
+            connection.setlimit(limit, value)
+        if sys.version_info >= (3, 12):
+            # Python 3.11 has no way to it. It would keep SQL of the file from writing to the schema
+            # or to shadow tables, and none is run here.
+            connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
         yield connection
 
 
+@contextmanager
+def _bounded_cpu(seconds: int) -> Iterator[None]:
+    """Let this process be ended (SIGXCPU) if the block takes longer: SQLite cannot be interrupted.
+
+    A few views that each name another one twice take longer to prepare than anybody waits.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    limit = int(usage.ru_utime + usage.ru_stime) + seconds
+    if soft == resource.RLIM_INFINITY or limit < soft:
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
 def _check_header(path: Path) -> None:
-    """Refuse a file that does not begin as SQLite files do."""
+    """Refuse a file that does not begin as SQLite files do, or that is shorter than it says.
+
+    Source: sqlite.org/fileformat2.html, 1.3; the size is only valid beside the change counter.
+    """
     with path.open("rb") as file:
         sample = file.read(_SAMPLE_BYTES)
-    if sample.startswith(MAGIC):
-        if sample[16:18] not in _PAGE_SIZES:
-            raise Refusal("invalid-file", "the database's header is damaged")
-        return
     size_bytes = path.stat().st_size
-    if size_bytes % _SECTOR_BYTES == 0 and _bits_a_byte(sample) >= _RANDOM_BITS:
+    if not sample.startswith(MAGIC):
+        if size_bytes % _SECTOR_BYTES == 0 and _bits_a_byte(sample) >= _RANDOM_BITS:
+            raise Refusal(
+                "encrypted-file",
+                "the file has a database's size and random bytes: it seems to be encrypted",
+                hint="decrypt the database and send it again",
+            )
+        raise Refusal("invalid-file", "the file does not begin with SQLite's header")
+    if sample[16:18] not in _PAGE_SIZES or len(sample) < _SECTOR_BYTES:
+        raise Refusal("invalid-file", "the database's header is damaged")
+    if max(sample[18:20]) > _WAL_VERSION:
+        raise Refusal("invalid-file", "the database's header is damaged, or of a newer SQLite")
+    page_bytes = int.from_bytes(sample[16:18], "big")
+    page_bytes = 65536 if page_bytes == 1 else page_bytes
+    stated_bytes = int.from_bytes(sample[28:32], "big") * page_bytes
+    if sample[24:28] == sample[92:96] and stated_bytes > size_bytes:
         raise Refusal(
-            "encrypted-file",
-            "the file has a database's size and random bytes: it seems to be encrypted",
-            hint="decrypt the database and send it again",
+            "invalid-file",
+            f"the database is cut short: its header says {stated_bytes:,} bytes,"
+            f" and the file has {size_bytes:,}",
         )
-    raise Refusal("invalid-file", "the file does not begin with SQLite's header")
+
+
+def _is_wal(path: Path) -> bool:
+    """Say whether a database's header says that it is in WAL mode."""
+    with path.open("rb") as file:
+        head = file.read(20)
+    return head.startswith(MAGIC) and _WAL_VERSION in head[18:]
+
+
+def _with_hint(refusal: Refusal, warnings: list[str]) -> Refusal:
+    """Add what may explain a refusal: the rest lies in a WAL file."""
+    if _WAL_WARNING in warnings and refusal.code in ("invalid-file", "no-rows"):
+        refusal.hint = _WAL_WARNING
+    return refusal
+
+
+def _check_schema(source: sqlite3.Connection) -> None:
+    """Refuse a schema that is too large to be read again and again, or that is no text.
+
+    Raises:
+        UnicodeDecodeError: It is no text.
+    """
+    objects, size_bytes = source.execute(
+        "SELECT count(*), coalesce(sum(length(CAST(sql AS BLOB))), 0) FROM sqlite_schema"
+    ).fetchone()
+    if objects > MAX_OBJECTS:
+        raise Refusal(
+            "limit-exceeded",
+            f"the database has {objects:,} tables, indexes, views and triggers: at most"
+            f" {MAX_OBJECTS:,} can be taken",
+            extra={"limit": "objects"},
+        )
+    if size_bytes > MAX_SCHEMA_BYTES:
+        raise Refusal(
+            "limit-exceeded",
+            f"the database's schema has {size_bytes:,} bytes: at most {MAX_SCHEMA_BYTES:,} can be"
+            " taken",
+            extra={"limit": "schema"},
+        )
+    lenient = source.text_factory
+    source.text_factory = bytes.decode
+    source.execute("SELECT name, sql FROM sqlite_schema").fetchall()
+    source.text_factory = lenient
 
 
 def _bits_a_byte(sample: bytes) -> float:
@@ -100,50 +233,6 @@ def _check_content(source: sqlite3.Connection) -> None:
             f"the database is damaged: {' '.join(problems[0].split())[:200]}",
             hint="sqlite3's .recover command may save what is left",
         )
-
-
-def _drop_internal_tables(staging: sqlite3.Connection) -> list[str]:
-    """Drop the tables that Litestream and Headrace keep for themselves."""
-    names = [
-        name
-        for (name,) in staging.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
-        if name.lower() in INTERNAL_TABLES
-    ]
-    for name in names:
-        staging.execute(f"DROP TABLE {quote_identifier(name)}")
-    return [f"table {name!r} was left out: it is kept for internal use" for name in names]
-
-
-def _rename_brackets(staging: sqlite3.Connection) -> list[str]:
-    """Rename the tables that Datasette could not name."""
-    warnings = []
-    names = staging.execute(
-        "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type <> 'view'"
-    ).fetchall()
-    taken = {name.lower() for (name,) in names}
-    for (name,) in names:
-        plain = without_brackets(name)
-        if plain == name:
-            continue
-        if plain.lower() in taken:
-            raise Refusal("invalid-file", f"the tables {name!r} and {plain!r} cannot both be kept")
-        staging.execute(f"ALTER TABLE {quote_identifier(name)} RENAME TO {quote_identifier(plain)}")
-        warnings.append(f"table {name!r} was renamed to {plain!r}")
-    return warnings
-
-
-def _unknown_virtual_tables(staging: sqlite3.Connection) -> list[str]:
-    """Name the virtual tables that cannot be read here, because their module is not there."""
-    virtual = staging.execute(
-        "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage = 0"
-    ).fetchall()
-    warnings = []
-    for (name,) in virtual:
-        try:
-            staging.execute(f"SELECT 1 FROM {quote_identifier(name)} LIMIT 0")  # noqa: S608 - quoted
-        except sqlite3.OperationalError as exc:
-            warnings.append(f"virtual table {name!r} cannot be read here: {exc}")
-    return warnings
 
 
 def _count_rows(staging: sqlite3.Connection) -> tuple[TableRows, ...]:
@@ -178,5 +267,11 @@ def _refusal(exc: sqlite3.DatabaseError) -> Refusal:
             "encrypted-file",
             "the file is encrypted, or its header is damaged",
             hint="decrypt the database and send it again",
+        )
+    if "unsafe use" in str(exc):  # SQLite before 3.41 counts those of JSON among them
+        return Refusal(
+            "invalid-file",
+            f"a table or an index uses a function that files from outside may not: {exc}",
+            hint="make it a view, or a plain column",
         )
     return Refusal("invalid-file", f"the database cannot be read: {exc}")

@@ -12,6 +12,7 @@ from headrace.config import IngestSettings, ServeSettings, UpSettings
 from headrace.converter_command import PLACEHOLDERS, ConverterCommand
 from headrace.errors import REFUSALS
 from ingest import hookspecs
+from ingest.options import FIELDS
 from ingest.plugins import Converter
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -46,3 +47,11 @@ def test_every_hook_and_what_it_registers_is_documented() -> None:
     assert documented >= {each.name for each in fields(Converter)}
     assert documented >= ConverterCommand.model_fields.keys()
     assert all(f"`{{{name}}}`" in text for name in PLACEHOLDERS)
+
+
+def test_every_option_of_an_upload_is_documented() -> None:
+    """The tables of options list every field of a request, and no other."""
+    text = (DOCS / "reference" / "http.md").read_text()
+    start, end = text.index("## `POST /ingest`"), text.index("| request header |")
+    documented = set(re.findall(r"^\| `([a-z_]+)` \|", text[start:end], re.MULTILINE))
+    assert documented == FIELDS
