@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import codecs
+import importlib
 import json
 import re
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from headrace.errors import Refusal
 from ingest.converters import FORMATS, KNOWN_FORMATS
 from ingest.converters.sniff import sniff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HEAD_BYTES = 256 * 1024
 
@@ -55,15 +59,27 @@ def detect(path: Path, *, filename: str, media_type: str | None) -> str:
     if head.startswith(_SQLITE_MAGIC):
         return "sqlite"
     hint = _hint(filename, media_type)
+    text = _decode(head, complete=complete)
+    for known in FORMATS:
+        if known.recognise and _load(known.recognise)(head, text):
+            return known.name
     if head.startswith(_FOREIGN_MAGIC):
         _refuse(filename)
-    text = _decode(head, complete=complete)
     if text is None:
         if hint == "sqlite":  # its header is damaged, or encrypted: the converter says which
             return "sqlite"
         _refuse(filename)
     found = _detect_text(text, hint, complete=complete)
     return found or _refuse(filename)
+
+
+def _load(recognise: str) -> Callable[[bytes, str | None], bool]:
+    """Import what tells a format by its content."""
+    module, _, function = recognise.partition(":")
+    found: Callable[[bytes, str | None], bool] = getattr(
+        importlib.import_module(f"ingest.converters.{module}"), function
+    )
+    return found
 
 
 def _hint(filename: str, media_type: str | None) -> str | None:

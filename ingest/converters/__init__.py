@@ -29,12 +29,15 @@ class Format:
         module: The module of this package that converts it.
         suffixes: Endings of file names that promise it, lower case.
         media_types: Media types that promise it.
+        recognise: ``module:function`` of this package that tells it by its content, if one can: it
+            gets the first bytes, and the text that they are, or None. That module is a light one.
     """
 
     name: str
     module: str
     suffixes: frozenset[str]
     media_types: frozenset[str]
+    recognise: str | None = None
 
 
 FORMATS = (
@@ -47,8 +50,8 @@ FORMATS = (
     Format(
         name="json",
         module="json_records",
-        suffixes=frozenset({".json", ".geojson"}),
-        media_types=frozenset({"application/json", "text/json", "application/geo+json"}),
+        suffixes=frozenset({".json"}),
+        media_types=frozenset({"application/json", "text/json"}),
     ),
     Format(
         name="ndjson",
@@ -77,6 +80,43 @@ FORMATS = (
         module="sqlite_file",
         suffixes=frozenset({".db", ".db3", ".sqlite", ".sqlite3", ".s3db", ".gpkg"}),
         media_types=frozenset({"application/vnd.sqlite3", "application/x-sqlite3"}),
+    ),
+    Format(
+        name="geojson",
+        module="json_records",
+        suffixes=frozenset({".geojson", ".geojsons", ".geojsonseq"}),
+        media_types=frozenset({"application/geo+json", "application/geo+json-seq"}),
+        recognise="signatures:recognise_geojson",
+    ),
+    Format(
+        name="sheets",
+        module="sheets",
+        suffixes=frozenset({".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"}),
+        media_types=frozenset(
+            {
+                "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+                "application/vnd.ms-excel",
+                "application/vnd.ms-excel.sheet.binary.macroenabled.12",
+                "application/vnd.oasis.opendocument.spreadsheet",
+            }
+        ),
+        recognise="signatures:recognise_sheets",
+    ),
+    Format(
+        name="parquet",
+        module="arrow_files",
+        suffixes=frozenset({".parquet", ".pq"}),
+        media_types=frozenset({"application/vnd.apache.parquet"}),
+        recognise="signatures:recognise_parquet",
+    ),
+    Format(
+        name="arrow",
+        module="arrow_files",
+        suffixes=frozenset({".arrow", ".arrows", ".feather", ".ipc"}),
+        media_types=frozenset(
+            {"application/vnd.apache.arrow.file", "application/vnd.apache.arrow.stream"}
+        ),
+        recognise="signatures:recognise_arrow",
     ),
 )
 KNOWN_FORMATS = tuple(known.name for known in FORMATS)
