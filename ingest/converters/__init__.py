@@ -91,12 +91,11 @@ FORMATS = (
     Format(
         name="sheets",
         module="sheets",
-        suffixes=frozenset({".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"}),
+        suffixes=frozenset({".xlsx", ".xlsm", ".xls", ".ods"}),
         media_types=frozenset(
             {
                 "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
                 "application/vnd.ms-excel",
-                "application/vnd.ms-excel.sheet.binary.macroenabled.12",
                 "application/vnd.oasis.opendocument.spreadsheet",
             }
         ),

@@ -1,4 +1,4 @@
-"""Workbooks (``.xlsx``, ``.xlsm``, ``.xlsb``, ``.xls``, OpenDocument): a sheet is a table.
+"""Workbooks (``.xlsx``, ``.xlsm``, ``.xls``, OpenDocument): a sheet is a table.
 
 The first row that is not empty names the columns; a title that is merged over all of them is left
 out, and a merged header names each of its columns. Formulas are the values that were saved.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import mmap
 import os
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import python_calamine
@@ -27,7 +28,7 @@ from ingest.converters.staging import (
     open_staging,
     unique_columns,
 )
-from ingest.converters.xlsx_cells import OddCells, find_odd_cells
+from ingest.converters.odd_cells import OddCells, find_odd_cells
 
 if TYPE_CHECKING:
     import sqlite3
@@ -65,7 +66,7 @@ class _Sheet:
             self._warn(f"{odd.unsaved:,} formulas have no saved value")
         merged = [_shifted(each, top, left) for each in sheet.merged_cell_ranges or ()]
         width = len(cells[0]) if cells else 0
-        self.header = [""] * width
+        self.header = ["" if header else f"column_{n}" for n in range(1, width + 1)]
         if header:
             cells = self._take_header(cells, merged)
         kept = [row for row in cells if any(value != "" for value in row)]
@@ -112,6 +113,7 @@ def convert(conversion: Conversion) -> Converted:
         Refusal: ``invalid-file``, ``encrypted-file``, ``no-rows``, ``limit-exceeded``.
     """
     _check_ole(conversion.input)
+    _check_binary(conversion.input)
     try:
         return _convert(conversion)
     except python_calamine.PasswordError as exc:
@@ -230,6 +232,19 @@ def _check_ole(path: Path) -> None:
                 raise _encrypted()
             if content.find(_WORKBOOK) < 0 and content.find(_OLD_WORKBOOK) < 0:
                 raise Refusal("unknown-format", "the file is of Office, and holds no sheets")
+
+
+def _check_binary(path: Path) -> None:
+    """Refuse an ``.xlsb``: calamine reads texts of some as empty cells."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            binary = "xl/workbook.bin" in archive.namelist()
+    except (zipfile.BadZipFile, ValueError):
+        return
+    if binary:
+        raise Refusal(
+            "unknown-format", "a binary workbook (.xlsb) cannot be read", hint="save it as .xlsx"
+        )
 
 
 def _encrypted() -> Refusal:

@@ -1,16 +1,21 @@
-"""What calamine does not tell of an ``.xlsx``: error values, and formulas without a saved value."""
+"""What calamine does not tell: error values, and formulas of an ``.xlsx`` without a saved value."""
 
 from __future__ import annotations
 
+import os
 import re
 import zipfile
 import zlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import xlrd
+
+from ingest.converters.signatures import OLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _CHUNK_BYTES = 1024 * 1024
 _CELL_BYTES = 64 * 1024  # a cell that is longer, with its formula, may be missed
@@ -42,12 +47,33 @@ class OddCells:
 
 
 def find_odd_cells(path: Path, number: int) -> OddCells:
-    """Look for them in a sheet, by its number from 0; there are none if it is no ``.xlsx``."""
+    """Look for them in a sheet, by its number from 0; in an OpenDocument, errors are texts."""
+    with path.open("rb") as file:
+        if file.read(len(OLE)) == OLE:
+            return OddCells(errors=_xls_errors(path, number))
     try:
         with zipfile.ZipFile(path) as archive:
             return _find(archive, number)
     except (zipfile.BadZipFile, KeyError, IndexError, zlib.error, EOFError, NotImplementedError):
         return OddCells()  # calamine says what is wrong
+
+
+def _xls_errors(path: Path, number: int) -> dict[tuple[int, int], str]:
+    """Find the error values of an ``.xls``; none where xlrd cannot read what calamine can."""
+    with Path(os.devnull).open("w") as log:
+        try:
+            book = xlrd.open_workbook(os.fspath(path), logfile=log, on_demand=True)
+            sheet = book.sheet_by_index(number)
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - whatever a broken file makes of it
+            return {}
+    return {
+        (row, column): xlrd.error_text_from_code.get(sheet.cell_value(row, column), "#N/A")
+        for row in range(sheet.nrows)
+        for column, kind in enumerate(sheet.row_types(row))
+        if kind == xlrd.XL_CELL_ERROR
+    }
 
 
 def _find(archive: zipfile.ZipFile, number: int) -> OddCells:
