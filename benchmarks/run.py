@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from benchmarks import convert, edge, restore, switch, upload, visible
+from benchmarks import convert, edge, formats, restore, switch, upload, visible
 from benchmarks.table import Result, Row, summarise
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "names", nargs="*", help="convert, upload, visible, restore, switch, edge (default: all)"
+        "names",
+        nargs="*",
+        help="convert, upload, formats, visible, restore, switch, edge (default: all)",
     )
     parser.add_argument("--rounds", type=int, default=3, help="runs of each upload")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the uploaded CSV")
@@ -46,6 +48,7 @@ def main() -> None:
             rounds=arguments.rounds,
             slow_peers=arguments.slow_peers,
         ),
+        "formats": partial(formats.run, rows=arguments.rows, rounds=arguments.rounds),
         "visible": visible.run,
         "restore": restore.run,
         "switch": switch.run,

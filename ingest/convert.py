@@ -34,7 +34,13 @@ _KILL_DEADLINE_S = 10.0
 _STDERR_TAIL_BYTES = 4096
 _MAX_ANSWER_BYTES = 16 * 1024**2  # a line
 _SIDE_FILES = ("", "-journal", "-wal", "-shm")
-_OUT_OF_MEMORY = (b"bad_alloc", b"out of memory", b"Cannot allocate memory", b"MemoryError")
+_OUT_OF_MEMORY = (
+    b"bad_alloc",
+    b"out of memory",
+    b"Cannot allocate memory",
+    b"MemoryError",
+    b"memory allocation of",
+)
 _LIMIT_SIGNALS = {
     signal.SIGXCPU: ("cpu", "the file needs more CPU time than a conversion may use"),
     signal.SIGXFSZ: ("output", "the file makes a larger database than a conversion may write"),

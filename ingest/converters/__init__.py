@@ -65,8 +65,8 @@ FORMATS = (
     Format(
         name="json",
         module="json_records",
-        suffixes=frozenset({".json", ".geojson"}),
-        media_types=frozenset({"application/json", "text/json", "application/geo+json"}),
+        suffixes=frozenset({".json"}),
+        media_types=frozenset({"application/json", "text/json"}),
     ),
     Format(
         name="ndjson",
@@ -95,6 +95,42 @@ FORMATS = (
         module="sqlite_file",
         suffixes=frozenset({".db", ".db3", ".sqlite", ".sqlite3", ".s3db", ".gpkg"}),
         media_types=frozenset({"application/vnd.sqlite3", "application/x-sqlite3"}),
+    ),
+    Format(
+        name="geojson",
+        module="json_records",
+        suffixes=frozenset({".geojson", ".geojsons", ".geojsonseq"}),
+        media_types=frozenset({"application/geo+json", "application/geo+json-seq"}),
+        recognise="signatures:recognise_geojson",
+    ),
+    Format(
+        name="sheets",
+        module="sheets",
+        suffixes=frozenset({".xlsx", ".xlsm", ".xls", ".ods"}),
+        media_types=frozenset(
+            {
+                "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+                "application/vnd.ms-excel",
+                "application/vnd.oasis.opendocument.spreadsheet",
+            }
+        ),
+        recognise="signatures:recognise_sheets",
+    ),
+    Format(
+        name="parquet",
+        module="arrow_files",
+        suffixes=frozenset({".parquet", ".pq"}),
+        media_types=frozenset({"application/vnd.apache.parquet"}),
+        recognise="signatures:recognise_parquet",
+    ),
+    Format(
+        name="arrow",
+        module="arrow_files",
+        suffixes=frozenset({".arrow", ".arrows", ".feather", ".ipc"}),
+        media_types=frozenset(
+            {"application/vnd.apache.arrow.file", "application/vnd.apache.arrow.stream"}
+        ),
+        recognise="signatures:recognise_arrow",
     ),
     Format(
         name="gzip",
