@@ -36,7 +36,6 @@ class Kind(Enum):
     TEXT = "texts"
     BLOB = "bytes"
     MIXED = "values of several types, each as its JSON text"
-    BLOB = "bytes"
 
     @property
     def sql_type(self) -> str:
