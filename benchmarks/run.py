@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from benchmarks import edge, restore, switch, upload, visible
+from benchmarks import edge, merge, restore, switch, upload, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "names", nargs="*", help="upload, visible, restore, switch, edge (default: all)"
+        "names", nargs="*", help="upload, merge, visible, restore, switch, edge (default: all)"
     )
     parser.add_argument("--rounds", type=int, default=3, help="runs of each upload")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the uploaded CSV")
@@ -37,6 +37,7 @@ def main() -> None:
             rounds=arguments.rounds,
             slow_peers=arguments.slow_peers,
         ),
+        "merge": partial(merge.run, rows_count=arguments.rows),
         "visible": visible.run,
         "restore": restore.run,
         "switch": switch.run,
