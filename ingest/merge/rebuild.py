@@ -108,13 +108,6 @@ def add_missing(db: sqlite3.Connection, table: Table, staged: Table) -> tuple[bo
     return made, warnings
 
 
-def refresh_search(db: sqlite3.Connection, table: Table) -> None:
-    """Fill the full-text indexes of a changed table again that no triggers keep right."""
-    for search in find_searches(db, table):
-        if not search.has_triggers:
-            rebuild_search(db, search)
-
-
 def _fill(db: sqlite3.Connection, staged: Table) -> int:
     """Copy a staged table's rows; SQLite copies whole records if it can."""
     target = f"main.{quote(staged.name)}"

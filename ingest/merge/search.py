@@ -1,6 +1,8 @@
 """Full-text search: indexes over a table's texts, and the triggers that keep them right.
 
-Nothing of an upload's own triggers is run: they are written anew, as sqlite-utils does.
+Nothing of an upload's own triggers is run: they are written anew, as sqlite-utils does. And SQLite
+lets a trigger write to a full-text index only where the whole schema is trusted
+(sqlite.org/pragma.html, trusted_schema): that is said only if there is no other trigger.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headrace.names import quote_identifier as quote
-from ingest.merge.schema import ask, is_taken
+from ingest.merge.schema import ask, find_table, is_taken
 
 if TYPE_CHECKING:
     from ingest.merge.schema import Table
@@ -31,13 +33,11 @@ class Search:
         name: Of the virtual table.
         sql: What made it.
         columns: The table's columns that it is over.
-        has_triggers: Whether SQLite itself keeps it right.
     """
 
     name: str
     sql: str
     columns: tuple[str, ...]
-    has_triggers: bool
 
 
 def find_searches(db: sqlite3.Connection, table: Table) -> list[Search]:
@@ -58,18 +58,7 @@ def find_searches(db: sqlite3.Connection, table: Table) -> list[Search]:
             columns = tuple(row[0] for row in parts)
         except sqlite3.OperationalError:  # a tokenizer that is not here
             continue
-        triggers = (
-            f"SELECT EXISTS (SELECT 1 FROM {table.schema}.sqlite_schema WHERE type = 'trigger' "  # noqa: S608
-            "AND tbl_name = ? COLLATE NOCASE AND instr(lower(sql), lower(?)))"
-        )
-        found.append(
-            Search(
-                name=name,
-                sql=sql,
-                columns=columns,
-                has_triggers=bool(ask(db, triggers, (table.name, name))),
-            )
-        )
+        found.append(Search(name=name, sql=sql, columns=columns))
     return found
 
 
@@ -82,11 +71,49 @@ def install_search(db: sqlite3.Connection, table: Table, search: Search) -> str 
     except sqlite3.OperationalError as exc:
         return f"left out the full-text index {search.name!r}: {exc}"
     rebuild_search(db, search)
+    install_triggers(db, table, search)
+    return None
+
+
+def install_triggers(db: sqlite3.Connection, table: Table, search: Search) -> None:
+    """Let SQLite keep a full-text index right; one of an old kind is only filled again."""
     if re.search(r"USING\s+FTS5", search.sql, re.IGNORECASE):
         for name, sql in _triggers(table.name, search):
             if not is_taken(db, name):
                 db.execute(sql)
-    return None
+
+
+def trust_triggers(db: sqlite3.Connection) -> bool:
+    """Trust the live schema, if it has no triggers but those of searches; say whether it is so."""
+    query = "SELECT DISTINCT tbl_name FROM main.sqlite_schema WHERE type = 'trigger'"
+    for (name,) in db.execute(query).fetchall():
+        table = find_table(db, "main", name)
+        if table is None:  # a view
+            return False
+        searches = find_searches(db, table)
+        own = sum(len(_read_triggers(db, table, each)) for each in searches)
+        count = "SELECT count(*) FROM main.sqlite_schema WHERE type = 'trigger' AND tbl_name = ?"
+        if own != ask(db, count, (name,)):
+            return False
+    db.execute("PRAGMA trusted_schema = ON")
+    return True
+
+
+def suspend_triggers(db: sqlite3.Connection, table: Table, *, trusted: bool) -> list[Search]:
+    """Drop the triggers of searches that cannot run, or are not as they are written here.
+
+    Returns:
+        The searches that need triggers again, after they were filled.
+    """
+    suspended = []
+    for search in find_searches(db, table):
+        triggers = _read_triggers(db, table, search)
+        standard = {_normal(sql) for _name, sql in _triggers(table.name, search)}
+        if triggers and not (trusted and {_normal(sql) for _name, sql in triggers} <= standard):
+            for name, _sql in triggers:
+                db.execute(f"DROP TRIGGER main.{quote(name)}")
+            suspended.append(search)
+    return suspended
 
 
 def rebuild_search(db: sqlite3.Connection, search: Search) -> None:
@@ -97,14 +124,30 @@ def rebuild_search(db: sqlite3.Connection, search: Search) -> None:
 
 def drop_search(db: sqlite3.Connection, table: Table, search: Search) -> None:
     """Remove a full-text index, and its triggers."""
-    triggers = db.execute(
-        "SELECT name FROM main.sqlite_schema WHERE type = 'trigger' "
-        "AND tbl_name = ? COLLATE NOCASE AND instr(lower(sql), lower(?))",
-        (table.name, search.name),
-    ).fetchall()
-    for (name,) in triggers:
+    for name, _sql in _read_triggers(db, table, search):
         db.execute(f"DROP TRIGGER main.{quote(name)}")
     db.execute(f"DROP TABLE main.{quote(search.name)}")
+
+
+def refresh_search(db: sqlite3.Connection, table: Table) -> None:
+    """Fill the full-text indexes of a changed table again that no triggers keep right."""
+    for search in find_searches(db, table):
+        if not _read_triggers(db, table, search):
+            rebuild_search(db, search)
+
+
+def _read_triggers(db: sqlite3.Connection, table: Table, search: Search) -> list[tuple[str, str]]:
+    """Give name and SQL of a live table's triggers that name a search."""
+    query = (
+        "SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger' "
+        "AND tbl_name = ? COLLATE NOCASE AND instr(lower(sql), lower(?))"
+    )
+    return list(db.execute(query, (table.name, search.name)).fetchall())
+
+
+def _normal(sql: str) -> str:
+    """Give SQL without what may be written in several ways: quotes, spaces, case."""
+    return re.sub(r"""[\s"'`\[\];]""", "", sql).lower()
 
 
 def _triggers(table: str, search: Search) -> list[tuple[str, str]]:

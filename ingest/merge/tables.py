@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from headrace.errors import Refusal
 from headrace.names import INTERNAL_TABLES
 from headrace.names import quote_identifier as quote
-from ingest.merge import difference, rebuild
+from ingest.merge import difference, rebuild, search
 from ingest.merge.columns import (
     add_columns,
     find_widenings,
@@ -159,6 +159,7 @@ class _Merging:
         self._mode = mode
         self._before = {name.lower(): rows for name, rows in before.items()}
         self._key = key
+        self._trusted = search.trust_triggers(db)
         self._warnings: list[str] = []
         self._written = False  # besides rows
 
@@ -227,6 +228,7 @@ class _Merging:
         rows = self._before.get(table.name.lower())
         rows = count_rows(self._db, table) if rows is None else rows
         name = table.name
+        suspended = search.suspend_triggers(self._db, table, trusted=self._trusted)
         if staged.name in lookups and value_column(table):
             added, warnings = merge_values(self._db, table, staged)
             self._warnings += warnings
@@ -238,8 +240,13 @@ class _Merging:
             raise Refusal("table-exists", f"the table {table.name!r} exists already")
         else:
             counts = self._add(table, staged)
+        table = get_table(self._db, "main", name)
         if counts.any:
-            rebuild.refresh_search(self._db, get_table(self._db, "main", name))
+            search.refresh_search(self._db, table)
+        there = {each.name for each in search.find_searches(self._db, table)}
+        for each in suspended:
+            if each.name in there:
+                search.install_triggers(self._db, table, each)
         return MergedTable(
             name=name,
             staged=staged.name,
