@@ -162,6 +162,7 @@ class _Merging:
         self._trusted = search.trust_triggers(db)
         self._warnings: list[str] = []
         self._written = False  # besides rows
+        self._rejects: set[str] = set()  # staged tables of rows that were put aside
 
     def run(self) -> Merged:
         staged = self._staged_tables()
@@ -181,7 +182,7 @@ class _Merging:
         staged = self._staged_tables()
         lookups = self._lookups(staged)
         for each in staged:
-            if each.name not in lookups and not self._is_rejects(each, staged):
+            if each.name not in lookups | self._rejects:
                 self._upsert_key(None, each)
 
     def _staged_tables(self) -> list[Table]:
@@ -209,6 +210,8 @@ class _Merging:
                     )
             elif kind == "table" and name not in INTERNAL_TABLES:
                 tables.append(get_table(self._db, "staging", name))
+        names = {each.name for each in tables}
+        self._rejects = {f"{name}{REJECTS}" for name in names} & names
         return tables
 
     def _lookups(self, staged: list[Table]) -> set[str]:
@@ -216,10 +219,6 @@ class _Merging:
         return {
             reference.lookup for each in staged for reference in find_references(self._db, each)
         }
-
-    def _is_rejects(self, table: Table, staged: list[Table]) -> bool:
-        name = table.name.removesuffix(REJECTS)
-        return name != table.name and any(each.name == name for each in staged)
 
     def _merge_table(self, staged: Table, lookups: set[str]) -> MergedTable:
         table = find_table(self._db, "main", staged.name)
@@ -257,7 +256,7 @@ class _Merging:
         )
 
     def _create(self, staged: Table, lookups: set[str]) -> MergedTable:
-        if self._mode == "upsert" and staged.name not in lookups:
+        if self._mode == "upsert" and staged.name not in lookups | self._rejects:
             self._upsert_key(None, staged)
         rows, warnings = rebuild.create(self._db, staged)
         self._warnings += warnings
@@ -315,7 +314,7 @@ class _Merging:
         Raises:
             Refusal: ``cannot-append`` or ``invalid-option``.
         """
-        upsert = self._mode == "upsert" and not staged.name.endswith(REJECTS)
+        upsert = self._mode == "upsert" and staged.name not in self._rejects
         key = self._upsert_key(table, staged) if upsert else ()
         source = keep_lookups(self._db, table, staged) or staged
         table, added = add_columns(self._db, table, source)
@@ -350,24 +349,23 @@ class _Merging:
         return counts
 
     def _upsert_key(self, table: Table | None, staged: Table) -> tuple[str, ...]:
-        """Give the columns to upsert by: those of the request, else the table's key.
+        """Give the columns to upsert by: those of the request, else the table's or the file's key.
+
+        A request's key is for the tables that have its columns, as all wishes are.
 
         Raises:
-            Refusal: ``invalid-option``: there are none, or one is not in the file or the table.
+            Refusal: ``invalid-option``: there are none that the file and the table have.
         """
-        key = tuple(self._key) or (table.key if table else ()) or staged.key
-        if not key:
-            raise Refusal(
-                "invalid-option",
-                f"mode=upsert needs a key: the table {staged.name!r} has none",
-                hint="name its columns: ?pk=id",
-            )
-        for name in key:
-            if not staged.find_column(name) or (table and not table.find_column(name)):
-                raise Refusal(
-                    "invalid-option", f"{staged.name!r} has no column {name!r} for its key"
-                )
-        return key
+        for key in (tuple(self._key), table.key if table else (), staged.key):
+            tables = [each for each in (table, staged) if each is not None]
+            if key and all(each.find_column(name) for name in key for each in tables):
+                return key
+        missing = f"no column {', '.join(self._key)}" if self._key else "none"
+        raise Refusal(
+            "invalid-option",
+            f"mode=upsert needs a key: the table {staged.name!r} has {missing}",
+            hint="name its columns: ?pk=id",
+        )
 
     def _with_rowid(self, staged: Table) -> Table:
         """Give a staged table whose rows have numbers."""

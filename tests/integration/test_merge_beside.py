@@ -223,6 +223,22 @@ def test_upsert_by_a_key_that_the_table_does_not_have_gives_it_an_index(live: Li
     assert live.query("SELECT * FROM t") == [("x", "3"), ("y", "2"), ("z", "4")]
 
 
+def test_upsert_adds_rows_that_were_put_aside(live: Live) -> None:
+    """Bad rows have no key: they are added to those of earlier files."""
+    live.begin("CREATE TABLE other (x)")
+    for number in (1, 2):
+        live.merge(
+            "upsert",
+            TABLE,
+            "CREATE TABLE t_rejects (line INTEGER, raw TEXT, reason TEXT)",
+            f"INSERT INTO t VALUES (1, 'a', {number})",
+            "INSERT INTO t_rejects VALUES (3, 'x', 'ragged')",
+            key=["id"],
+        )
+    assert live.query("SELECT count(*) FROM t_rejects") == [(2,)]
+    assert live.query("SELECT n FROM t") == [(2,)]
+
+
 def test_upsert_of_sqlite_merges_tables_by_their_own_keys(live: Live) -> None:
     """Tables without rowids, generated columns and collations are merged like any other."""
     tables = (
