@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from benchmarks import convert, edge, formats, restore, switch, upload, visible
+from benchmarks import convert, edge, formats, merge, restore, switch, upload, visible
 from benchmarks.table import Result, Row, summarise
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument(
         "names",
         nargs="*",
-        help="convert, upload, formats, visible, restore, switch, edge (default: all)",
+        help="convert, upload, formats, merge, visible, restore, switch, edge (default: all)",
     )
     parser.add_argument("--rounds", type=int, default=3, help="runs of each upload")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the uploaded CSV")
@@ -49,6 +49,7 @@ def main() -> None:
             slow_peers=arguments.slow_peers,
         ),
         "formats": partial(formats.run, rows=arguments.rows, rounds=arguments.rounds),
+        "merge": partial(merge.run, rows_count=arguments.rows),
         "visible": visible.run,
         "restore": restore.run,
         "switch": switch.run,

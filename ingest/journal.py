@@ -87,6 +87,12 @@ class Journal:
         row = await self._run(lambda: self._db.execute(query, (receipt_id,)).fetchone())
         return row and _load(row[0])
 
+    async def find_options(self, receipt_id: str) -> Options | None:
+        """Read what the client asked for besides what the receipt says."""
+        query = "SELECT options FROM receipts WHERE id = ?"
+        row = await self._run(lambda: self._db.execute(query, (receipt_id,)).fetchone())
+        return row and _load_options(row[0])
+
     async def read_newest(self, *, limit: int, before: str | None = None) -> list[Receipt]:
         """Read the newest receipts, newest first; before a receipt id, to page on."""
         query = "SELECT receipt FROM receipts WHERE id < ? ORDER BY id DESC LIMIT ?"
