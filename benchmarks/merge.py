@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.make_csv import HEADER, rows
+from benchmarks.table import Result, Row
 from headrace.ltx import decode_header, decode_pages
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Reupload:
     in_pages: bool = False
 
 
-def run(folder: Path, *, rows_count: int) -> str:
+def run(folder: Path, *, rows_count: int) -> Result:
     """Measure, and give the table as Markdown."""
     lines = [
         f"## {rows_count:,} rows uploaded again",
@@ -60,12 +61,15 @@ def run(folder: Path, *, rows_count: int) -> str:
         ),
         "|---|---|---|---|---|---|---|---|",
     ]
+    compared: list[Row] = []
     with _up(folder / "data") as token:
         for reupload in _reuploads(rows_count):
             database = f"bench{len(lines)}"
-            lines.append(_measure(folder, reupload, rows_count, database, token))
-            print(lines[-1], file=sys.stderr)
-    return "\n".join([*lines, ""])
+            line, row = _measure(folder, reupload, rows_count, database, token)
+            print(line, file=sys.stderr)
+            lines.append(line)
+            compared.append(row)
+    return Result(text="\n".join([*lines, ""]), rows=tuple(compared))
 
 
 def _reuploads(count: int) -> list[Reupload]:
@@ -95,7 +99,9 @@ def _reuploads(count: int) -> list[Reupload]:
     ]
 
 
-def _measure(folder: Path, reupload: Reupload, count: int, database: str, token: str) -> str:
+def _measure(
+    folder: Path, reupload: Reupload, count: int, database: str, token: str
+) -> tuple[str, Row]:
     file = folder / "rows.csv"
     content = list(rows(count))
     key = "&pk=id" if reupload.key else ""
@@ -120,11 +126,21 @@ def _measure(folder: Path, reupload: Reupload, count: int, database: str, token:
         with_changed = f"{oracle:,} of {len(set(where.values())):,} (x {pages / oracle:.3f})"
     else:
         goal, reached, with_changed = f"under {GOAL_SHARE:.0%}", share < GOAL_SHARE, "-"
-    return (
+    row = Row(
+        what=f"{count:,} rows uploaded again, changed: {reupload.name}",
+        headrace=f"{pages:,} pages, {size / 1e6:.2f} MB of LTX",
+        against=f"first upload {first_bytes / 1e6:.1f} MB: {share:.2%}"
+        if not reupload.in_pages
+        else f"pages with a changed row: {with_changed}",
+        goal=goal,
+        reached=reached,
+    )
+    line = (
         f"| {reupload.name} | {seconds:.2f} (first {first_s:.2f}) | {written:,} "
         f"| {size:,} ({share:.2%}) | {pages:,} | {with_changed} | {goal} "
         f"| {'yes' if reached else 'NO'} |"
     )
+    return line, row
 
 
 def _run_of_rows(content: Rows, count: int) -> list[int]:
