@@ -47,6 +47,14 @@ _FOLD = re.compile(r"\r?\n(?=[ \t])")
 _ASCII = frozenset({"us-ascii", "ascii", ""})
 
 
+class _AsWritten(policy.Compat32):
+    """Gives headers as they are written: others put a question mark for a byte that is no ASCII."""
+
+    def header_fetch_parse(self, _name: str, value: str) -> str:
+        """Give a header's value."""
+        return value
+
+
 def convert(conversion: Conversion) -> Converted:
     """Convert a mailbox.
 
@@ -141,7 +149,7 @@ def _read_message(
 ) -> tuple[tuple[Any, ...], list[tuple[Any, ...]]]:
     """Make a row of a message, and rows of its attachments."""
     try:
-        message = message_from_bytes(raw, policy=policy.compat32)
+        message = message_from_bytes(raw, policy=_AsWritten())
         parts = list(_leaves(message))
     except RecursionError as exc:
         raise _too_deep(number) from exc
@@ -177,7 +185,7 @@ def _read_message(
             if row[column] is not None:
                 continue
         attachments.append(_attachment_row(row["message_id"], position, part, content, notes))
-    return tuple(row[column] for column in _MESSAGES), attachments
+    return tuple(_storable(row[column]) for column in _MESSAGES), attachments
 
 
 def _leaves(message: Message) -> Iterator[tuple[int, Message]]:
@@ -187,7 +195,7 @@ def _leaves(message: Message) -> Iterator[tuple[int, Message]]:
         depth, part = waiting.pop()
         inner = part.get_payload()
         if part.get_content_maintype() == "multipart" and isinstance(inner, list):
-            waiting += ((depth + 1, each) for each in reversed(inner))
+            waiting += ((depth + 1, each) for each in reversed(inner) if not isinstance(each, str))
         else:
             yield depth, part
 
@@ -237,7 +245,7 @@ def _attachment_row(
         kept = None
     name = part.get_filename()
     content_id = part.get("Content-ID")
-    return (
+    values = (
         message_id,
         position,
         None if name is None else _decode_field(name),
@@ -247,6 +255,7 @@ def _attachment_row(
         None if content_id is None else _decode_field(str(content_id)).strip("<>"),
         kept,
     )
+    return tuple(map(_storable, values))
 
 
 def _decode_field(value: str) -> str:
@@ -255,13 +264,28 @@ def _decode_field(value: str) -> str:
     if "=?" in plain:
         try:
             words = decode_header(plain)
-            return "".join(
-                word if isinstance(word, str) else word.decode(charset or "ascii")
-                for word, charset in words
-            )
+            if all(word for word, _ in words):  # base64 that is broken would be nothing
+                return "".join(
+                    word if isinstance(word, str) else word.decode(charset or "ascii")
+                    for word, charset in words
+                )
         except (LookupError, ValueError, HeaderParseError):
             pass  # it stays as it is written
-    return _decode_raw(plain.encode("utf-8", "surrogateescape"))
+    return str(_storable(plain))
+
+
+def _storable(value: Any) -> Any:
+    """Give a text that SQLite takes: bytes that were no ASCII are decoded by now, or are here."""
+    if not isinstance(value, str):
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        try:
+            return _decode_raw(value.encode("utf-8", "surrogateescape"))
+        except UnicodeEncodeError:  # half of a character, as UTF-7 may have it
+            return value.encode("utf-8", "backslashreplace").decode()
+    return value
 
 
 def _decode_raw(data: bytes) -> str:

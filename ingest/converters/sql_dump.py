@@ -257,13 +257,15 @@ def _statements(chunks: Iterator[str]) -> Iterator[tuple[int, str]]:
             continue
         text = "".join(waiting)
         start = 0
+        is_trigger = _is_trigger(text, start)
         for end in _ends(text):
-            statement = text[start:end]
-            if _is_open_trigger(statement, line):
+            if is_trigger and _is_open_trigger(text, start, end):
                 continue
+            statement = text[start:end]
             yield from _stripped(statement, line)
             line += statement.count("\n")
             start = end
+            is_trigger = _is_trigger(text, start)
         rest = text[start:]
         if chunk is None:
             yield from _stripped(rest, line)
@@ -280,18 +282,19 @@ def _ends(text: str) -> Iterator[int]:
             yield match.end()
 
 
-def _is_open_trigger(statement: str, line: int) -> bool:
+def _is_trigger(text: str, start: int) -> bool:
+    """Say whether the statement that begins at a place is a trigger, which holds others."""
+    leading = _LEADING.match(text, start)
+    return leading is not None and _TRIGGER.match(text, leading.end()) is not None
+
+
+def _is_open_trigger(text: str, start: int, end: int) -> bool:
     """Say whether a semicolon ends a statement within a trigger, and not the trigger."""
-    leading = _LEADING.match(statement)
-    if leading is None or not _TRIGGER.match(statement, leading.end()):
-        return False
-    if len(statement) > MAX_TRIGGER_CHARACTERS:
-        raise Refusal(
-            "limit-exceeded", "a trigger is too long", line=line, extra={"limit": "statement"}
-        )
-    if not _TRIGGER_END.search(statement, max(0, len(statement) - 100)):
+    if end - start > MAX_TRIGGER_CHARACTERS:
+        raise Refusal("limit-exceeded", "a trigger is too long", extra={"limit": "statement"})
+    if not _TRIGGER_END.search(text, max(start, end - 100), end):
         return True
-    return not sqlite3.complete_statement(statement)
+    return not sqlite3.complete_statement(text[start:end])
 
 
 def _stripped(statement: str, line: int) -> Iterator[tuple[int, str]]:

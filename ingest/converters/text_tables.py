@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MAX_TABLES = 1000
 _BATCH_ROWS = 2000
+_FIRST_PLACES = 16  # columns
 _BATCH_CHARACTERS = 4 * 1024 * 1024
 
 
@@ -48,6 +49,7 @@ class _Table:
 
     number: int
     columns: dict[str, _Column] = field(default_factory=dict)
+    places: int = 0  # columns of the temporary table: some more than are used
     waiting: list[Mapping[str, str | None]] = field(default_factory=list)
     rows: int = 0
 
@@ -90,7 +92,6 @@ class TextTables:
                     extra={"limit": "tables"},
                 )
             found = self._tables[table] = _Table(number=len(self._tables))
-            self._connection.execute(f'CREATE TEMP TABLE "texts{found.number}" ("c0")')
         found.waiting.append(record)
         found.rows += 1
         self.rows += 1
@@ -163,9 +164,12 @@ class TextTables:
             values.append(texts)
         if not values:  # so far there are only rows without any value
             values.append([None] * len(table.waiting))
+        if len(values) > table.places:
+            self._widen_table(table, len(values))
+        names = ", ".join(f'"c{number}"' for number in range(len(values)))
         marks = ", ".join("?" * len(values))
         self._connection.executemany(
-            f'INSERT INTO temp."texts{table.number}" VALUES ({marks})',  # noqa: S608 - numbers
+            f'INSERT INTO temp."texts{table.number}" ({names}) VALUES ({marks})',  # noqa: S608
             zip(*values, strict=True),
         )
         table.waiting.clear()
@@ -179,10 +183,22 @@ class TextTables:
                 extra={"limit": "columns"},
             )
         table.columns[key] = _Column(number=number)
-        if number:
+
+    def _widen_table(self, table: _Table, wanted: int) -> None:
+        """Make room for twice as many columns: to add each alone costs more and more."""
+        name = f'temp."texts{table.number}"'
+        old = table.places
+        table.places = min(max(wanted, 2 * old, _FIRST_PLACES), MAX_COLUMNS)
+        places = ", ".join(f'"c{number}"' for number in range(table.places))
+        if old:
+            self._connection.execute(f'ALTER TABLE {name} RENAME TO "narrow"')
+        self._connection.execute(f"CREATE TABLE {name} ({places})")
+        if old:
+            kept = ", ".join(f'"c{number}"' for number in range(old))
             self._connection.execute(
-                f'ALTER TABLE temp."texts{table.number}" ADD COLUMN "c{number}"'
+                f"INSERT INTO {name} ({kept}) SELECT {kept} FROM temp.narrow ORDER BY rowid"  # noqa: S608
             )
+            self._connection.execute("DROP TABLE temp.narrow")
 
     def _write_typed(self, table: _Table, name: str, columns: Sequence[str]) -> None:
         kinds = [

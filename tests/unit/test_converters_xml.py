@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 import pytest
@@ -108,7 +109,7 @@ def test_xml_texts_are_numbers_only_without_loss(
     ],
 )
 def test_xml_wishes_about_types_and_empty_values_are_heeded(
-    wishes: dict[str, object], stored: list[object]
+    wishes: dict[str, Any], stored: list[object]
 ) -> None:
     """The uploader decides what stays text, and what an empty value is."""
     loaded = Loaded('<r><v a="1"/><v a=""/></r>', "xml", **wishes)

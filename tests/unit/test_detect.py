@@ -57,6 +57,18 @@ def test_detect_file_with_its_own_name_is_found(
         (b"---\na: 1\n---\nb: 2\n", "yaml"),
         (b"---\ntitle: x\n---\nSome text.\n", "markdown"),
         (b"# Title\n\nSome text.\n", "markdown"),
+        (b'<?xml version="1.0"?>\n<a/>', "xml"),
+        (b'<rss version="2.0"><channel><title>x</title></channel></rss>', "xml"),
+        (b"<!-- x --><!DOCTYPE HTML><p>", "html"),
+        (b"\xef\xbb\xbf<html lang=en>", "html"),
+        (b"<table><tr><td>1,2</table>\n", "html"),
+        (b"<?xml version='1.0'?><!DOCTYPE html PUBLIC 'a' 'b'><html/>", "html"),
+        (b"BEGIN:VCALENDAR\r\nVERSION:2.0\r\nEND:VCALENDAR\r\n", "icalendar"),
+        (b"From a@b Sun Dec 25 21:33:37 2011\nSubject: x\n\nhi\n", "mbox"),
+        (b"PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\nCOMMIT;\n", "sql"),
+        (b"-- a, b\n/* c */\ncreate table t (a, b);\n", "sql"),
+        (b"INSERT INTO t VALUES (1, 2);\nINSERT INTO t VALUES (3, 4);\n", "sql"),
+        (b"-- MySQL dump 10.13\n\nDROP TABLE IF EXISTS `t`;\n", "sql"),
     ],
 )
 @pytest.mark.parametrize("media_type", [None, "application/x-www-form-urlencoded"])
@@ -150,7 +162,7 @@ def test_detect_foreign_file_is_refused_with_what_is_known(
 
 @pytest.mark.parametrize(
     "data",
-    [b"just some words\nin two lines\n", b"<html><body>a,b</body></html>\n", b"BEGIN TRANSACTION;"],
+    [b"just some words\nin two lines\n", b"<p>some words</p>\n", b"BEGIN:VCARD\n"],
 )
 def test_detect_text_without_form_is_refused(tmp_path: Path, data: bytes) -> None:
     """A text that looks like nothing known is not guessed at."""
@@ -163,3 +175,35 @@ def test_detect_text_of_another_encoding_goes_to_its_converter(tmp_path: Path) -
     """A CSV file that is not UTF-8 is a CSV file: the converter names the byte."""
     assert _detect(tmp_path, "a,b\ncafé,ü\n".encode("latin-1"), "x.csv") == "csv"
     assert _detect(tmp_path, "a,b\n1,2\n".encode("utf-16"), "x.csv") == "csv"
+
+
+@pytest.mark.parametrize(
+    ("data", "filename", "expected"),
+    [
+        (b"<id>,<name>\n<1>,<2>\n", "x.csv", "csv"),
+        (b"<a>\t<b>\n1\t2\n", "x.tsv", "csv"),
+        (b"From ,To\n1,2\n", "", "csv"),
+        (b"From 2024,To 2025\n1,2\n", "", "csv"),
+        (b"insert into,values\n1,2\n", "", "csv"),
+        (b"BEGIN,END\n1,2\n", "", "csv"),
+        (b"BEGIN:VCALENDAR,x\n1,2\n", "", "csv"),
+        (b"a,b\n<table>,</table>\n", "x.html", "csv"),
+        (b"a,b\n1,2\n", "x.xml", "csv"),
+        (b"<p align=center><img></p>\n\n# Title\n", "README.md", "markdown"),
+        (b"<table><tr><td>x</table>\n\n# Title\n", "README.md", "markdown"),
+        (b"<?xml version='1.0'?><a/>", "x.csv", "xml"),
+        (b"<table><tr><td>1\t2</table>", "x.tsv", "html"),
+        (b"BEGIN:VCALENDAR\nVERSION:2.0\n", "x.csv", "icalendar"),
+        (b"CREATE TABLE t (a, b);\nINSERT INTO t VALUES (1, 2);\n", "x.csv", "sql"),
+        (b"<div>no xml", "x.xml", "xml"),
+        (b"<p>1", "x.htm", "html"),
+        (b"Subject: x\n\nhi\n", "x.eml", "mbox"),
+        (b"ANALYZE;\n", "x.sql", "sql"),
+        (b"nothing of the kind\n", "x.ics", "icalendar"),
+    ],
+)
+def test_detect_marked_texts_and_tables_are_not_mistaken(
+    tmp_path: Path, data: bytes, filename: str, expected: str
+) -> None:
+    """CSV is not taken for what its first cell looks like, nor another format for CSV."""
+    assert _detect(tmp_path, data, filename) == expected

@@ -1,0 +1,10 @@
+PRAGMA foreign_keys=OFF;
+BEGIN TRANSACTION;
+CREATE TABLE t(id integer primary key autoincrement, "we;ird" text, b blob);
+INSERT INTO t VALUES(1,replace('a;''b\n-- c','\n',char(10)),X'00ff');
+DELETE FROM sqlite_sequence;
+INSERT INTO sqlite_sequence VALUES('t',2);
+CREATE VIEW v as select * from t;
+CREATE TRIGGER tr after insert on t begin delete from t where b='q;'; end;
+CREATE INDEX i on t(b);
+COMMIT;
