@@ -15,6 +15,7 @@ from headrace.keys import PrimaryPaths, socket_folder
 from headrace.lock import volume_lock
 from headrace.log import GenerationLog
 from headrace.logs import configure_logs
+from headrace.privacy import forbid_inspection
 from headrace.signals import stop_signals
 from headrace.store import Store
 from headrace.web import listening, metrics_app
@@ -53,6 +54,7 @@ async def run(settings: IngestSettings) -> None:
         PrimaryLostError: Another primary has published.
     """
     configure_logs("ingest")
+    forbid_inspection()  # converters run as the same user
     paths = PrimaryPaths(settings.data.absolute())
     make_folders(paths)
     store = Store(store_url(settings))

@@ -74,6 +74,38 @@ def test_caged_process_cannot_read_what_the_service_holds() -> None:
     assert set(found) == {"PermissionError"}
 
 
+def test_process_that_forbids_inspection_cannot_be_read_without_privileges() -> None:
+    """Also where there is no user namespace, the service's own environment is kept from others."""
+    script = (
+        "from headrace.privacy import forbid_inspection\n"
+        "forbid_inspection()\n"
+        "print(flush=True)\n"
+        "input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"PYTHONPATH": str(ROOT), "HEADRACE_TOKEN": "secret"},
+    ) as service:
+        assert service.stdout is not None
+        service.stdout.readline()
+        # Without a namespace: the cage's process drops its capabilities all the same.
+        script = (
+            f"import ingest.converters.cage as cage\ncage._unshare = lambda _: 'no'\n{CAGED}"
+            f"print(json.dumps(attempt(lambda: open('/proc/{service.pid}/environ').read())))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            check=True,
+            timeout=DEADLINE_S,
+            env={"PYTHONPATH": str(ROOT)},
+        )
+        service.communicate(b"\n")
+    assert json.loads(done.stdout) == "PermissionError"
+
+
 def test_caged_process_has_no_privileges_and_gets_none() -> None:
     """No capability is left, and no program that is started brings one back."""
     shown = "open('/proc/self/status').read()"
