@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import sys
@@ -100,6 +101,7 @@ def _ingest(
     settings: UpSettings, data: Path, env: dict[str, str], failed: asyncio.Queue[str]
 ) -> Child:
     flags = as_flags(settings, ["host", *WriterSettings.model_fields])
+    commands = {name: each.model_dump() for name, each in settings.converters.items()}
     return Child(
         "ingest",
         [
@@ -110,7 +112,7 @@ def _ingest(
             *("--metrics-port", str(settings.port + METRICS_PORT_OFFSET)),
             *flags,
         ],
-        env=env,
+        env={**env, "HEADRACE_CONVERTERS": json.dumps(commands)},
         on_exit=lambda code: failed.put_nowait(f"ingest ended with exit code {code}"),
     )
 

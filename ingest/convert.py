@@ -192,8 +192,15 @@ def _environment(folder: Path) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "HOME": str(folder),
         "TMPDIR": str(folder),
-        "PYTHONPATH": str(_IMPORT_ROOT),  # a checkout need not be installed
+        # A checkout need not be installed; plugins are found where the service finds them.
+        "PYTHONPATH": os.pathsep.join([str(_IMPORT_ROOT), *_python_path()]),
         # The limit on memory counts what an allocator reserves: these two reserve little.
         "ARROW_DEFAULT_MEMORY_POOL": "system",
         "MALLOC_ARENA_MAX": "2",
     }
+
+
+def _python_path() -> list[str]:
+    """Give the folders that the service was told to import from."""
+    told = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return [str(Path(folder).absolute()) for folder in told if folder]

@@ -23,6 +23,7 @@ from ingest.api import Node, make_app
 from ingest.auth import Tokens
 from ingest.checksums import Checksums
 from ingest.converters import Limits
+from ingest.converters.registry import Converter
 from ingest.journal import Journal
 from ingest.metrics import IngestMetrics
 from ingest.plugins import load_registry
@@ -90,7 +91,7 @@ async def run(settings: IngestSettings) -> None:
             checksums=Checksums(paths, store, metrics),
             metrics=metrics,
         )
-        registry = load_registry((), partial(_count_broken_plugin, metrics))
+        registry = load_registry(_configured(settings), partial(_count_broken_plugin, metrics))
         uploads = Uploads(
             paths=paths,
             journal=journal,
@@ -136,6 +137,19 @@ async def run(settings: IngestSettings) -> None:
     if lost:
         raise lost[0]
     log.info("ingest has stopped")
+
+
+def _configured(settings: IngestSettings) -> list[Converter]:
+    """Give the converters that are programs of the configuration."""
+    return [
+        Converter(
+            name=name,
+            convert="ingest.converters.command:convert",
+            match=each.match,
+            settings={"command": each.arguments()},
+        )
+        for name, each in settings.converters.items()
+    ]
 
 
 def _limits(settings: IngestSettings) -> Limits:
