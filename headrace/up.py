@@ -26,6 +26,7 @@ from headrace.config import (
 from headrace.errors import ConfigError
 from headrace.lock import volume_lock
 from headrace.logs import configure_logs
+from headrace.privacy import forbid_inspection
 from headrace.signals import stop_signals
 from headrace.store import check_plain_path
 
@@ -47,6 +48,7 @@ async def run(settings: UpSettings) -> None:
         ConfigError: A part could not start.
     """
     configure_logs("up")
+    forbid_inspection()
     stopping = stop_signals()
     data = check_plain_path(settings.data)
     data.mkdir(mode=0o700, parents=True, exist_ok=True)

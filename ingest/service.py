@@ -16,6 +16,7 @@ from headrace.keys import PrimaryPaths, socket_folder
 from headrace.lock import volume_lock
 from headrace.log import GenerationLog
 from headrace.logs import configure_logs
+from headrace.privacy import forbid_inspection
 from headrace.signals import stop_signals
 from headrace.store import Store
 from headrace.web import listening, metrics_app
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+_TOKENS = ("token", "secret")
 STOP_UPLOADS_S = 20.0  # seconds for uploads in flight at a stop; the rest goes on at the next start
 
 
@@ -56,6 +58,7 @@ async def run(settings: IngestSettings) -> None:
         PrimaryLostError: Another primary has published.
     """
     configure_logs("ingest")
+    forbid_inspection()  # converters run as the same user
     paths = PrimaryPaths(settings.data.absolute())
     make_folders(paths)
     store = Store(store_url(settings))
@@ -98,7 +101,7 @@ async def run(settings: IngestSettings) -> None:
             primary=primary,
             registry=registry,
             metrics=metrics,
-            limits=_limits(settings),
+            limits=_limits(settings, paths),
             on_lost=give_up,
         )
         stack.push_async_callback(uploads.stop, STOP_UPLOADS_S)
@@ -154,12 +157,24 @@ def _configured(settings: IngestSettings) -> list[Converter]:
     ]
 
 
-def _limits(settings: IngestSettings) -> Limits:
+def _secrets(paths: PrimaryPaths) -> tuple[str, ...]:
+    """List what converters have no business to read: tokens, other uploads, live databases."""
+    journal = (
+        paths.journal.with_name(f"{paths.journal.name}{end}") for end in ("", "-wal", "-shm")
+    )
+    # `headrace up` keeps its own one folder above.
+    tokens = (folder / name for folder in (paths.root, paths.root.parent) for name in _TOKENS)
+    clouds = (Path.home() / name for name in (".aws", ".azure", ".config/gcloud"))
+    return tuple(map(str, (paths.dbs, paths.spool, paths.staging, *journal, *tokens, *clouds)))
+
+
+def _limits(settings: IngestSettings, paths: PrimaryPaths) -> Limits:
     return Limits(
         memory_bytes=settings.convert_memory,
         cpu_s=settings.convert_cpu,
         output_bytes=settings.convert_output,
         wall_s=settings.convert_time,
+        hidden=_secrets(paths),
     )
 
 

@@ -285,12 +285,14 @@ class Limits:
         output_bytes: The size of the largest file that it may write, and of all that an archive
             may hold.
         wall_s: Seconds from its start to its end.
+        hidden: Files and folders that it cannot read, its own input and output aside.
     """
 
     memory_bytes: int = 4 * GIB
     cpu_s: int = 3600
     output_bytes: int = 40 * GIB
     wall_s: float = 3600.0
+    hidden: tuple[str, ...] = ()
 
 
 def load_converter(
@@ -361,7 +363,8 @@ def decode_request(data: bytes) -> tuple[Conversion, Limits, int]:
     wishes = Wishes.decode(members["wishes"])
     registry = replace(BUILT_IN, added=tuple(map(_decode_converter, request["added"])))
     conversion = Conversion(**{**members, **paths, "wishes": wishes}, registry=registry)
-    return conversion, Limits(**request["limits"]), request["parent_pid"]
+    limits = Limits(**{**request["limits"], "hidden": tuple(request["limits"]["hidden"])})
+    return conversion, limits, request["parent_pid"]
 
 
 def _decode_converter(members: dict[str, Any]) -> Converter:

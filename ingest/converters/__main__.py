@@ -32,7 +32,7 @@ def main() -> None:
     sys.excepthook = lambda _, exc, __: print_frames(exc)
     conversion, limits, parent_pid = decode_request(sys.stdin.buffer.read())
     die_with_parent(parent_pid)
-    refused = enter_cage(limits)
+    refused = enter_cage(limits, readable=(conversion.input, conversion.output.parent, Path.cwd()))
     if refused is not None:
         os.write(answers, encode_refused(refused))
 

@@ -2,8 +2,9 @@
 
 On Linux the process gives up the network, the sight of other processes' memory and environment, and
 every privilege, by namespaces (namespaces(7)) and prctl(2). Whatever it starts dies with it: the
-processes lie in a PID namespace that ends with its first process. A platform that refuses
-namespaces leaves the limits, the empty environment and the process group.
+processes lie in a PID namespace that ends with its first process. Landlock keeps the service's own
+files from it. A platform that refuses both leaves the limits, the empty environment and the process
+group.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ingest.converters.landlock import restrict
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ingest.converters import Limits
 
 CPU_GRACE_S = 5  # from the signal that ends the process to the one that cannot fail to
@@ -30,11 +35,15 @@ _PR_SET_NO_NEW_PRIVS = 38
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
-def enter_cage(limits: Limits) -> str | None:
+def enter_cage(limits: Limits, *, readable: Iterable[Path] = ()) -> str | None:
     """Limit and lock in this process for good; to be called before it has threads.
 
     It returns in a child of the process that called: the caller itself only waits for that child,
     and ends as it does, when everything that the child started has been killed.
+
+    Args:
+        limits: What it may use, and what is hidden from it.
+        readable: What it may read of that all the same.
 
     Returns:
         What the platform refused, for the log; None where it refused nothing.
@@ -44,11 +53,13 @@ def enter_cage(limits: Limits) -> str | None:
         return f"{sys.platform} has no namespaces"
     libc = ctypes.CDLL(None, use_errno=True)
     _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-    refused = _unshare(libc)
+    no_namespaces = _unshare(libc)
     _drop_capabilities(libc)
-    if refused is None:
+    no_landlock = restrict(libc, hidden=map(Path, limits.hidden), readable=readable)
+    if no_namespaces is None:
         _stay_behind()
-    return refused
+    refused = {"namespaces": no_namespaces, "landlock": no_landlock}
+    return "; ".join(f"{what}: {why}" for what, why in refused.items() if why) or None
 
 
 def set_limits(limits: Limits) -> None:

@@ -59,10 +59,14 @@ def test_caged_process_reaches_no_server_of_the_machine() -> None:
         port = server.getsockname()[1]
         socket.create_connection(("127.0.0.1", port)).close()
         found = _in_cage(
-            f"print(json.dumps([attempt(lambda: socket.create_connection(address, 2)) for address"
-            f" in (('127.0.0.1', {port}), ('192.0.2.1', 80))]))"
+            "def send(address):\n"
+            "    socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', address)\n"
+            f"places = (('127.0.0.1', {port}), ('192.0.2.1', 80))\n"
+            "print(json.dumps([attempt(lambda: act(place)) for place in places"
+            " for act in (send, socket.create_connection)]))"
         )
-    assert found == ["OSError", "OSError"]
+    # UDP is refused by the empty namespace, TCP by Landlock before it gets there.
+    assert found == ["OSError", "PermissionError"] * 2
 
 
 def test_caged_process_cannot_read_what_the_service_holds() -> None:
@@ -72,6 +76,64 @@ def test_caged_process_cannot_read_what_the_service_holds() -> None:
         " for name in ('environ', 'mem', 'maps')]))"
     )
     assert set(found) == {"PermissionError"}
+
+
+def test_process_that_forbids_inspection_cannot_be_read_without_privileges() -> None:
+    """Also where there is no user namespace, the service's own environment is kept from others."""
+    script = (
+        "from headrace.privacy import forbid_inspection\n"
+        "forbid_inspection()\n"
+        "print(flush=True)\n"
+        "input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"PYTHONPATH": str(ROOT), "HEADRACE_TOKEN": "secret"},
+    ) as service:
+        assert service.stdout is not None
+        service.stdout.readline()
+        # Without a namespace: the cage's process drops its capabilities all the same.
+        script = (
+            f"import ingest.converters.cage as cage\ncage._unshare = lambda _: 'no'\n{CAGED}"
+            f"print(json.dumps(attempt(lambda: open('/proc/{service.pid}/environ').read())))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            check=True,
+            timeout=DEADLINE_S,
+            env={"PYTHONPATH": str(ROOT)},
+        )
+        service.communicate(b"\n")
+    assert json.loads(done.stdout) == "PermissionError"
+
+
+def test_caged_process_cannot_read_hidden_files(tmp_path: Path) -> None:
+    """The service's own files cannot be read, the one to convert can; others are as they were."""
+    for name in ("data/token", "data/spool/other", "data/spool/mine", "data/out/x", "beside"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("text")
+    script = (
+        f"root = Path({str(tmp_path)!r})\n"
+        "print(json.dumps([attempt(lambda: (root / name).read_text()) for name in"
+        " ('data/token', 'data/spool/other', 'data/spool/mine', 'data/out/x', 'beside')]))"
+    )
+    entering = CAGED.replace(
+        "enter_cage(Limits())",
+        f"enter_cage(Limits(hidden=({str(tmp_path / 'data')!r},)), readable=["
+        f"Path({str(tmp_path / 'data/spool/mine')!r}), Path({str(tmp_path / 'data/out')!r})])",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", entering + script],
+        capture_output=True,
+        check=True,
+        timeout=DEADLINE_S,
+        env={"PYTHONPATH": str(ROOT)},
+    )
+    assert json.loads(done.stdout) == ["PermissionError"] * 2 + ["'text'"] * 3
 
 
 def test_caged_process_has_no_privileges_and_gets_none() -> None:
@@ -134,11 +196,12 @@ def test_caged_process_ends_are_seen_outside(script: str, status: int) -> None:
 
 
 def test_cage_of_platform_that_refuses_still_limits() -> None:
-    """Where there are no namespaces, the reason is given and the rest holds."""
+    """Where there are no namespaces, the reason is given and the rest holds: TCP is refused too."""
     # Stands in for a kernel that refuses: this one does not.
     script = (
         "import resource\n"
-        "print(json.dumps([refused, resource.getrlimit(resource.RLIMIT_CORE), os.getpid()==outer]))"
+        "print(json.dumps([refused, resource.getrlimit(resource.RLIMIT_CORE), os.getpid()==outer,"
+        " attempt(lambda: socket.create_connection(('127.0.0.1', 1)))]))"
     )
     refusing = CAGED.replace(
         "parent, outer",
@@ -151,7 +214,7 @@ def test_cage_of_platform_that_refuses_still_limits() -> None:
         timeout=DEADLINE_S,
         env={"PYTHONPATH": str(ROOT)},
     )
-    assert json.loads(done.stdout) == ["no", [0, 0], True]
+    assert json.loads(done.stdout) == ["namespaces: no", [0, 0], True, "PermissionError"]
 
 
 async def test_conversion_shows_progress_while_it_runs(tmp_path: Path) -> None:
