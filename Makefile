@@ -1,6 +1,7 @@
 # make run    install what is needed and run everything on this machine; ARGS="--readers 3" goes on
 # make test   install what is needed; lint, types and all tests
 # make soak   ten minutes of faults; SOAK_SECONDS=… SOAK_SEED=…
+# make fuzz   damaged files through the converters; FUZZ_SECONDS=… for all formats together
 # make bench  measure, side by side with peers
 # make lock   choose versions anew
 
@@ -9,7 +10,7 @@ VENV ?= .venv
 ARGS ?=
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test soak bench lock clean
+.PHONY: run test soak fuzz bench lock clean
 
 run: $(VENV)/run.stamp
 	@exec $(VENV)/bin/headrace up $(ARGS)
@@ -27,6 +28,10 @@ SOAK_SEED ?= 1
 soak: $(VENV)/dev.stamp
 	SOAK_SECONDS=$(SOAK_SECONDS) SOAK_SEED=$(SOAK_SEED) \
 		$(VENV)/bin/pytest --timeout $$(($(SOAK_SECONDS) + 300)) tests/faults/test_soak.py
+
+FUZZ_SECONDS ?= 600
+fuzz: $(VENV)/dev.stamp
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(VENV)/bin/pytest tests/fuzz $(ARGS)
 
 bench: $(VENV)/dev.stamp $(VENV)/bench.stamp
 	$(VENV)/bin/python -m benchmarks.run $(ARGS)

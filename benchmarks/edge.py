@@ -13,6 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from benchmarks.table import Result, Row
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -24,9 +26,14 @@ ROUNDS = 3
 PAGES = {"HTML": "/bench/rows", "JSON": "/bench/rows.json"}
 UNCACHED = "?_n=%d"
 ALONE, EDGE = "alone", "edge"
+GOALS = {
+    "hot": ("50 times", 50.0),
+    "workers: 1": ("at most 10 % fewer", 0.9),
+    "workers: 2": ("more", 1.0),
+}
 
 
-def run(folder: Path) -> str:
+def run(folder: Path) -> Result:
     """Measure, and give the table as Markdown."""
     measured: dict[str, dict[str, list[float]]] = {}
     for _ in range(ROUNDS):  # one round after the other: the machine is not as fast all the time
@@ -39,10 +46,23 @@ def run(folder: Path) -> str:
         "| page | Datasette alone | the edge | times |",
         "|---|---|---|---|",
     ]
+    rows: list[Row] = []
     for row, columns in sorted(measured.items()):
         alone, edge = _median(columns[ALONE]), _median(columns[EDGE])
         lines.append(f"| {row} | {alone:,.0f} | {edge:,.0f} | {edge / alone:.2f} |")
-    return "\n".join([*lines, ""])
+        rows.append(_compare(row, alone, edge))
+    return Result(text="\n".join([*lines, ""]), rows=tuple(rows))
+
+
+def _compare(row: str, alone: float, edge: float) -> Row:
+    words, goal = next(each for kind, each in GOALS.items() if kind in row)
+    return Row(
+        what=f"pages a second: {row}",
+        headrace=f"{edge:,.0f}",
+        against=f"Datasette alone {alone:,.0f}: {edge / alone:.2f} times",
+        goal=words,
+        reached=edge / alone >= goal,
+    )
 
 
 def _measure_round(folder: Path, measured: dict[str, dict[str, list[float]]]) -> None:
@@ -137,4 +157,4 @@ def _get(port: int, path: str) -> bytes:
 
 if __name__ == "__main__":
     with TemporaryDirectory(prefix="headrace-bench-") as name:
-        print(run(Path(name)))
+        print(run(Path(name)).text)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from benchmarks.table import Result, Row
 from headrace.config import ServeSettings, load_settings
 from headrace.generation import Cut, State
 from headrace.keys import socket_folder
@@ -38,6 +39,7 @@ from serve.ingest_proxy import IngestProxy
 from serve.metrics import ReaderMetrics
 from serve.nursery import Nursery
 from serve.service import make_pages
+from serve.serving_file import ServingFile
 from serve.status import Status
 from serve.switch import Supervisor
 from serve.worker_process import read_memory_bytes
@@ -52,14 +54,15 @@ ROUNDS = 20
 LOADED_SWITCHES = 100
 CONNECTIONS = 16
 QUIET_S = 15.0
+SWITCH_GOAL_S, MANY_GOAL, LOAD_GOAL, MEMORY_GOAL = 0.15, 1.5, 1.5, 1.2
 
 
-def run(folder: Path) -> str:
+def run(folder: Path) -> Result:
     """Measure, and give the tables as Markdown."""
     return asyncio.run(_run(folder))
 
 
-async def _run(folder: Path) -> str:
+async def _run(folder: Path) -> Result:
     cold = [_time_cold(_make_databases(folder / "cold", 10)) for _ in range(5)]
     lines = [
         "## Old workers to new workers",
@@ -76,13 +79,18 @@ async def _run(folder: Path) -> str:
         await reader.switch()
         await reader.wait_spares()
         held["while generations come"] = _measure_memory(reader)
-    memory = _memory_table(held, folder / "cold")
+    peer = _peer_memory(folder / "cold")
     async with _reader(folder / "ten", 10) as reader:
-        lines += await _switch_rows(reader, "10")
-        load = await _load_table(reader)
+        few = await _switch_both(reader)
+        quiet = await _load(reader, switches=0)
+        loaded = await _load(reader, switches=LOADED_SWITCHES)
     async with _reader(folder / "many", 1000) as reader:
-        lines += await _switch_rows(reader, "1,000")
-    return "\n".join([*lines, "", *load, "", *memory, ""])
+        many = await _switch_both(reader)
+    lines += [*_switch_lines("10", few), *_switch_lines("1,000", many)]
+    text = "\n".join([*lines, "", *_load_lines(quiet, loaded), "", *_memory_lines(held, peer), ""])
+    times = (_median(cold), _median(few[0]), _median(few[1]), _median(many[0]))
+    rows = (*_switch_rows(*times), _load_row(quiet, loaded), _memory_row(held["at rest"], peer))
+    return Result(text=text, rows=rows)
 
 
 # the reader
@@ -208,7 +216,7 @@ async def _reader(folder: Path, count: int) -> AsyncIterator[_Reader]:
             make_nursery=lambda configuration: Nursery("bench", configuration),
             make_set=make_set,
             configuration=ConfigurationWatch(None, folder / "configurations"),
-            serving_file=folder / "serving.json",
+            serving_file=ServingFile(folder / "serving.json"),
             metrics=metrics,
             hook=GenerationHook(None, metrics, deadline_s=1.0),
         )
@@ -237,13 +245,36 @@ async def _reader(folder: Path, count: int) -> AsyncIterator[_Reader]:
             shutil.rmtree(sockets, ignore_errors=True)
 
 
-async def _switch_rows(reader: _Reader, count: str) -> list[str]:
-    bursts, rested = await _switches(reader), await _switches(reader, rested=True)
+async def _switch_both(reader: _Reader) -> tuple[list[float], list[float]]:
+    return await _switches(reader), await _switches(reader, rested=True)
+
+
+def _switch_lines(count: str, measured: tuple[list[float], list[float]]) -> list[str]:
     what = f"Headrace, 1 of {count} databases changes"
+    bursts, rested = measured
     return [
         f"| {what}, while generations come | {_spread(bursts)} |",
         f"| {what}, the first after a minute | {_spread(rested)} |",
     ]
+
+
+def _switch_rows(cold: float, burst: float, rested: float, many: float) -> tuple[Row, Row]:
+    return (
+        Row(
+            what="old workers to new workers, 10 databases",
+            headrace=f"{burst:.3f} s; the first after a minute {rested:.3f} s",
+            against=f"`datasette serve` cold {cold:.2f} s",
+            goal="under 0.15 s",
+            reached=burst < SWITCH_GOAL_S,
+        ),
+        Row(
+            what="1,000 databases, one changes",
+            headrace=f"{many:.3f} s",
+            against=f"10 databases, one changes: {burst:.3f} s",
+            goal="the same within 50 %",
+            reached=many <= burst * MANY_GOAL,
+        ),
+    )
 
 
 async def _switches(reader: _Reader, *, rested: bool = False) -> list[float]:
@@ -262,9 +293,7 @@ async def _switches(reader: _Reader, *, rested: bool = False) -> list[float]:
 # requests meanwhile
 
 
-async def _load_table(reader: _Reader) -> list[str]:
-    quiet = await _load(reader, switches=0)
-    switching = await _load(reader, switches=LOADED_SWITCHES)
+def _load_lines(quiet: dict[str, Any], loaded: dict[str, Any]) -> list[str]:
     return [
         f"## Requests during {LOADED_SWITCHES} switches",
         "",
@@ -272,18 +301,34 @@ async def _load_table(reader: _Reader) -> list[str]:
         "",
         "| | requests | failed | p50 | p99 |",
         "|---|---|---|---|---|",
-        _load_row("no switch", quiet),
-        _load_row(f"{LOADED_SWITCHES} switches", switching),
+        _load_line("no switch", quiet),
+        _load_line(f"{LOADED_SWITCHES} switches", loaded),
     ]
 
 
-def _load_row(name: str, result: dict[str, Any]) -> str:
-    times = sorted(result["times"])
-    p99 = times[int(len(times) * 0.99)]
+def _load_line(name: str, result: dict[str, Any]) -> str:
+    times = result["times"]
     return (
         f"| {name} | {len(times)} | {result['failed']} | {_median(times) * 1000:.0f} ms "
-        f"| {p99 * 1000:.0f} ms |"
+        f"| {_p99(result) * 1000:.0f} ms |"
     )
+
+
+def _load_row(quiet: dict[str, Any], loaded: dict[str, Any]) -> Row:
+    ratio = _p99(loaded) / _p99(quiet)
+    return Row(
+        what=f"requests during {LOADED_SWITCHES} switches, {CONNECTIONS} connections",
+        headrace=f"{loaded['failed']} of {len(loaded['times']):,} failed, "
+        f"p99 {_p99(loaded) * 1000:.0f} ms",
+        against=f"no switch, p99 {_p99(quiet) * 1000:.0f} ms: {ratio:.2f} times",
+        goal="0 failed, p99 at most 1.5 times",
+        reached=not loaded["failed"] and ratio <= LOAD_GOAL,
+    )
+
+
+def _p99(result: dict[str, Any]) -> float:
+    times: list[float] = sorted(result["times"])
+    return times[int(len(times) * 0.99)]
 
 
 async def _load(reader: _Reader, *, switches: int) -> dict[str, Any]:
@@ -353,8 +398,7 @@ def _measure_memory(reader: _Reader) -> dict[str, int]:
     return {name: sum(read_memory_bytes(pid) or 0 for pid in each) for name, each in pids.items()}
 
 
-def _memory_table(measured: Mapping[str, dict[str, int]], databases: Path) -> list[str]:
-    peer = _peer_memory(databases)
+def _memory_lines(measured: Mapping[str, dict[str, int]], peer: int) -> list[str]:
     lines = [
         "## Memory",
         "",
@@ -370,6 +414,17 @@ def _memory_table(measured: Mapping[str, dict[str, int]], databases: Path) -> li
         what = f"a reader with {WORKERS} workers, {when} ({parts})"
         lines.append(f"| {what} | {total / 1e6:.0f} | {total / peer:.2f} |")
     return lines
+
+
+def _memory_row(held: dict[str, int], peer: int) -> Row:
+    total = sum(held.values())
+    return Row(
+        what=f"memory of a reader with {WORKERS} workers and 10 databases, at rest",
+        headrace=f"{total / 1e6:.0f} MB",
+        against=f"two `datasette serve` {peer / 1e6:.0f} MB: {total / peer:.2f} times",
+        goal="at most 1.2 times",
+        reached=total / peer <= MEMORY_GOAL,
+    )
 
 
 def _make_databases(folder: Path, count: int) -> Path:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.make_csv import make_csv
+from benchmarks.table import Result, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ PORT = 18700
 VISIBLE_ROUNDS = 20
 
 
-def run(folder: Path, *, rows: int, rounds: int, slow_peers: bool) -> str:
+def run(folder: Path, *, rows: int, rounds: int, slow_peers: bool) -> Result:
     """Measure, and give the tables as Markdown."""
     csv = folder / "rows.csv"
     make_csv(csv, rows)
@@ -47,6 +48,7 @@ def run(folder: Path, *, rows: int, rounds: int, slow_peers: bool) -> str:
             *(_peer("sqlite-utils"), "insert", str(out), "t", str(csv), "--csv"),
         ],
     }
+    measured: dict[str, float] = {}
     for name, command in peers.items():
         slow = "sqlite-utils" in name
         if slow and not slow_peers:
@@ -61,15 +63,28 @@ def run(folder: Path, *, rows: int, rounds: int, slow_peers: bool) -> str:
             peaks.append(peak)
             output.unlink()
         lines.append(_row(name, times, max(peaks)))
+        measured[name] = _median(times)
     with _up(folder / "data") as (token, processes):
         times, peak = _upload_rounds(csv, token, processes, rounds)
         lines.append(_row("`POST /ingest` to `201`, new table", times, peak))
+        posted = _median(times)
         visible = sorted(_time_visible(token, number) for number in range(VISIBLE_ROUNDS))
     seen = (
         f"From `201` of a one-row CSV to its row on the reader: median {_median(visible):.3f} s, "
         f"least {visible[0]:.3f} s, most {visible[-1]:.3f} s ({VISIBLE_ROUNDS} uploads)."
     )
-    return "\n".join([*lines, "", seen, ""])
+    rows_found = [_compare(size_mb, posted, name, seconds) for name, seconds in measured.items()]
+    return Result(text="\n".join([*lines, "", seen, ""]), rows=tuple(rows_found))
+
+
+def _compare(size_mb: float, posted: float, name: str, seconds: float) -> Row:
+    return Row(
+        what=f"{size_mb:.0f} MB CSV, `POST /ingest` to `201`, new table",
+        headrace=f"{posted:.2f} s",
+        against=f"{name} {seconds:.2f} s",
+        goal="not slower",
+        reached=posted <= seconds,
+    )
 
 
 def _peer(name: str) -> str:

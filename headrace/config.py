@@ -1,17 +1,25 @@
-"""Settings: a flag wins over the environment (``HEADRACE_…``), which wins over the default."""
+"""Settings: a flag wins over the environment (``HEADRACE_…``), that over ``headrace.toml``."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 import click
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import ByteSize, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
+from headrace.converter_command import ConverterCommand  # noqa: TC001 - pydantic reads it
 from headrace.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -20,7 +28,11 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 INGEST_PORT_OFFSET = 100
 METRICS_PORT_OFFSET = 200
 
+MIB = 1024**2  # bytes
 GIB = 1024**3
+
+
+CONFIG_NAME = "headrace.toml"
 
 
 class NodeSettings(BaseSettings):
@@ -28,6 +40,9 @@ class NodeSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="HEADRACE_", extra="ignore")
 
+    config: Path | None = Field(
+        None, description=f"Settings as TOML (default: {CONFIG_NAME} in the data folder)."
+    )
     data: Path = Field(Path("data"), description="Folder that everything is kept in.")
     store: str | None = Field(
         None,
@@ -38,6 +53,19 @@ class NodeSettings(BaseSettings):
     token: SecretStr | None = Field(
         None, description="Token that allows to write (environment only)."
     )
+
+    @classmethod
+    def settings_customise_sources(  # noqa: D102 - pydantic's hook
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - not used
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - not used
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        nearer = {**env_settings(), **init_settings()}
+        file = InitSettingsSource(settings_cls, _read_config(nearer))
+        return init_settings, env_settings, file
 
 
 class ReaderSettings(BaseSettings):
@@ -87,19 +115,44 @@ class WriterSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="HEADRACE_", extra="ignore")
 
-    max_upload: int = Field(10 * GIB, ge=1, description="Largest upload in bytes.")
+    log_retention: float = Field(
+        30.0, ge=1, le=36500, description="Days that entries of the generation log are kept."
+    )
+    max_upload: ByteSize = Field(ByteSize(10 * GIB), ge=1, description="Largest upload in bytes.")
     litestream_config: Path | None = Field(
         None, description="litestream.yml to use instead of Headrace's own."
     )
+    convert_memory: ByteSize = Field(
+        ByteSize(4 * GIB), ge=64 * MIB, description="Memory of a converter's process, in bytes."
+    )
+    convert_cpu: int = Field(3600, ge=1, description="CPU seconds of a conversion.")
+    convert_output: ByteSize = Field(
+        ByteSize(40 * GIB),
+        ge=MIB,
+        description="Largest file that a conversion may write, and all that an archive may hold.",
+    )
+    convert_time: float = Field(
+        3600.0, gt=0, description="Seconds that a conversion may take from start to end."
+    )
 
 
-class UpSettings(NodeSettings, ReaderSettings, WriterSettings):
+class ConverterSettings(BaseSettings):
+    """What converts files, besides what is built in and what plugins bring along."""
+
+    model_config = SettingsConfigDict(env_prefix="HEADRACE_", extra="ignore")
+
+    converters: dict[str, ConverterCommand] = Field(
+        {}, description="Commands that convert files, by the name of the format."
+    )
+
+
+class UpSettings(NodeSettings, ReaderSettings, WriterSettings, ConverterSettings):
     """``headrace up``: everything on one machine."""
 
     readers: int = Field(1, ge=1, le=99, description="Number of readers.")
 
 
-class IngestSettings(NodeSettings, WriterSettings):
+class IngestSettings(NodeSettings, WriterSettings, ConverterSettings):
     """``headrace ingest``: the primary."""
 
     port: int = Field(8100, ge=0, le=65535, description="Private port to listen on.")
@@ -127,9 +180,47 @@ def load_settings(kind: type[Settings], flags: dict[str, Any]) -> Settings:
         return kind(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as exc:
         first = exc.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        flag = f"--{name.replace('_', '-')} (HEADRACE_{name.upper()})"
-        raise ConfigError(f"cannot use {flag}: {first['msg'].lower()}") from exc
+        why = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"].lower()
+        raise ConfigError(f"cannot use {_setting(first['loc'])}: {why}") from exc
+    except SettingsError as exc:
+        raise ConfigError(f"cannot read the settings: {exc}") from exc
+
+
+def _setting(place: tuple[int | str, ...]) -> str:
+    """Name a setting as it is written."""
+    name, *inner = map(str, place)
+    if inner:  # of a table in the file
+        return f"[{'.'.join([name, *inner[:1]])}] {'.'.join(inner[1:])}".rstrip()
+    return f"--{name.replace('_', '-')} (HEADRACE_{name.upper()})"
+
+
+def _read_config(nearer: dict[str, Any]) -> dict[str, Any]:
+    """Read the file of settings: the chosen one, or the one in the data folder if there is one.
+
+    Args:
+        nearer: The settings that flags and environment give.
+
+    Raises:
+        ConfigError: It is not there, is no TOML, or sets what is no setting.
+    """
+    chosen = nearer.get("config")
+    path = Path(chosen or Path(nearer.get("data", "data"), CONFIG_NAME))
+    try:
+        values = tomllib.loads(path.read_text())
+    except FileNotFoundError as exc:
+        if chosen:
+            raise ConfigError(f"find no {path}") from exc
+        return {}
+    except (OSError, ValueError) as exc:
+        raise ConfigError(f"cannot read {path}: {exc}") from exc
+    known = {
+        name for kind in (UpSettings, IngestSettings, ServeSettings) for name in kind.model_fields
+    }
+    # The file decides on neither where it lies itself.
+    for name in values:
+        if name not in known - {"config", "data"}:
+            raise ConfigError(f"cannot use {path}: {name!r} is no setting of it")
+    return values
 
 
 def options_of(kind: type[BaseSettings]) -> Callable[[Command], Command]:
@@ -139,6 +230,8 @@ def options_of(kind: type[BaseSettings]) -> Callable[[Command], Command]:
         for name, field in reversed(kind.model_fields.items()):
             if field.annotation == SecretStr | None:
                 continue  # secrets show in process lists: environment only
+            if get_origin(field.annotation) is dict:
+                continue  # tables of the file
             default = "" if field.default is None else f"  [default: {field.default}]"
             command = click.option(
                 f"--{name.replace('_', '-')}",

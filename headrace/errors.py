@@ -97,11 +97,13 @@ REFUSALS: dict[str, tuple[HTTPStatus, str]] = {
     "unknown-format": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The format of the file is not known"),
     "invalid-file": (HTTPStatus.UNPROCESSABLE_ENTITY, "The file is broken"),
     "encrypted-file": (HTTPStatus.UNPROCESSABLE_ENTITY, "The file is encrypted"),
+    "unsafe-archive": (HTTPStatus.UNPROCESSABLE_ENTITY, "The archive is not safe to unpack"),
     "no-rows": (HTTPStatus.UNPROCESSABLE_ENTITY, "The file holds no table"),
     "limit-exceeded": (
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "The file needs more than the limits allow",
     ),
+    "converter-failed": (HTTPStatus.UNPROCESSABLE_ENTITY, "The file could not be converted"),
     "converter-crashed": (HTTPStatus.UNPROCESSABLE_ENTITY, "The file could not be converted"),
     "wrong-type": (HTTPStatus.UNPROCESSABLE_ENTITY, "A value does not fit the type asked for"),
     "duplicate-key": (HTTPStatus.UNPROCESSABLE_ENTITY, "The key does not tell the rows apart"),

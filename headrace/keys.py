@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import tempfile
 from pathlib import Path
 
 from headrace.errors import ConfigError
 
+GENERATIONS_PREFIX = "generations"
+CHECKPOINTS_PREFIX = "generations/checkpoints"
 LAST_CHECKPOINT = "generations/_last_checkpoint.json"
 
 # Where every lineage of every database lies; Litestream's replica URL ends with it.
 DBS_PREFIX = "dbs"
+
+_LOG_KEY = re.compile(r"generations/(checkpoints/)?([0-9]{20})\.json")
 
 
 def generation_key(number: int) -> str:
@@ -24,6 +29,12 @@ def generation_key(number: int) -> str:
 def checkpoint_key(number: int) -> str:
     """Key of a checkpoint of the log."""
     return f"generations/checkpoints/{number:020d}.json"
+
+
+def parse_log_key(key: str) -> tuple[int, bool] | None:
+    """Read the key of an entry or a checkpoint: its number, and whether it is a checkpoint."""
+    found = _LOG_KEY.fullmatch(key)
+    return (int(found[2]), found[1] is not None) if found else None
 
 
 def lineage_key(database: str, lineage: str) -> str:

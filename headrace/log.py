@@ -2,12 +2,16 @@
 
 Delta Lake's commit protocol: entry N+1 is created only if it is absent, and never rewritten; a
 checkpoint holds the full state. Reading the newest state costs one GET of the hint, one of the
-checkpoint, and one for each entry after it. Nothing is listed.
+checkpoint, and one for each entry after it, and of the hint once more. Nothing is listed.
+
+What is old is pruned (ingest/prune.py), but neither the checkpoint that the hint names nor anything
+after it. So an entry that is missing is not published yet, or the hint is ahead of it.
 """
 
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from headrace.errors import (
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     from headrace.store import Store
 
 CHECKPOINT_EVERY = 50  # entries
+# What comes after a state that is younger is not pruned: entries are kept for a day at least.
+SURELY_KEPT = timedelta(hours=1)
 
 
 class GenerationLog:
@@ -32,17 +38,16 @@ class GenerationLog:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def read_newest(self, state: State | None = None) -> State:
-        """Read on from a state that is known (None: from the last checkpoint) to the newest.
+    async def read_newest(self) -> State:
+        """Read the newest state, from the last checkpoint on.
 
         Raises:
             LogError: An entry or a checkpoint cannot be read.
             StoreError: The store could not be asked.
         """
-        if state is None:
-            state = await self.read_checkpoint()
-        while (entry := await self.find_entry(state.number + 1)) is not None:
-            state = state.apply(entry)
+        state = await self.read_checkpoint()
+        while (newer := await self.find_newer(state)) is not None:
+            state = newer
         return state
 
     async def read_checkpoint(self) -> State:
@@ -52,15 +57,24 @@ class GenerationLog:
             LogError: It cannot be read.
             StoreError: The store could not be asked.
         """
-        try:
-            hint = await self._store.read(LAST_CHECKPOINT)
-        except ObjectMissingError:
-            return State()
-        try:
-            number = int(json.loads(hint)["generation"])
-        except (ValueError, KeyError, TypeError) as exc:
-            raise LogError(f"cannot read {LAST_CHECKPOINT}: {exc!r}") from exc
-        return State.decode(await self._store.read(checkpoint_key(number)))
+        return await self._find_checkpoint(after=0) or State()
+
+    async def find_newer(self, state: State, *, past_pruned: bool = True) -> State | None:
+        """Give the state after the next entry, or None if that is not published or visible yet.
+
+        Args:
+            state: Where to read on from.
+            past_pruned: Whether to look if a missing entry was pruned, and to go on from the last
+                checkpoint then. Costs one GET.
+
+        Raises:
+            LogError: What comes next cannot be read.
+            StoreError: The store could not be asked.
+        """
+        entry = await self.find_entry(state.number + 1)
+        if entry is not None:
+            return state.apply(entry)
+        return await self._find_checkpoint(after=state.number) if past_pruned else None
 
     async def find_entry(self, number: int) -> Entry | None:
         """Read one entry, or None if it is not published (or not visible) yet.
@@ -83,6 +97,7 @@ class GenerationLog:
             StoreError: The store could not be asked: the entry is published, or it is not.
         """
         published = state.apply(entry)
+        await self._check_not_pruned(state)
         body = entry.encode()
         try:
             await self._store.create(generation_key(entry.number), body)
@@ -95,6 +110,39 @@ class GenerationLog:
         if published.number % CHECKPOINT_EVERY == 0:
             await self._write_checkpoint(published)
         return published
+
+    async def _check_not_pruned(self, state: State) -> None:
+        """Find out whether the next entry was published and pruned while this node slept.
+
+        Its key would be free again, so putting it only if absent would not tell.
+        """
+        young = state.created_at and datetime.now(UTC) - state.created_at < SURELY_KEPT
+        if not young and (number := await self._read_hint()) > state.number:
+            raise PrimaryLostError(
+                f"find generation {number} published by another primary, which knew more than "
+                f"generation {state.number}"
+            )
+
+    async def _find_checkpoint(self, *, after: int) -> State | None:
+        """Read the last checkpoint, or None if it is not above a generation."""
+        missing: int | None = None
+        while (number := await self._read_hint()) > after:
+            try:
+                return State.decode(await self._store.read(checkpoint_key(number)))
+            except ObjectMissingError:
+                if number == missing:  # not visible yet
+                    raise
+                missing = number  # pruned after we read the hint, which names a newer one then
+        return None
+
+    async def _read_hint(self) -> int:
+        """Give the number of the last checkpoint; 0 if there is none."""
+        try:
+            return int(json.loads(await self._store.read(LAST_CHECKPOINT))["generation"])
+        except ObjectMissingError:
+            return 0
+        except (ValueError, KeyError, TypeError) as exc:
+            raise LogError(f"cannot read {LAST_CHECKPOINT}: {exc!r}") from exc
 
     async def _write_checkpoint(self, state: State) -> None:
         """Write a checkpoint and the hint; they only save reads, so a failure is left for later."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,46 @@ def new_receipt_id(now_ms: int | None = None) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far an upload's conversion is.
+
+    Attributes:
+        rows: Rows that are done; 0 also where the converter does not count them.
+        bytes: Bytes of the file that are done.
+        of_bytes: Size of the file.
+    """
+
+    rows: int
+    bytes: int
+    of_bytes: int
+
+    def encode(self) -> dict[str, int]:
+        """Give the JSON form that clients see."""
+        return {"rows": self.rows, "bytes": self.bytes, "of_bytes": self.of_bytes}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableOutcome:
+    """What an upload did to one table.
+
+    Attributes:
+        name: As it is read.
+        rows: Rows that the file had.
+        added: Rows that are new; None, as those below, until it is merged.
+        changed: Rows that have another value.
+        removed: Rows that are gone.
+        unchanged: Rows of the table that are as they were; nothing of them was written.
+    """
+
+    name: str
+    rows: int
+    added: int | None = None
+    changed: int | None = None
+    removed: int | None = None
+    unchanged: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """One upload of one file.
 
@@ -56,11 +96,13 @@ class Receipt:
         bytes: Size of the file; what had arrived, if it did not arrive whole.
         sha256: Of the file, 64 hex digits; None if it did not arrive whole.
         database: Where it goes; None if it was refused before that was known.
-        mode: ``replace``, ``append`` or ``create``.
+        mode: ``replace``, ``append``, ``upsert`` or ``create``.
         created_at: When its bytes had all arrived, or it was refused.
         format: As detected; None before that.
-        tables: Name and rows of each table it wrote.
-        generation: The generation that shows it; None until it is published.
+        encoding: What a text file was in; None before that is known, and of other files.
+        tables: What it did to each table.
+        generation: A generation that shows it; None until it is published. If nothing changed, the
+            newest there was.
         lineage: The database's lineage in that generation.
         txid: The database's TXID in that generation.
         url: Path on any reader where it is read.
@@ -79,7 +121,8 @@ class Receipt:
     mode: str
     created_at: datetime
     format: str | None = None
-    tables: tuple[tuple[str, int], ...] = ()
+    encoding: str | None = None
+    tables: tuple[TableOutcome, ...] = ()
     generation: int | None = None
     lineage: str | None = None
     txid: int | None = None
@@ -98,8 +141,9 @@ class Receipt:
             "bytes": self.bytes,
             "sha256": self.sha256,
             "format": self.format,
+            "encoding": self.encoding,
             "database": self.database,
-            "tables": [{"name": name, "rows": rows} for name, rows in self.tables],
+            "tables": [asdict(table) for table in self.tables],
             "mode": self.mode,
             "generation": self.generation,
             "lineage": self.lineage,
@@ -117,7 +161,7 @@ class Receipt:
         """Read the JSON form."""
         values = dict(document)
         values["state"] = UploadState(values["state"])
-        values["tables"] = tuple((table["name"], table["rows"]) for table in values["tables"])
+        values["tables"] = tuple(TableOutcome(**table) for table in values["tables"])
         values["txid"] = None if values["txid"] is None else parse_txid(values["txid"])
         values["warnings"] = tuple(values["warnings"])
         values["created_at"] = parse_time(values["created_at"])

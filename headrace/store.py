@@ -10,6 +10,7 @@ import asyncio
 import os
 import re
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -17,10 +18,12 @@ from urllib.parse import urlsplit
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 
+from headrace.durable import create_file, replace_file
 from headrace.errors import ConfigError, ObjectExistsError, ObjectMissingError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from datetime import datetime
 
     from obstore.store import ObjectStore
 
@@ -28,8 +31,22 @@ if TYPE_CHECKING:
 # (its replica_url.go, ParseReplicaURLWithQuery), so only these characters arrive unchanged.
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./~-]+")
 
-
 _CHUNK_BYTES = 4 * 1024 * 1024  # of a streamed object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """One object of a listing.
+
+    Attributes:
+        key: Its whole key.
+        size_bytes: Its size.
+        modified_at: When it was written, by the store's clock.
+    """
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
 
 
 class Store:
@@ -111,21 +128,33 @@ class Store:
                     return spill
                 await asyncio.to_thread(_write_all, file.fileno(), chunk)
 
-    async def list_sizes(self, prefix: str, *, stall_s: float) -> dict[str, int]:
-        """List the objects right under a prefix: name after the prefix -> bytes.
+    async def list_objects(self, prefix: str, *, stall_s: float) -> AsyncIterator[Listed]:
+        """List the objects under a prefix, in any order.
 
         Raises:
             StoreError: The store could not be asked, or fell silent.
         """
-        sizes: dict[str, int] = {}
         batches = aiter(obstore.list(self._store, prefix))
         while True:
             async with _asking(f"list {prefix}", stall_s):
                 metas = await anext(batches, None)
             if metas is None:
-                return sizes
+                return
             for meta in metas:
-                sizes[meta["path"].removeprefix(prefix).lstrip("/")] = meta["size"]
+                yield Listed(
+                    key=meta["path"],
+                    size_bytes=meta["size"],
+                    modified_at=meta["last_modified"],
+                )
+
+    async def list_sizes(self, prefix: str, *, stall_s: float) -> dict[str, int]:
+        """List the objects under a prefix: name after the prefix -> bytes.
+
+        Raises:
+            StoreError: The store could not be asked, or fell silent.
+        """
+        listed = self.list_objects(prefix, stall_s=stall_s)
+        return {each.key.removeprefix(prefix).lstrip("/"): each.size_bytes async for each in listed}
 
     async def create(self, key: str, body: bytes) -> None:
         """Write a new object, only if there is none of that key; durable on return.
@@ -135,12 +164,14 @@ class Store:
             StoreError: The store could not be asked, or its answer was lost.
         """
         try:
-            await obstore.put_async(self._store, key, body, mode="create")
-        except AlreadyExistsError as exc:
+            if self.folder is not None:
+                await asyncio.to_thread(create_file, self.folder / key, body)
+            else:
+                await obstore.put_async(self._store, key, body, mode="create")
+        except (AlreadyExistsError, FileExistsError) as exc:
             raise ObjectExistsError(f"find {key} taken") from exc
         except (BaseError, OSError) as exc:
             raise StoreError(f"cannot create {key}: {_reason(exc)}") from exc
-        await self._fsync(key)
 
     async def replace(self, key: str, body: bytes) -> None:
         """Write an object, whether or not there is one; for hints only.
@@ -149,17 +180,25 @@ class Store:
             StoreError: The store could not be asked.
         """
         try:
-            await obstore.put_async(self._store, key, body)
+            if self.folder is not None:
+                await asyncio.to_thread(replace_file, self.folder / key, body)
+            else:
+                await obstore.put_async(self._store, key, body)
         except (BaseError, OSError) as exc:
             raise StoreError(f"cannot write {key}: {_reason(exc)}") from exc
 
-    async def _fsync(self, key: str) -> None:
-        """Make a new object of a local folder survive a power cut; other stores do so themselves.
+    async def delete(self, key: str) -> None:
+        """Delete an object; that there is none is as good.
 
-        Source: object_store's ``LocalFileSystem`` does not fsync.
+        Raises:
+            StoreError: The store could not be asked.
         """
-        if self.folder is not None:
-            await asyncio.to_thread(fsync_path, self.folder / key)
+        try:
+            await obstore.delete_async(self._store, key)
+        except (FileNotFoundError, NotFoundError):
+            return
+        except (BaseError, OSError) as exc:
+            raise StoreError(f"cannot delete {key}: {_reason(exc)}") from exc
 
 
 @asynccontextmanager
@@ -180,16 +219,6 @@ def _write_all(descriptor: int, chunk: bytes) -> None:
     view = memoryview(chunk)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def fsync_path(path: Path) -> None:
-    """Fsync a file (or folder), and the folder that names it."""
-    for each in (path, path.parent):
-        descriptor = os.open(each, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def check_plain_path(path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import sys
@@ -17,6 +18,7 @@ from headrace.config import (
     INGEST_PORT_OFFSET,
     METRICS_PORT_OFFSET,
     ReaderSettings,
+    WriterSettings,
     as_flags,
     find_or_make_secret,
     store_url,
@@ -96,7 +98,8 @@ def _check_ports(settings: UpSettings) -> None:
 def _ingest(
     settings: UpSettings, data: Path, env: dict[str, str], failed: asyncio.Queue[str]
 ) -> Child:
-    flags = as_flags(settings, ["host", "max_upload", "litestream_config"])
+    flags = as_flags(settings, ["host", *WriterSettings.model_fields])
+    commands = {name: each.model_dump() for name, each in settings.converters.items()}
     return Child(
         "ingest",
         [
@@ -107,7 +110,7 @@ def _ingest(
             *("--metrics-port", str(settings.port + METRICS_PORT_OFFSET)),
             *flags,
         ],
-        env=env,
+        env={**env, "HEADRACE_CONVERTERS": json.dumps(commands)},
         on_exit=lambda code: failed.put_nowait(f"ingest ended with exit code {code}"),
     )
 

@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import structlog
@@ -22,6 +23,7 @@ from ingest.converters import (
     decode_outcome,
     encode_request,
 )
+from ingest.converters.answers import decode_progress, decode_refused
 
 __all__ = ["Conversion", "Converted", "Limits", "convert"]
 
@@ -30,8 +32,15 @@ log = structlog.get_logger()
 _IMPORT_ROOT = Path(__file__).resolve().parents[1]
 _KILL_DEADLINE_S = 10.0
 _STDERR_TAIL_BYTES = 4096
+_MAX_ANSWER_BYTES = 16 * 1024**2  # a line
 _SIDE_FILES = ("", "-journal", "-wal", "-shm")
-_OUT_OF_MEMORY = (b"bad_alloc", b"out of memory", b"Cannot allocate memory", b"MemoryError")
+_OUT_OF_MEMORY = (
+    b"bad_alloc",
+    b"out of memory",
+    b"Cannot allocate memory",
+    b"MemoryError",
+    b"memory allocation of",
+)
 _LIMIT_SIGNALS = {
     signal.SIGXCPU: ("cpu", "the file needs more CPU time than a conversion may use"),
     signal.SIGXFSZ: ("output", "the file makes a larger database than a conversion may write"),
@@ -42,7 +51,8 @@ async def convert(conversion: Conversion, *, limits: Limits, scratch: Path) -> C
     """Convert a file in a process of its own.
 
     Args:
-        conversion: What to convert, and where to; on failure nothing is left at ``output``.
+        conversion: What to convert, and where to; on failure nothing is left at ``output``. Its
+            ``report`` is called with what the process says, a few times a second.
         limits: What the process may use.
         scratch: A folder on a disk with room: the process gets a folder in it, for itself alone.
 
@@ -68,31 +78,64 @@ def _remove_output(output: Path) -> None:
 async def _run(conversion: Conversion, limits: Limits, folder: Path) -> Converted:
     """Start the process, wait for its outcome, and end it whatever happens."""
     request = encode_request(_absolute(conversion), limits, parent_pid=os.getpid())
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",  # the current folder is no place to import from
-        "-s",
-        "-m",
-        "ingest.converters",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=folder,
-        env=_environment(folder),
-        start_new_session=True,  # a group of its own, to be killed as one
-    )
+    # A file, not a pipe: it may be written to for ever, and by processes that are left over.
+    with tempfile.TemporaryFile(dir=folder) as complaint:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",  # the current folder is no place to import from
+            "-s",
+            "-m",
+            "ingest.converters",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=complaint,
+            cwd=folder,
+            env=_environment(folder),
+            start_new_session=True,  # a group of its own, to be killed as one
+            limit=_MAX_ANSWER_BYTES,
+        )
+        try:
+            async with asyncio.timeout(limits.wall_s):
+                answer = await _talk(process, request, conversion)
+        except TimeoutError as exc:
+            raise Refusal(
+                "limit-exceeded",
+                f"the conversion took longer than {limits.wall_s:g} s",
+                extra={"limit": "wall"},
+            ) from exc
+        finally:
+            await _end(process)
+        complaint.seek(max(0, complaint.seek(0, os.SEEK_END) - _STDERR_TAIL_BYTES))
+        return _outcome(process.returncode or 0, answer, complaint.read())
+
+
+async def _talk(
+    process: asyncio.subprocess.Process, request: bytes, conversion: Conversion
+) -> bytes:
+    """Tell the process what to do, and listen until it ends; give the last line, its outcome."""
+    assert process.stdin is not None  # noqa: S101 - both are pipes
+    assert process.stdout is not None  # noqa: S101
+    with contextlib.suppress(ConnectionError):  # it died before it had read all: see its status
+        process.stdin.write(request)
+        await process.stdin.drain()
+    process.stdin.close()
+    line = b""
     try:
-        async with asyncio.timeout(limits.wall_s):
-            answer, complaint = await process.communicate(request)
-    except TimeoutError as exc:
-        raise Refusal(
-            "limit-exceeded",
-            f"the conversion took longer than {limits.wall_s:g} s",
-            extra={"limit": "wall"},
-        ) from exc
-    finally:
-        await _end(process)
-    return _outcome(process.returncode or 0, answer, complaint)
+        async for line in process.stdout:
+            if (done := decode_progress(line)) is not None:
+                conversion.report(*done)
+            elif (reason := decode_refused(line)) is not None:
+                _say_refused(reason)
+    except ValueError:  # a line too long: whoever writes it may never end
+        return b""
+    await process.wait()
+    return line
+
+
+@cache
+def _say_refused(reason: str) -> None:
+    """Say that converters are not locked in as they should be; once, since it will not change."""
+    log.warning("converters are not isolated", reason=reason)
 
 
 def _outcome(status: int, answer: bytes, complaint: bytes) -> Converted:
@@ -134,9 +177,9 @@ def _death(status: int, complaint: bytes) -> Refusal:
 
 async def _end(process: asyncio.subprocess.Process) -> None:
     """Kill the process and all of its group, and wait until it is gone."""
+    with contextlib.suppress(ProcessLookupError):  # also what it left behind when it ended
+        os.killpg(process.pid, signal.SIGKILL)
     if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
         # Shielded: also when this task is cancelled again, the process is waited for.
         await asyncio.shield(asyncio.wait_for(process.wait(), _KILL_DEADLINE_S))
 
@@ -155,8 +198,15 @@ def _environment(folder: Path) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "HOME": str(folder),
         "TMPDIR": str(folder),
-        "PYTHONPATH": str(_IMPORT_ROOT),  # a checkout need not be installed
+        # A checkout need not be installed; plugins are found where the service finds them.
+        "PYTHONPATH": os.pathsep.join([str(_IMPORT_ROOT), *_python_path()]),
         # The limit on memory counts what an allocator reserves: these two reserve little.
         "ARROW_DEFAULT_MEMORY_POOL": "system",
         "MALLOC_ARENA_MAX": "2",
     }
+
+
+def _python_path() -> list[str]:
+    """Give the folders that the service was told to import from."""
+    told = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return [str(Path(folder).absolute()) for folder in told if folder]

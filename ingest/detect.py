@@ -1,16 +1,26 @@
-"""Find the format of a file: by its content first, then by its name and its media type."""
+"""Find the format of a file: by its content first, then by its name and its media type.
+
+Converters that were added are asked before the built-in ones. One that has a function for the
+content gets what that recognises; one that has none, what the name or the media type promise.
+"""
 
 from __future__ import annotations
 
 import codecs
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from headrace.errors import Refusal
-from ingest.converters import FORMATS, KNOWN_FORMATS
+from ingest.converters import BUILT_IN
+from ingest.converters.encodings import find_utf16
+from ingest.converters.registry import Converter, Registry, find_promised, load_function
 from ingest.converters.sniff import sniff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 HEAD_BYTES = 256 * 1024
 
@@ -26,13 +36,21 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _MAX_CONTROL_SHARE = 0.01
 _CUT_TOKEN = 16  # characters: longer than any JSON literal or escape
 
-_TEXT_FORMATS = ("csv", "yaml", "markdown")
+_TEXT_FORMATS = ("csv", "yaml", "markdown", "mbox", "sql")
+_MARKED_FORMATS = ("html", "xml")
 _FRONT_MATTER = re.compile(r"---[ \t]*\r?\n.*?^---[ \t]*\r?$(?P<rest>.*)", re.DOTALL | re.MULTILINE)
 _YAML_LINE = re.compile(r"(- )?(\"[^\"]+\"|'[^']+'|[\w][\w .-]*):([ \t]|$)|- \S")
 _JSON_START = re.compile(r"\{\s*[\"}]|\[\s*[\[{\"\]]")
 
 
-def detect(path: Path, *, filename: str, media_type: str | None) -> str:
+def detect(
+    path: Path,
+    *,
+    filename: str,
+    media_type: str | None,
+    registry: Registry = BUILT_IN,
+    on_failure: Callable[[Converter, Exception], None] = lambda _converter, _exc: None,
+) -> str:
     """Find the format of a file; only its head is read.
 
     Args:
@@ -40,9 +58,12 @@ def detect(path: Path, *, filename: str, media_type: str | None) -> str:
         filename: Its name as its sender had it; may be empty.
         media_type: What the sender says; ``application/octet-stream`` and curl's
             ``application/x-www-form-urlencoded`` say nothing.
+        registry: The converters that there are.
+        on_failure: Called with each added converter that failed at looking at the head, and with
+            its error; it is passed over.
 
     Returns:
-        One of ``KNOWN_FORMATS``.
+        The name of a converter of the registry.
 
     Raises:
         Refusal: ``empty-file``, or ``unknown-format`` with the list of what is known.
@@ -52,36 +73,80 @@ def detect(path: Path, *, filename: str, media_type: str | None) -> str:
         complete = not file.read(1)
     if complete and not head.strip(b" \t\r\n"):
         raise Refusal("empty-file", "the file has no bytes" if not head else "the file is blank")
-    if head.startswith(_SQLITE_MAGIC):
+    sent = _Sent(
+        head=head,
+        text=_decode(head, complete=complete),
+        complete=complete,
+        filename=filename,
+        media_type=media_type,
+    )
+    found = _detect_added(sent, registry.added, on_failure) or _detect_built_in(sent, registry)
+    if found is None:
+        _refuse(filename, registry)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sent:
+    """What is known of a file: its beginning, whether that is all of it, what its sender says."""
+
+    head: bytes
+    text: str | None
+    complete: bool
+    filename: str
+    media_type: str | None
+
+    def promised(self, converters: Iterable[Converter]) -> str | None:
+        """Give the format that the name promises, else the one that the media type does."""
+        found = find_promised(converters, self.filename, self.media_type)
+        return None if found is None else found.name
+
+
+def _detect_added(
+    sent: _Sent, added: Iterable[Converter], on_failure: Callable[[Converter, Exception], None]
+) -> str | None:
+    """Ask the converters that were added; one that fails is passed over."""
+    for converter in added:
+        try:
+            if _recognises(converter, sent):
+                return converter.name
+        except Exception as exc:  # noqa: BLE001 - somebody else's code, on somebody else's file
+            on_failure(converter, exc)
+    return sent.promised(converter for converter in added if converter.recognise is None)
+
+
+def _detect_built_in(sent: _Sent, registry: Registry) -> str | None:
+    """Find the format among those that are built in."""
+    if sent.head.startswith(_SQLITE_MAGIC):
         return "sqlite"
-    hint = _hint(filename, media_type)
-    if head.startswith(_FOREIGN_MAGIC):
-        _refuse(filename)
-    text = _decode(head, complete=complete)
-    if text is None:
-        if hint == "sqlite":  # its header is damaged, or encrypted: the converter says which
-            return "sqlite"
-        _refuse(filename)
-    found = _detect_text(text, hint, complete=complete)
-    return found or _refuse(filename)
+    for converter in registry.built_in:
+        if _recognises(converter, sent):
+            return converter.name
+    # Added ones that did not recognise what they promise by its name: they say what is wrong.
+    if added := sent.promised(registry.added):
+        return added
+    hint = sent.promised(registry.built_in)
+    if sent.head.startswith(_FOREIGN_MAGIC):
+        return None
+    if sent.text is None:  # a damaged header, or an encrypted database: the converter says which
+        return "sqlite" if hint == "sqlite" else None
+    return _detect_text(sent.text, hint, complete=sent.complete)
 
 
-def _hint(filename: str, media_type: str | None) -> str | None:
-    """Give the format that the name promises, else the one that the media type does."""
-    suffix = PurePosixPath(filename.replace("\\", "/")).suffix.lower()
-    stated = (media_type or "").partition(";")[0].strip().lower()
-    by_name = (known.name for known in FORMATS if suffix in known.suffixes)
-    by_type = (known.name for known in FORMATS if stated in known.media_types)
-    return next(by_name, None) or next(by_type, None)
+def _recognises(converter: Converter, sent: _Sent) -> bool:
+    """Say whether a converter knows a file by its content."""
+    if converter.recognise is None:
+        return False
+    return bool(load_function(converter.recognise)(sent.head, sent.text))
 
 
-def _refuse(filename: str) -> NoReturn:
+def _refuse(filename: str, registry: Registry) -> NoReturn:
     """Refuse a file whose format is not known."""
     raise Refusal(
         "unknown-format",
         f"the format of {PurePosixPath(filename).name or 'the file'!r} is not known",
-        hint=f"send one of: {', '.join(KNOWN_FORMATS)}",
-        extra={"known": list(KNOWN_FORMATS)},
+        hint=f"send one of: {', '.join(registry.names)}",
+        extra={"known": list(registry.names)},
     )
 
 
@@ -89,6 +154,8 @@ def _decode(head: bytes, *, complete: bool) -> str | None:
     """Decode the head well enough to look at it; None if it is no text."""
     if head.startswith(_UTF16_MARKS):
         return head.decode("utf-16", errors="replace")
+    if (wide := find_utf16(head)) is not None:
+        return head.decode(wide, errors="replace")
     if len(_CONTROL.findall(head)) > _MAX_CONTROL_SHARE * len(head):
         return None
     try:
@@ -104,12 +171,12 @@ def _detect_text(text: str, hint: str | None, *, complete: bool) -> str | None:
     stripped = text.lstrip()
     if stripped.startswith(("{", "[")) and (found := _detect_json(stripped, hint, complete)):
         return found
-    if hint in _TEXT_FORMATS:
+    if hint in _TEXT_FORMATS or (hint in _MARKED_FORMATS and stripped.startswith("<")):
         return hint
     if hint in ("json", "ndjson") and stripped.startswith(("{", "[")):
         return hint  # broken: the converter says where
     return _guess(text, stripped, complete=complete) or (
-        hint if hint in ("json", "ndjson") else None
+        hint if hint in ("json", "ndjson", "icalendar", *_MARKED_FORMATS) else None
     )
 
 

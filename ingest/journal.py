@@ -47,11 +47,13 @@ class Options:
         table: Name for the table that a file makes; None: made from the file's name.
         media_type: As the client sent it; None if it said nothing.
         wishes: How the file is read and shaped.
+        table_given: Whether the client named the table.
     """
 
     table: str | None
     media_type: str | None
     wishes: Wishes = field(default_factory=Wishes)
+    table_given: bool = False
 
 
 class Journal:
@@ -84,6 +86,12 @@ class Journal:
         query = "SELECT receipt FROM receipts WHERE id = ?"
         row = await self._run(lambda: self._db.execute(query, (receipt_id,)).fetchone())
         return row and _load(row[0])
+
+    async def find_options(self, receipt_id: str) -> Options | None:
+        """Read what the client asked for besides what the receipt says."""
+        query = "SELECT options FROM receipts WHERE id = ?"
+        row = await self._run(lambda: self._db.execute(query, (receipt_id,)).fetchone())
+        return row and _load_options(row[0])
 
     async def read_newest(self, *, limit: int, before: str | None = None) -> list[Receipt]:
         """Read the newest receipts, newest first; before a receipt id, to page on."""
@@ -137,6 +145,7 @@ def _dump_options(options: Options) -> str:
             "table": options.table,
             "media_type": options.media_type,
             "wishes": options.wishes.encode(),
+            "table_given": options.table_given,
         }
     )
 

@@ -32,6 +32,12 @@ class IngestMetrics:
             ["code"],
             registry=self.registry,
         )
+        self.plugin_failures = Counter(
+            "headrace_ingest_plugin_failures",
+            "Times that a plugin could not be loaded, or failed at looking at a file.",
+            ["plugin"],
+            registry=self.registry,
+        )
         self.in_flight = Gauge(
             "headrace_ingest_uploads_in_flight",
             "Uploads between their last byte and their end.",
@@ -78,6 +84,14 @@ class IngestMetrics:
         )
         for outcome in ("equal", "differs"):
             self.verifications.labels(outcome)
+        self.pruned = Counter(
+            "headrace_ingest_pruned",
+            "Objects of the generation log that were deleted, by kind.",
+            ["kind"],
+            registry=self.registry,
+        )
+        for kind in ("entry", "checkpoint"):
+            self.pruned.labels(kind)
         self.litestream_up = Gauge(
             "headrace_litestream_up",
             "Whether Litestream answers on its control socket.",

@@ -24,7 +24,7 @@ from ingest.converters.wishes import WISHES, Wishes, read_wishes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MODES = ("replace", "append", "create")
+MODES = ("replace", "append", "upsert", "create")
 FIELDS = frozenset({"database", "table", "mode", "filename", "wait_for"}) | WISHES
 DEFAULT_WAIT_S = 30.0
 MAX_WAIT_S = 600.0
@@ -45,6 +45,7 @@ class Target:
         filename: As it is shown; never used as a path.
         warnings: Names that were changed.
         wishes: How the file is read and shaped.
+        table_given: Whether the client named the table.
     """
 
     database: str
@@ -53,6 +54,7 @@ class Target:
     filename: str
     warnings: tuple[str, ...]
     wishes: Wishes
+    table_given: bool
 
 
 def read_target(fields: Mapping[str, str], filename: str | None) -> Target:
@@ -67,9 +69,8 @@ def read_target(fields: Mapping[str, str], filename: str | None) -> Target:
             raise Refusal("invalid-option", f"the option {name!r} is not known: there are {known}")
     mode = fields.get("mode", "replace")
     if mode not in MODES:
-        later = " (upsert comes later)" if mode == "upsert" else ""
         known = ", ".join(MODES)
-        raise Refusal("invalid-option", f"mode={mode!r} is not known: there are {known}{later}")
+        raise Refusal("invalid-option", f"mode={mode!r} is not known: there are {known}")
     if fields.get("wait_for", "regions") != "regions":
         raise Refusal("invalid-option", "wait_for is not known: there is only wait_for=regions")
     filename = clean_filename(fields.get("filename") or filename)
@@ -99,6 +100,7 @@ def read_target(fields: Mapping[str, str], filename: str | None) -> Target:
         filename=filename or database,
         warnings=tuple(warnings),
         wishes=read_wishes(fields),
+        table_given="table" in fields,
     )
 
 

@@ -138,7 +138,7 @@ class Primary:
         async with self.database_lock(database):
             cut = self.cut(database)
             path = self._paths.database(database, cut.lineage)
-            (dropped,) = (await asyncio.to_thread(drop_table, path, table)).removed
+            dropped = await asyncio.to_thread(drop_table, path, table)
             tables = {name: rows for name, rows in cut.tables.items() if name != dropped}
             cut = replace(cut, tables=tables, updated_at=datetime.now(UTC), source=None)
             cut = await self.replicate(database, cut)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +22,13 @@ from headrace.web import listening, metrics_app
 from ingest.api import Node, make_app
 from ingest.auth import Tokens
 from ingest.checksums import Checksums
+from ingest.converters import Limits
+from ingest.converters.registry import Converter
 from ingest.journal import Journal
 from ingest.metrics import IngestMetrics
+from ingest.plugins import load_registry
 from ingest.primary import Primary
+from ingest.prune import Pruner
 from ingest.publish import Publisher
 from ingest.regions import Regions
 from ingest.replicate import Litestream
@@ -85,17 +91,27 @@ async def run(settings: IngestSettings) -> None:
             checksums=Checksums(paths, store, metrics),
             metrics=metrics,
         )
+        registry = load_registry(_configured(settings), partial(_count_broken_plugin, metrics))
         uploads = Uploads(
-            paths=paths, journal=journal, primary=primary, metrics=metrics, on_lost=give_up
+            paths=paths,
+            journal=journal,
+            primary=primary,
+            registry=registry,
+            metrics=metrics,
+            limits=_limits(settings),
+            on_lost=give_up,
         )
         stack.push_async_callback(uploads.stop, STOP_UPLOADS_S)
         await uploads.resume()
         await stack.enter_async_context(_running(Watchdog(paths, primary, metrics)))
+        retention = timedelta(days=settings.log_retention)
+        await stack.enter_async_context(_running(Pruner(store, generations, retention, metrics)))
         node = Node(
             paths=paths,
             tokens=Tokens(_token(settings)),
             journal=journal,
             uploads=uploads,
+            registry=registry,
             primary=primary,
             publisher=publisher,
             regions=Regions(journal, metrics),
@@ -125,6 +141,34 @@ async def run(settings: IngestSettings) -> None:
     log.info("ingest has stopped")
 
 
+def _configured(settings: IngestSettings) -> list[Converter]:
+    """Give the converters that are programs of the configuration."""
+    return [
+        Converter(
+            name=name,
+            convert="ingest.converters.command:convert",
+            match=each.match,
+            settings={"command": each.arguments()},
+        )
+        for name, each in settings.converters.items()
+    ]
+
+
+def _limits(settings: IngestSettings) -> Limits:
+    return Limits(
+        memory_bytes=settings.convert_memory,
+        cpu_s=settings.convert_cpu,
+        output_bytes=settings.convert_output,
+        wall_s=settings.convert_time,
+    )
+
+
+def _count_broken_plugin(metrics: IngestMetrics, plugin: str, exc: BaseException) -> None:
+    """Say that a plugin is left out: one that is broken does not stop the primary."""
+    log.error("plugin not loaded", plugin=plugin, error=repr(exc))
+    metrics.plugin_failures.labels(plugin).inc()
+
+
 def _token(settings: IngestSettings) -> str:
     if settings.token is not None:
         return settings.token.get_secret_value()
@@ -132,7 +176,7 @@ def _token(settings: IngestSettings) -> str:
 
 
 @asynccontextmanager
-async def _running(part: Litestream | Watchdog) -> AsyncIterator[None]:
+async def _running(part: Litestream | Watchdog | Pruner) -> AsyncIterator[None]:
     """Run a part of the primary while the block runs."""
     task = asyncio.create_task(part.run())
     try:

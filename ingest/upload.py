@@ -21,17 +21,20 @@ import structlog
 from headrace.errors import LitestreamError, PrimaryLostError, Refusal
 from headrace.generation import Cut, Source
 from headrace.names import tilde_encode
-from headrace.receipt import NEXT_STATE, Receipt, UploadState
+from headrace.receipt import NEXT_STATE, Progress, Receipt, TableOutcome, UploadState
 from ingest.convert import convert
-from ingest.converters import Conversion, Converted, Limits
+from ingest.converters import Conversion, Converted
 from ingest.detect import detect
-from ingest.merge import adopt, count_tables, find_last_receipt, merge
+from ingest.merge import Merged, adopt, count_tables, find_last_merge, merge, require_keys
 from ingest.volume import new_lineage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from headrace.keys import PrimaryPaths
+    from ingest.converters import Limits
+    from ingest.converters.registry import Converter, Registry
     from ingest.journal import Journal, Options
     from ingest.metrics import IngestMetrics
     from ingest.primary import Primary
@@ -50,14 +53,19 @@ class Uploads:
         paths: PrimaryPaths,
         journal: Journal,
         primary: Primary,
+        registry: Registry,
         metrics: IngestMetrics,
+        limits: Limits,
         on_lost: Callable[[PrimaryLostError], None],
     ) -> None:
         self._paths = paths
         self._journal = journal
         self._primary = primary
+        self._registry = registry
         self._metrics = metrics
+        self._limits = limits
         self._on_lost = on_lost
+        self._progress: dict[str, Progress] = {}  # of what is being converted
         self._converting = asyncio.Semaphore(CONVERSIONS)
         self._running: dict[str, asyncio.Task[Receipt]] = {}
         self._last: dict[str, asyncio.Task[Receipt]] = {}  # of each database
@@ -88,6 +96,10 @@ class Uploads:
         if task is not None:
             await asyncio.wait([task], timeout=timeout_s)
         return await self._journal.find(receipt_id)
+
+    def find_progress(self, receipt_id: str) -> Progress | None:
+        """Find how far an upload's conversion is, if it is being converted."""
+        return self._progress.get(receipt_id)
 
     async def stop(self, timeout_s: float) -> None:
         """Let uploads end; what has not by then goes on at the next start."""
@@ -131,7 +143,7 @@ class Uploads:
         self, receipt: Receipt, options: Options, earlier: asyncio.Task[Receipt] | None
     ) -> Receipt:
         database = receipt.database or ""
-        cut = await self._find_merged(receipt)
+        receipt, cut = await self._find_merged(receipt)
         staged = None
         if cut is None:
             receipt, staged = await self._convert(receipt, options)
@@ -139,20 +151,25 @@ class Uploads:
             await asyncio.wait([earlier])
         async with self._primary.database_lock(database):
             if staged is not None:
-                receipt, cut = await self._merge(receipt, staged)
+                receipt, cut = await self._merge(receipt, staged, options)
+                if cut is None:
+                    return await self._end_unchanged(receipt)
             assert cut is not None  # noqa: S101 - merged now, or found merged
             return await self._publish(receipt, cut)
 
-    async def _find_merged(self, receipt: Receipt) -> Cut | None:
+    async def _find_merged(self, receipt: Receipt) -> tuple[Receipt, Cut | None]:
         """Find the cut of a resumed upload that was merged before the stop, into a live lineage."""
         cut = self._primary.state.databases.get(receipt.database or "")
         if cut is None or receipt.state not in {UploadState.MERGING, UploadState.REPLICATING}:
-            return None
+            return receipt, None
         path = self._paths.database(receipt.database or "", cut.lineage)
-        if await asyncio.to_thread(find_last_receipt, path) != receipt.id:
-            return None
+        last = await asyncio.to_thread(find_last_merge, path)
+        if last is None or last[0] != receipt.id:
+            return receipt, None
+        if last[1] is not None:
+            receipt = _with_merged(receipt, Merged.decode(last[1]))
         tables = await asyncio.to_thread(count_tables, path)
-        return self._primary.unpublished_cut(cut.lineage, tables, _source_of(receipt))
+        return receipt, self._primary.unpublished_cut(cut.lineage, tables, _source_of(receipt))
 
     async def _convert(self, receipt: Receipt, options: Options) -> tuple[Receipt, Converted]:
         """detect, convert: the spooled file becomes a staging database."""
@@ -161,7 +178,12 @@ class Uploads:
         await asyncio.to_thread(_make_empty, scratch)
         async with self._step(receipt, "detect") as timings_s:
             found = await asyncio.to_thread(
-                detect, spooled, filename=receipt.filename, media_type=options.media_type
+                detect,
+                spooled,
+                filename=receipt.filename,
+                media_type=options.media_type,
+                registry=self._registry,
+                on_failure=self._count_plugin_failure,
             )
         receipt = replace(receipt, format=found, timings_s=timings_s)
         if receipt.state is UploadState.RECEIVED:
@@ -169,52 +191,139 @@ class Uploads:
         else:  # resumed: the journal is ahead of the work
             receipt = replace(receipt, state=UploadState.CONVERTING)
             await self._journal.save(receipt)
-        async with self._converting, self._step(receipt, "convert") as timings_s:
+        async with (
+            self._converting,
+            self._step(receipt, "convert") as timings_s,
+            self._showing_progress(receipt) as report,
+        ):
             converted = await convert(
                 Conversion(
                     input=spooled,
                     output=scratch / "staging.db",
                     format=found,
                     table=options.table or receipt.database or "data",
+                    table_given=options.table_given,
                     filename=receipt.filename,
                     wishes=options.wishes,
+                    report=report,
+                    registry=self._registry,
                 ),
-                limits=Limits(),
+                limits=self._limits,
                 scratch=scratch,
             )
-        return replace(receipt, timings_s=timings_s), converted
-
-    async def _merge(self, receipt: Receipt, staged: Converted) -> tuple[Receipt, Cut]:
-        """merge: into the live database, or as the first state of a new lineage."""
         receipt = replace(
             receipt,
-            tables=tuple((table.name, table.rows) for table in staged.tables),
+            timings_s=timings_s,
+            format=converted.format or found,
+            encoding=converted.encoding,
+        )
+        return receipt, converted
+
+    async def _merge(
+        self, receipt: Receipt, staged: Converted, options: Options
+    ) -> tuple[Receipt, Cut | None]:
+        """merge: into the live database, or as the first state of a new lineage.
+
+        Returns:
+            The receipt, and what is to be published; None if it is published already.
+        """
+        receipt = replace(
+            receipt,
+            tables=tuple(TableOutcome(name=each.name, rows=each.rows) for each in staged.tables),
             warnings=(*receipt.warnings, *staged.warnings),
         )
         receipt = await self._advance(receipt)
         database = receipt.database or ""
         before = self._primary.state.databases.get(database)
         staging = self._paths.staging / receipt.id / "staging.db"
-        whole = receipt.format == "sqlite" and receipt.mode == "replace"
-        lineage = new_lineage() if before is None or whole else before.lineage
+        cut: Cut | None
         async with self._step(receipt, "merge") as timings_s:
-            if before is None or whole:
-                tables = dict(receipt.tables)
-                target = self._paths.database(database, lineage)
-                await asyncio.to_thread(adopt, staging, target, receipt.id)
+            if before is None or (_is_sqlite(receipt.format) and receipt.mode == "replace"):
+                if before is not None and await self._is_same_file(receipt, options, before):
+                    return _with_nothing(receipt), None
+                receipt, cut = await self._begin_lineage(receipt, staging, options, before)
             else:
-                merged = await asyncio.to_thread(
-                    merge,
-                    self._paths.database(database, lineage),
-                    staging,
-                    mode=receipt.mode,
-                    receipt_id=receipt.id,
-                    before=dict(before.tables),
-                )
-                tables = {**before.tables, **merged.tables}
-                receipt = replace(receipt, warnings=(*receipt.warnings, *merged.warnings))
-        receipt = replace(receipt, timings_s=timings_s)
-        return receipt, self._primary.unpublished_cut(lineage, tables, _source_of(receipt))
+                receipt, cut = await self._merge_rows(receipt, staging, options, before)
+        return replace(receipt, timings_s=timings_s), cut
+
+    async def _begin_lineage(
+        self, receipt: Receipt, staging: Path, options: Options, before: Cut | None
+    ) -> tuple[Receipt, Cut]:
+        if receipt.mode == "upsert":
+            await asyncio.to_thread(require_keys, staging, options.wishes.pk)
+        lineage = new_lineage()
+        target = self._paths.database(receipt.database or "", lineage)
+        await asyncio.to_thread(adopt, staging, target, receipt.id)
+        old = before.tables if before else {}
+        outcomes = tuple(
+            replace(each, added=each.rows, changed=0, removed=old.get(each.name, 0), unchanged=0)
+            for each in receipt.tables
+        )
+        tables = {each.name: each.rows for each in outcomes}
+        cut = self._primary.unpublished_cut(lineage, tables, _source_of(receipt))
+        return replace(receipt, tables=outcomes), cut
+
+    async def _merge_rows(
+        self, receipt: Receipt, staging: Path, options: Options, before: Cut
+    ) -> tuple[Receipt, Cut | None]:
+        path = self._paths.database(receipt.database or "", before.lineage)
+        merged = await asyncio.to_thread(
+            merge,
+            path,
+            staging,
+            mode=receipt.mode,
+            receipt_id=receipt.id,
+            before=before.tables,
+            key=options.wishes.pk,
+        )
+        receipt = _with_merged(receipt, merged)
+        if not merged.written and await self._find_last_published(path) is not None:
+            return receipt, None
+        replaced = {each.name.lower() for each in merged.tables}
+        tables = {
+            **{name: rows for name, rows in before.tables.items() if name.lower() not in replaced},
+            **{each.name: each.rows for each in merged.tables},
+        }
+        return receipt, self._primary.unpublished_cut(before.lineage, tables, _source_of(receipt))
+
+    async def _find_last_published(self, path: Path) -> Receipt | None:
+        """Find the upload that a live database was last changed by, if that was published.
+
+        It was not if something failed between its merge and its publication.
+        """
+        last = await asyncio.to_thread(find_last_merge, path)
+        receipt = await self._journal.find(last[0]) if last else None
+        if receipt is None or receipt.state is not UploadState.PUBLISHED:
+            return None
+        return receipt
+
+    async def _is_same_file(self, receipt: Receipt, options: Options, before: Cut) -> bool:
+        """Say whether a whole database is what this very upload would make of it again."""
+        if before.source != _source_of(receipt):
+            return False
+        path = self._paths.database(receipt.database or "", before.lineage)
+        last = await self._find_last_published(path)
+        return (
+            last is not None
+            and (last.sha256, last.mode) == (receipt.sha256, "replace")
+            and _is_sqlite(last.format)
+            and await self._journal.find_options(last.id) == options
+        )
+
+    async def _end_unchanged(self, receipt: Receipt) -> Receipt:
+        """End an upload of what is there already: the newest generation shows it."""
+        cut = self._primary.cut(receipt.database or "")
+        receipt = await self._advance(receipt)
+        receipt = replace(
+            receipt,
+            generation=self._primary.state.number,
+            lineage=cut.lineage,
+            txid=cut.txid,
+            url=_url_of(receipt),
+            published_at=self._primary.state.created_at,
+            warnings=(*receipt.warnings, "nothing changed: no new generation was published"),
+        )
+        return await self._advance(receipt)
 
     async def _publish(self, receipt: Receipt, cut: Cut) -> Receipt:
         """replicate, publish. Nothing is refused from here on: it is retried until it is done."""
@@ -259,6 +368,11 @@ class Uploads:
         self._metrics.uploads.labels(UploadState.FAILED.value).inc()
         self._metrics.refusals.labels(refusal.code).inc()
 
+    def _count_plugin_failure(self, converter: Converter, exc: Exception) -> None:
+        # Not the message: it may hold what the file does.
+        log.warning("plugin failed", converter=converter.name, error=type(exc).__name__)
+        self._metrics.plugin_failures.labels(converter.name).inc()
+
     @asynccontextmanager
     async def _step(self, receipt: Receipt, step: str) -> AsyncIterator[dict[str, float]]:
         """Time a step: gives the receipt's timings with this step's added when it is done."""
@@ -267,6 +381,23 @@ class Uploads:
         yield timings_s
         timings_s[step] = round(time.perf_counter() - started_s, 4)
         self._metrics.step_seconds.labels(step).observe(timings_s[step])
+
+    @asynccontextmanager
+    async def _showing_progress(
+        self, receipt: Receipt
+    ) -> AsyncIterator[Callable[[int, int], None]]:
+        """Show progress while the block runs: gives what to call with the rows and bytes done."""
+
+        def report(rows: int, size_bytes: int) -> None:
+            self._progress[receipt.id] = Progress(
+                rows=rows, bytes=min(size_bytes, receipt.bytes), of_bytes=receipt.bytes
+            )
+
+        report(0, 0)
+        try:
+            yield report
+        finally:
+            del self._progress[receipt.id]
 
     def _clean(self, receipt_id: str) -> None:
         with suppress(FileNotFoundError):
@@ -283,11 +414,45 @@ def _source_of(receipt: Receipt) -> Source:
     return Source(filename=receipt.filename, sha256=receipt.sha256 or "")
 
 
+def _is_sqlite(found: str | None) -> bool:
+    """Say whether an upload was SQLite files alone, also where they were packed."""
+    return (found or "").partition(".")[0] == "sqlite"
+
+
+def _with_merged(receipt: Receipt, merged: Merged) -> Receipt:
+    """Give the receipt with what its merge did."""
+    rows = {table.name: table.rows for table in receipt.tables}
+    tables = tuple(
+        TableOutcome(
+            name=each.name,
+            rows=rows.get(each.staged, rows.get(each.name, each.added)),
+            added=each.added,
+            changed=each.changed,
+            removed=each.removed,
+            unchanged=each.unchanged,
+        )
+        for each in merged.tables
+    )
+    warnings = dict.fromkeys((*receipt.warnings, *merged.warnings))  # resumed, it has them already
+    return replace(receipt, tables=tables, warnings=tuple(warnings))
+
+
+def _with_nothing(receipt: Receipt) -> Receipt:
+    """Give the receipt of a merge that had nothing to do."""
+    return replace(
+        receipt,
+        tables=tuple(
+            replace(each, added=0, changed=0, removed=0, unchanged=each.rows)
+            for each in receipt.tables
+        ),
+    )
+
+
 def _url_of(receipt: Receipt) -> str:
     """Give the path on any reader: of the table, or of the database if there are several."""
     database = tilde_encode(receipt.database or "")
     if len(receipt.tables) == 1:
-        return f"/{database}/{tilde_encode(receipt.tables[0][0])}"
+        return f"/{database}/{tilde_encode(receipt.tables[0].name)}"
     return f"/{database}"
 
 

@@ -133,13 +133,18 @@ class Heat:
             self._now[address] = 1
 
     def hottest(self, count: int) -> list[Address]:
-        """List the addresses asked for most, in this window and the one before."""
+        """List the addresses asked for most, in this window and the one before.
+
+        What was asked for once is not among them: it may never be asked for again, and rendering
+        it keeps others waiting.
+        """
         if self._clock() >= self._ends_at_s:
             self._turn()
         both = dict(self._before)
         for address, times in self._now.items():
             both[address] = both.get(address, 0) + times
-        return nlargest(count, both, key=both.__getitem__)
+        again = (address for address, times in both.items() if times > 1)
+        return nlargest(count, again, key=both.__getitem__)
 
     def _turn(self) -> None:
         late_s = self._clock() - self._ends_at_s

@@ -7,6 +7,7 @@ the newest state matters: whoever waits for it skips what came in between.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ POLL_WITH_PUSH_S = 30.0
 FIRST_BACKOFF_S = 0.2
 MAX_BACKOFF_S = 5.0
 SILENCE_S = 15.0  # the primary's heartbeat comes every 5 s
+LOOK_PAST_PRUNED_EVERY = 20  # polls; costs one GET more
 MAX_LINE_BYTES = 64 * 1024**2  # an entry that sets thousands of databases
 
 _STREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=SILENCE_S)
@@ -91,13 +93,15 @@ class Follower:
 
     async def _poll_log(self) -> None:
         checkpoint: State | None = None
-        while True:
+        for poll in itertools.count():
+            # Who slept long loses the push, or sees a gap in it.
+            past_pruned = self._poll_now.is_set() or poll % LOOK_PAST_PRUNED_EVERY == 0
             self._poll_now.clear()
             try:
                 if checkpoint is None:
                     checkpoint = await self._log.read_checkpoint()
                 await self._check_served()
-                await self._read_on(checkpoint)
+                await self._read_on(checkpoint, past_pruned=past_pruned)
                 self.why.pop("log", None)
             except HeadraceError as exc:
                 self._note("log", str(exc))
@@ -107,20 +111,22 @@ class Follower:
         """Find out whether this log is the one that was followed before the restart."""
         served = self._served
         if served is not None and await self._log.find_entry(served) is None:
-            raise LogError(
-                f"the log has no generation {served}, which this reader has served already",
-                hint="a store that was emptied needs readers with empty data folders",
-            )
+            checkpoint = await self._log.read_checkpoint()
+            if checkpoint.number < served:  # else it was pruned
+                raise LogError(
+                    f"the log has no generation {served}, which this reader has served already",
+                    hint="a store that was emptied needs readers with empty data folders",
+                )
         self._served = None
 
-    async def _read_on(self, checkpoint: State) -> None:
+    async def _read_on(self, checkpoint: State, *, past_pruned: bool) -> None:
         """Read to the end of the log; what was read before a failure counts."""
         state = checkpoint
         if self.newest is not None and self.newest.number > checkpoint.number:
             state = self.newest
         try:
-            while (entry := await self._log.find_entry(state.number + 1)) is not None:
-                state = state.apply(entry)
+            while (newer := await self._log.find_newer(state, past_pruned=past_pruned)) is not None:
+                state = newer
         finally:
             await self._advance(state)
 

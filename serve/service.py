@@ -39,6 +39,7 @@ from serve.pages import Pages
 from serve.report import Reporter
 from serve.restore import Restorer
 from serve.scrub import Scrubber
+from serve.serving_file import ServingFile
 from serve.status import Status
 from serve.switch import Supervisor
 from serve.upstream import Upstream
@@ -138,7 +139,7 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             make_nursery=lambda configuration: Nursery(str(paths.root), configuration),
             make_set=make_set,
             configuration=ConfigurationWatch(settings.datasette_dir, paths.configurations),
-            serving_file=paths.root / "serving.json",
+            serving_file=ServingFile(paths.root / "serving.json"),
             metrics=metrics,
             hook=GenerationHook(settings.on_generation, metrics, deadline_s=HOOK_DEADLINE_S),
             min_interval_s=settings.min_switch_interval,

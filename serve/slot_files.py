@@ -8,6 +8,7 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
+from headrace.durable import fsync_folder
 from headrace.errors import ProofError
 from headrace.sums import Sums, sum_file, sums_path
 
@@ -84,12 +85,3 @@ def check_slot(slot: Path) -> Sums:
             f"not {recorded.value:016x} over {recorded.pages}"
         )
     return recorded
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from headrace.durable import fsync_folder
 from headrace.errors import ProofError
 from headrace.generation import format_txid
 from headrace.sums import Sums, sums_path
-from serve.slot_files import check_slot, clone_slot, fsync_folder, remove_slot, rename_slot
+from serve.slot_files import check_slot, clone_slot, remove_slot, rename_slot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,17 +8,14 @@ is in service.
 from __future__ import annotations
 
 import asyncio
-import secrets
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from headrace.errors import HeadraceError, LogError, WorkerError
-from headrace.generation import State
-from headrace.store import fsync_path
+from headrace.errors import HeadraceError, WorkerError
 from serve.arrivals import Arrivals
 from serve.backoff import Backoff
 from serve.retirement import Retirement
@@ -26,15 +23,17 @@ from serve.spares import Spares
 from serve.states import Step, Steps
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
     from pathlib import Path
 
+    from headrace.generation import State
     from serve.configuration import Configuration, ConfigurationWatch
     from serve.follow import Follower
     from serve.hook import GenerationHook
     from serve.metrics import ReaderMetrics
     from serve.nursery import Nursery
     from serve.restore import Restorer
+    from serve.serving_file import ServingFile
     from serve.workers import WorkerSet
 
     MakeSet = Callable[[Nursery, State, Mapping[str, Path]], WorkerSet]
@@ -88,7 +87,7 @@ class Supervisor:
         make_nursery: Callable[[Configuration], Nursery],
         make_set: MakeSet,
         configuration: ConfigurationWatch,
-        serving_file: Path,
+        serving_file: ServingFile,
         metrics: ReaderMetrics,
         hook: GenerationHook,
         min_interval_s: float = MIN_INTERVAL_S,
@@ -217,12 +216,8 @@ class Supervisor:
 
     async def _resume(self) -> None:
         """Serve what was served last, if all of it is here: the store may be away."""
-        try:
-            state = State.decode(self._serving_file.read_bytes())
-        except FileNotFoundError:
-            return
-        except (OSError, LogError) as exc:
-            log.warning("last generation not resumed", reason=str(exc))
+        state = self._serving_file.read()
+        if state is None:
             return
         if self._restorer.find_slots(state) is None:
             log.warning("last generation not resumed", reason="slots are missing")
@@ -258,7 +253,7 @@ class Supervisor:
             self._steps.enter(Step.RESTORING)
             slots = await self._restore(state)
             self._steps.enter(Step.STARTING)
-            async with _kept(self._serving_file, state) as keep:
+            async with self._serving_file.kept(state) as keep:
                 sound = None if self.current is self._damaged else self.current
                 new = await self._dress_spare(state, slots, sound)
                 if new is None:
@@ -414,30 +409,3 @@ class Supervisor:
         """End all nurseries, and with them all workers that are left."""
         for nursery in (*self._old_nurseries, self.nursery):
             await self._close(nursery)
-
-
-@asynccontextmanager
-async def _kept(path: Path, state: State) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """Write a state beside its file in the background; what is given renames it."""
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    writing = asyncio.create_task(asyncio.to_thread(_write_part, part, state))
-
-    async def keep() -> None:
-        await writing
-        await asyncio.to_thread(_rename_part, part, path)
-
-    try:
-        yield keep
-    finally:
-        await asyncio.gather(writing, return_exceptions=True)  # a thread cannot be cancelled
-        part.unlink(missing_ok=True)
-
-
-def _write_part(part: Path, state: State) -> None:
-    part.write_bytes(state.encode())
-    fsync_path(part)
-
-
-def _rename_part(part: Path, path: Path) -> None:
-    part.rename(path)
-    fsync_path(path.parent)

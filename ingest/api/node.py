@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from headrace.keys import PrimaryPaths
     from ingest.auth import Tokens
+    from ingest.converters.registry import Registry
     from ingest.journal import Journal
     from ingest.metrics import IngestMetrics
     from ingest.primary import Primary
@@ -32,6 +33,7 @@ class Node:
     tokens: Tokens
     journal: Journal
     uploads: Uploads
+    registry: Registry
     primary: Primary
     publisher: Publisher
     regions: Regions

@@ -12,7 +12,7 @@ from ingest.api.node import NODE, answer_json
 
 if TYPE_CHECKING:
     from headrace.receipt import Receipt
-    from ingest.journal import Journal
+    from ingest.api.node import Node
 
 PAGE = 100  # receipts a page
 
@@ -24,11 +24,11 @@ routes = web.RouteTableDef()
 @routes.get("/ingest/receipts/{id}")
 async def get_receipt(request: web.Request) -> web.Response:
     """Show one: ids cannot be guessed, so knowing one is enough."""
-    journal, receipt_id = request.app[NODE].journal, request.match_info["id"]
-    found = await journal.find(receipt_id) if _RECEIPT_ID.fullmatch(receipt_id) else None
+    node, receipt_id = request.app[NODE], request.match_info["id"]
+    found = await node.journal.find(receipt_id) if _RECEIPT_ID.fullmatch(receipt_id) else None
     if found is None:
         raise Refusal("not-found", "there is no such receipt")
-    return answer_json(await encode_receipt(journal, found))
+    return answer_json(await encode_receipt(node, found))
 
 
 @routes.get("/ingest/receipts")
@@ -41,11 +41,12 @@ async def get_receipts(request: web.Request) -> web.Response:
         raise Refusal("invalid-option", "before is not the id of a receipt")
     found = await node.journal.read_newest(limit=PAGE, before=before)
     next_page = f"/ingest/receipts?before={found[-1].id}" if len(found) == PAGE else None
-    receipts = [await encode_receipt(node.journal, receipt) for receipt in found]
+    receipts = [await encode_receipt(node, receipt) for receipt in found]
     return answer_json({"receipts": receipts, "next": next_page})
 
 
-async def encode_receipt(journal: Journal, receipt: Receipt) -> dict[str, Any]:
-    """Give a receipt's JSON form, with the regions in which it is live by now."""
-    live = await journal.read_live(receipt.generation) if receipt.generation else {}
-    return {**receipt.encode(), "live": live}
+async def encode_receipt(node: Node, receipt: Receipt) -> dict[str, Any]:
+    """Give a receipt's JSON form, with how far it is and the regions in which it is live by now."""
+    live = await node.journal.read_live(receipt.generation) if receipt.generation else {}
+    progress = node.uploads.find_progress(receipt.id)
+    return {**receipt.encode(), "progress": progress and progress.encode(), "live": live}

@@ -17,7 +17,6 @@ from headrace.web import problem_response
 from ingest.api.files import receive_body, receive_form
 from ingest.api.node import NODE, answer_json
 from ingest.api.receipts import encode_receipt
-from ingest.converters import KNOWN_FORMATS
 from ingest.converters.wishes import Wishes
 from ingest.journal import Options
 from ingest.options import DEFAULT_WAIT_S, FIELDS, MODES, Target, read_target, wait_of
@@ -38,7 +37,7 @@ async def get_ingest(request: web.Request) -> web.Response:
     return web.json_response(
         {
             "version": __version__,
-            "formats": list(KNOWN_FORMATS),
+            "formats": list(node.registry.names),
             "modes": list(MODES),
             "options": sorted(FIELDS),
             "max_upload_bytes": node.max_upload_bytes,
@@ -66,7 +65,7 @@ async def post_ingest(request: web.Request) -> web.Response:
     if "wait_for" in fields:
         newest = max(receipt.generation or 0 for receipt in receipts)
         await node.regions.wait_live(newest, deadline_s - time.monotonic())
-    encoded = [await encode_receipt(node.journal, receipt) for receipt in receipts]
+    encoded = [await encode_receipt(node, receipt) for receipt in receipts]
     return _answer(request, receipts, encoded)
 
 
@@ -93,6 +92,7 @@ async def _start(node: Node, arrived: ArrivedFile, fields: Mapping[str, str]) ->
         table=target.table if target else None,
         media_type=arrived.media_type,
         wishes=target.wishes if target else Wishes(),
+        table_given=target is not None and target.table_given,
     )
     if arrived.refusal is None:
         await node.uploads.start(receipt, options)

@@ -2,39 +2,57 @@
 
 Each module is one format family, and has one function: ``convert(conversion) -> Converted``. It
 runs in a process of its own (``python -m ingest.converters``), and raises ``Refusal`` for a file
-that it cannot convert without loss.
+that it cannot convert without loss. Plugins add converters of the same shape (``ingest.plugins``).
 """
 
 from __future__ import annotations
 
-import importlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+import sqlite3
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Refusal
+from ingest.converters.registry import Converter, Registry, load_function
 from ingest.converters.wishes import Wishes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 GIB = 1024**3  # bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """A format that can be converted.
+    """A format that is built in.
 
     Attributes:
         name: What the receipt calls it.
         module: The module of this package that converts it.
         suffixes: Endings of file names that promise it, lower case.
         media_types: Media types that promise it.
+        recognise: ``module:function`` of this package that tells it by its content, if one can: see
+            ``Converter.recognise``. The service imports it, so that module is a light one.
     """
 
     name: str
     module: str
     suffixes: frozenset[str]
     media_types: frozenset[str]
+    recognise: str | None = None
+
+    @property
+    def converter(self) -> Converter:
+        """The same as what plugins register."""
+        return Converter(
+            name=self.name,
+            convert=f"{__name__}.{self.module}:convert",
+            match=tuple(f"*{suffix}" for suffix in sorted(self.suffixes)),
+            media_types=tuple(sorted(self.media_types)),
+            recognise=self.recognise and f"{__name__}.{self.recognise}",
+        )
 
 
 FORMATS = (
@@ -47,8 +65,8 @@ FORMATS = (
     Format(
         name="json",
         module="json_records",
-        suffixes=frozenset({".json", ".geojson"}),
-        media_types=frozenset({"application/json", "text/json", "application/geo+json"}),
+        suffixes=frozenset({".json"}),
+        media_types=frozenset({"application/json", "text/json"}),
     ),
     Format(
         name="ndjson",
@@ -78,8 +96,124 @@ FORMATS = (
         suffixes=frozenset({".db", ".db3", ".sqlite", ".sqlite3", ".s3db", ".gpkg"}),
         media_types=frozenset({"application/vnd.sqlite3", "application/x-sqlite3"}),
     ),
+    Format(
+        name="geojson",
+        module="json_records",
+        suffixes=frozenset({".geojson", ".geojsons", ".geojsonseq"}),
+        media_types=frozenset({"application/geo+json", "application/geo+json-seq"}),
+        recognise="signatures:recognise_geojson",
+    ),
+    Format(
+        name="sheets",
+        module="sheets",
+        suffixes=frozenset({".xlsx", ".xlsm", ".xls", ".ods"}),
+        media_types=frozenset(
+            {
+                "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+                "application/vnd.ms-excel",
+                "application/vnd.oasis.opendocument.spreadsheet",
+            }
+        ),
+        recognise="signatures:recognise_sheets",
+    ),
+    Format(
+        name="parquet",
+        module="arrow_files",
+        suffixes=frozenset({".parquet", ".pq"}),
+        media_types=frozenset({"application/vnd.apache.parquet"}),
+        recognise="signatures:recognise_parquet",
+    ),
+    Format(
+        name="arrow",
+        module="arrow_files",
+        suffixes=frozenset({".arrow", ".arrows", ".feather", ".ipc"}),
+        media_types=frozenset(
+            {"application/vnd.apache.arrow.file", "application/vnd.apache.arrow.stream"}
+        ),
+        recognise="signatures:recognise_arrow",
+    ),
+    Format(
+        name="gzip",
+        module="packed",
+        suffixes=frozenset({".gz", ".tgz"}),
+        media_types=frozenset({"application/gzip", "application/x-gzip"}),
+        recognise="packings:recognise_gzip",
+    ),
+    Format(
+        name="bzip2",
+        module="packed",
+        suffixes=frozenset({".bz2"}),
+        media_types=frozenset({"application/x-bzip2"}),
+        recognise="packings:recognise_bzip2",
+    ),
+    Format(
+        name="xz",
+        module="packed",
+        suffixes=frozenset({".xz"}),
+        media_types=frozenset({"application/x-xz"}),
+        recognise="packings:recognise_xz",
+    ),
+    Format(
+        name="zstd",
+        module="packed",
+        suffixes=frozenset({".zst"}),
+        media_types=frozenset({"application/zstd"}),
+        recognise="packings:recognise_zstd",
+    ),
+    Format(
+        name="zip",
+        module="packed",
+        suffixes=frozenset({".zip"}),
+        media_types=frozenset({"application/zip", "application/x-zip-compressed"}),
+        recognise="packings:recognise_zip",
+    ),
+    Format(
+        name="tar",
+        module="packed",
+        suffixes=frozenset({".tar"}),
+        media_types=frozenset({"application/x-tar"}),
+        recognise="packings:recognise_tar",
+    ),
+    Format(
+        name="html",
+        module="html_tables",
+        suffixes=frozenset({".html", ".htm", ".xhtml"}),
+        media_types=frozenset({"text/html", "application/xhtml+xml"}),
+        recognise="recognise:recognise_html",
+    ),
+    Format(
+        name="xml",
+        module="xml_records",
+        suffixes=frozenset({".xml", ".rss", ".atom", ".gpx", ".kml"}),
+        media_types=frozenset(
+            {"application/xml", "text/xml", "application/rss+xml", "application/atom+xml"}
+        ),
+        recognise="recognise:recognise_xml",
+    ),
+    Format(
+        name="icalendar",
+        module="icalendar_events",
+        suffixes=frozenset({".ics", ".ical", ".icalendar", ".ifb"}),
+        media_types=frozenset({"text/calendar"}),
+        recognise="recognise:recognise_icalendar",
+    ),
+    Format(
+        name="mbox",
+        module="mbox_messages",
+        suffixes=frozenset({".mbox", ".mbx", ".eml"}),
+        media_types=frozenset({"application/mbox", "message/rfc822"}),
+        recognise="recognise:recognise_mbox",
+    ),
+    Format(
+        name="sql",
+        module="sql_dump",
+        suffixes=frozenset({".sql", ".dump"}),
+        media_types=frozenset({"application/sql", "application/x-sql", "text/x-sql"}),
+        recognise="recognise:recognise_sql",
+    ),
 )
-KNOWN_FORMATS = tuple(known.name for known in FORMATS)
+BUILT_IN = Registry(built_in=tuple(known.converter for known in FORMATS))
+KNOWN_FORMATS = BUILT_IN.names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,12 +223,14 @@ class Conversion:
     Attributes:
         input: The file to read.
         output: The staging database to create; nothing is there yet.
-        format: One of ``KNOWN_FORMATS``.
+        format: The name of a converter of the registry.
         table: The name of the table, where the file makes one table.
         filename: The file's name as its sender had it; empty where there was none.
+        table_given: Whether the uploader named the table: then all files of an archive go into it.
         wishes: How to read and shape it.
         report: To be called with the rows and the bytes of the input done so far, as often as one
             likes; what is shown is bounded.
+        registry: The converters that there are, for what lies inside of the file.
     """
 
     input: Path
@@ -102,8 +238,15 @@ class Conversion:
     format: str
     table: str
     filename: str = ""
+    table_given: bool = False
     wishes: Wishes = field(default_factory=Wishes)
     report: Callable[[int, int], None] = lambda _rows, _bytes: None
+    registry: Registry = BUILT_IN
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What the converter was registered with."""
+        return self.registry.get(self.format).settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,10 +264,14 @@ class Converted:
     Attributes:
         tables: The tables, in the order of the file.
         warnings: What was changed on the way, a sentence each.
+        format: What the receipt calls the format, where that is known only now; None: as detected.
+        encoding: What a text file was in; None for other files.
     """
 
     tables: tuple[TableRows, ...]
     warnings: tuple[str, ...] = ()
+    format: str | None = None
+    encoding: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,10 +279,11 @@ class Limits:
     """What one conversion may use.
 
     Attributes:
-        memory_bytes: Private memory of the process (RLIMIT_DATA). Not the address space: threads
+        memory_bytes: Private memory of each process (RLIMIT_DATA). Not the address space: threads
             and allocators reserve far more of that than they use.
-        cpu_s: CPU seconds.
-        output_bytes: The size of the largest file that it may write.
+        cpu_s: CPU seconds of each process.
+        output_bytes: The size of the largest file that it may write, and of all that an archive
+            may hold.
         wall_s: Seconds from its start to its end.
     """
 
@@ -145,20 +293,45 @@ class Limits:
     wall_s: float = 3600.0
 
 
-Converter = Callable[[Conversion], Converted]
+def load_converter(
+    format_name: str, registry: Registry = BUILT_IN
+) -> Callable[[Conversion], Converted]:
+    """Import the function of a format; nothing that other formats need is imported."""
+    return load_function(registry.get(format_name).convert)
 
 
-def load_converter(format_name: str) -> Converter:
-    """Import the converter of a format; nothing that other formats need is imported."""
-    for known in FORMATS:
-        if known.name == format_name:
-            converter: Converter = importlib.import_module(f"{__name__}.{known.module}").convert
-            return converter
-    raise Refusal(
-        "unknown-format",
-        f"there is no converter for {format_name!r}",
-        extra={"known": list(KNOWN_FORMATS)},
-    )
+def run_converter(conversion: Conversion) -> Converted:
+    """Convert a file by the converter of its format; in the converter's process.
+
+    Raises:
+        Refusal: The converter's own, or ``converter-failed``.
+    """
+    converted = load_converter(conversion.format, conversion.registry)(conversion)
+    if conversion.registry.get(conversion.format) in conversion.registry.added:
+        _check_made(conversion, converted)
+    return converted
+
+
+def _check_made(conversion: Conversion, converted: object) -> None:
+    """Refuse what a converter of somebody else says if its staging database says otherwise."""
+    if not isinstance(converted, Converted):
+        raise _failure(conversion, f"returned a {type(converted).__name__}")
+    if not conversion.output.is_file():
+        raise _failure(conversion, "made no database")
+    try:
+        with closing(sqlite3.connect(f"{conversion.output.as_uri()}?mode=ro", uri=True)) as made:
+            there = {name for (name,) in made.execute("SELECT name FROM sqlite_schema")}
+    except sqlite3.DatabaseError as exc:
+        raise _failure(conversion, f"made what is no database: {exc}") from exc
+    for table in converted.tables:
+        if table.name not in there:
+            raise _failure(conversion, f"did not make the table {table.name!r}")
+    if not converted.tables:
+        raise Refusal("no-rows", "the file holds no table")
+
+
+def _failure(conversion: Conversion, what: str) -> Refusal:
+    return Refusal("converter-failed", f"the converter {conversion.format!r} {what}")
 
 
 def encode_request(conversion: Conversion, limits: Limits, *, parent_pid: int) -> bytes:
@@ -170,8 +343,10 @@ def encode_request(conversion: Conversion, limits: Limits, *, parent_pid: int) -
             "format": conversion.format,
             "table": conversion.table,
             "filename": conversion.filename,
+            "table_given": conversion.table_given,
             "wishes": conversion.wishes.encode(),
         },
+        "added": [asdict(converter) for converter in conversion.registry.added],
         "limits": asdict(limits),
         "parent_pid": parent_pid,
     }
@@ -184,8 +359,14 @@ def decode_request(data: bytes) -> tuple[Conversion, Limits, int]:
     members = request["conversion"]
     paths = {"input": Path(members["input"]), "output": Path(members["output"])}
     wishes = Wishes.decode(members["wishes"])
-    conversion = Conversion(**{**members, **paths, "wishes": wishes})
+    registry = replace(BUILT_IN, added=tuple(map(_decode_converter, request["added"])))
+    conversion = Conversion(**{**members, **paths, "wishes": wishes}, registry=registry)
     return conversion, Limits(**request["limits"]), request["parent_pid"]
+
+
+def _decode_converter(members: dict[str, Any]) -> Converter:
+    words = {name: tuple(members[name]) for name in ("match", "media_types")}
+    return Converter(**{**members, **words})
 
 
 def encode_outcome(outcome: Converted | Refusal) -> bytes:
@@ -221,4 +402,6 @@ def decode_outcome(data: bytes) -> Converted | Refusal:
     return Converted(
         tables=tuple(TableRows(**table) for table in members["tables"]),
         warnings=tuple(members["warnings"]),
+        format=members.get("format"),
+        encoding=members.get("encoding"),
     )

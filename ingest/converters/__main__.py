@@ -1,11 +1,9 @@
-"""The converter's process: reads a request on stdin, writes the outcome as one line on stdout."""
+"""The converter's process: reads a request on stdin, writes answers, a line each, on stdout."""
 
 from __future__ import annotations
 
 import errno
 import os
-import resource
-import signal
 import sqlite3
 import sys
 import traceback
@@ -16,27 +14,34 @@ from headrace.leash import die_with_parent
 from ingest.converters import (
     Conversion,
     Converted,
-    Limits,
     decode_request,
     encode_outcome,
-    load_converter,
+    run_converter,
 )
+from ingest.converters.answers import encode_progress, encode_refused
+from ingest.converters.cage import enter_cage
+from ingest.converters.progress import reporting
 from ingest.converters.shape import shape
-
-_CPU_GRACE_S = 5  # from the signal that ends the process to the one that cannot fail to
 
 
 def main() -> None:
-    """Convert one file within the limits."""
-    # Whatever else prints, prints to stderr: stdout is the outcome's alone.
-    answer = os.dup(sys.stdout.fileno())
+    """Convert one file in the cage."""
+    # Whatever else prints, prints to stderr: stdout is for answers alone.
+    answers = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     sys.excepthook = lambda _, exc, __: print_frames(exc)
     conversion, limits, parent_pid = decode_request(sys.stdin.buffer.read())
     die_with_parent(parent_pid)
-    set_limits(limits)
-    outcome = convert_file(conversion)
-    with os.fdopen(answer, "wb") as file:
+    refused = enter_cage(limits)
+    if refused is not None:
+        os.write(answers, encode_refused(refused))
+
+    def show(rows: int, size_bytes: int) -> None:
+        os.write(answers, encode_progress(rows, size_bytes))
+
+    with reporting(conversion, show) as watched:
+        outcome = convert_file(watched)
+    with os.fdopen(answers, "wb") as file:
         file.write(encode_outcome(outcome))
     if isinstance(outcome, Refusal):
         # What a library left half done is the parent's to remove: its clean-up is not waited for.
@@ -44,20 +49,10 @@ def main() -> None:
         os._exit(0)
 
 
-def set_limits(limits: Limits) -> None:
-    """Limit this process for good."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_DATA, (limits.memory_bytes, limits.memory_bytes))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limits.output_bytes, limits.output_bytes))
-    resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_s, limits.cpu_s + _CPU_GRACE_S))
-    # Python ignores it, and SQLite would call a file that is too large a disk that is full.
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-
-
 def convert_file(conversion: Conversion) -> Converted | Refusal:
     """Convert, and give what came of it; only what nobody expects is raised on."""
     try:
-        converted = load_converter(conversion.format)(conversion)
+        converted = run_converter(conversion)
         return shape(conversion.output, converted, conversion.wishes)
     except Refusal as exc:
         return exc

@@ -1,8 +1,9 @@
-"""Delimited text as Python's csv module reads it: header, rows, and which lines are wrong."""
+"""Delimited text as Python's csv module reads it: header, rows, and which rows are bad and why."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
@@ -17,10 +18,12 @@ MAX_NAMED_LINES = 10
 MAX_VALUE_CHARACTERS = 64 * 1024 * 1024
 BOM = b"\xef\xbb\xbf"
 
+Complaint = Callable[[list[str]], str | None]  # why a row is bad, or None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """The header row.
+    """What comes before the first row.
 
     Attributes:
         names: The columns as they are written.
@@ -31,6 +34,40 @@ class Header:
     names: list[str]
     end_bytes: int
     lines: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A delimited file, ready to be read from its first row.
+
+    Attributes:
+        path: The file, UTF-8.
+        header: What comes before the first row.
+        delimiter: One character.
+        complaint: What else is asked of a row of the right width.
+    """
+
+    path: Path
+    header: Header
+    delimiter: str
+    complaint: Complaint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadRow:
+    """A row that cannot be loaded.
+
+    Attributes:
+        line: The line that it begins on; 1 is the first one.
+        raw: What is written there, without the line's end.
+        reason: What is wrong, to be read after "line 7".
+        column: The character of the line that is wrong, where it is one; 1 is the first.
+    """
+
+    line: int
+    raw: str
+    reason: str
+    column: int | None = None
 
 
 class _Reader:
@@ -44,28 +81,31 @@ class _Reader:
     def __init__(self, file: TextIO, delimiter: str, *, lines_before: int = 0) -> None:
         self._file = file
         self._delimiter = delimiter
-        self._in_hand = 0  # lines of the record in hand
+        self._held: list[str] = []  # lines of the record in hand
+        self._has_nul = False  # the record in hand
         self._ended = False
         self.line = lines_before
         self.size_bytes = 0
 
-    def records(self) -> Iterator[tuple[int, list[str]]]:
-        """Give each record with the line that it begins on; blank lines are none."""
+    def records(self) -> Iterator[tuple[list[str] | BadRow, list[str]]]:
+        """Give each record, or what is wrong with it, and its lines; blank lines are none.
+
+        Raises:
+            Refusal: ``limit-exceeded``: a value is too long.
+        """
         csv.field_size_limit(MAX_VALUE_CHARACTERS)
         try:
             for record in csv.reader(self._lines(), delimiter=self._delimiter):
-                first = self.line - self._in_hand + 1
-                self._in_hand = 0
+                held, self._held = self._held, []
                 if self._ended:  # the csv module asks for one more line only within quotes
-                    raise Refusal(
-                        "invalid-file",
-                        f"the row that begins on line {first} has a quote that is never closed",
-                        line=first,
-                    )
-                if record:
-                    yield first, record
+                    yield self._bad(held, "has a quote that is never closed"), held
+                elif self._has_nul:
+                    self._has_nul = False
+                    yield self._bad(held, "has a NUL character"), held
+                elif record:
+                    yield record, held
         except csv.Error as exc:
-            first = self.line - self._in_hand + 1
+            first = self.line - len(self._held) + 1
             raise Refusal(
                 "limit-exceeded",
                 f"the row that begins on line {first} has a value of more than"
@@ -79,18 +119,22 @@ class _Reader:
         """Give each line to the csv module."""
         for line in self._file:
             self.line += 1
-            self._in_hand += 1
+            self._held.append(line)
             self.size_bytes += len(line) if line.isascii() else len(line.encode())
-            if "\0" in line:
-                raise Refusal(
-                    "invalid-file",
-                    f"line {self.line} has a NUL character",
-                    hint="text files have none: is this another format, or another encoding?",
-                    line=self.line,
-                    column=line.index("\0") + 1,
-                )
+            self._has_nul = self._has_nul or "\0" in line
             yield line
         self._ended = True
+
+    def _bad(self, held: list[str], reason: str) -> BadRow:
+        first = self.line - len(held) + 1
+        return make_bad_row(first, held, reason)
+
+
+def make_bad_row(line: int, held: list[str], reason: str) -> BadRow:
+    """Make a bad row of its lines."""
+    column = held[0].find("\0") + 1 if held else 0
+    raw = "".join(held).removesuffix("\n").removesuffix("\r")
+    return BadRow(line=line, raw=raw, reason=reason, column=column or None)
 
 
 def read_header(path: Path, delimiter: str) -> Header:
@@ -99,51 +143,80 @@ def read_header(path: Path, delimiter: str) -> Header:
     Raises:
         Refusal: ``no-rows``: every line is blank; ``invalid-file``: it cannot be read.
     """
-    with path.open("rb") as raw:
-        mark_bytes = len(BOM) if raw.read(len(BOM)) == BOM else 0
+    mark_bytes = _mark_bytes(path)
     with open_text(path) as file:
         reader = _Reader(file, delimiter)
-        for _, names in reader.records():
+        for names, _ in reader.records():
+            if isinstance(names, BadRow):
+                raise refuse_rows([names])
             end_bytes = mark_bytes + reader.size_bytes
             return Header(names=names, end_bytes=end_bytes, lines=reader.line)
     raise Refusal("no-rows", "the file holds no header row")
 
 
-def read_records(path: Path, delimiter: str, header: Header) -> Iterator[list[str]]:
-    """Read the rows; blank lines are none.
+def no_header(path: Path, columns: int) -> Header:
+    """Stand in for the header of a file without one: ``column_1``, ``column_2``, and so on."""
+    names = [f"column_{number}" for number in range(1, columns + 1)]
+    return Header(names=names, end_bytes=_mark_bytes(path), lines=0)
+
+
+def read_rows(source: Source) -> Iterator[list[str] | BadRow]:
+    """Read the rows, good and bad; blank lines are none."""
+    wanted = len(source.header.names)
+    lines_before = source.header.lines
+    with open_text(source.path) as file:
+        for _ in range(lines_before):
+            file.readline()
+        reader = _Reader(file, source.delimiter, lines_before=lines_before)
+        for row, held in reader.records():
+            if isinstance(row, BadRow):
+                yield row
+                continue
+            reason: str | None
+            if len(row) != wanted:
+                reason = f"has {len(row):,} values where the header has {wanted:,}"
+            else:
+                reason = source.complaint(row)
+            yield make_bad_row(reader.line - len(held) + 1, held, reason) if reason else row
+
+
+def read_records(source: Source) -> Iterator[list[str]]:
+    """Read the rows of a file in which none may be bad.
 
     Raises:
-        Refusal: ``invalid-file``: rows have another number of values than the header; the first
-            ``MAX_NAMED_LINES`` of them are named.
+        Refusal: ``invalid-file``: the first ``MAX_NAMED_LINES`` bad rows are named.
     """
-    wanted = len(header.names)
-    ragged: list[tuple[int, int]] = []
-    with open_text(path) as file:
-        for _ in range(header.lines):
-            file.readline()
-        for line, record in _Reader(file, delimiter, lines_before=header.lines).records():
-            if len(record) != wanted:
-                ragged.append((line, len(record)))
-                if len(ragged) == MAX_NAMED_LINES:
-                    break
-            elif not ragged:
-                yield record
-    if ragged:
-        raise _ragged_rows(ragged, wanted)
+    bad: list[BadRow] = []
+    for row in read_rows(source):
+        if isinstance(row, BadRow):
+            bad.append(row)
+            if len(bad) == MAX_NAMED_LINES:
+                break
+        elif not bad:
+            yield row
+    if bad:
+        raise refuse_rows(bad)
 
 
-def _ragged_rows(ragged: list[tuple[int, int]], wanted: int) -> Refusal:
-    """Give the refusal that names the lines and how many values they have."""
-    line, values = ragged[0]
-    detail = f"line {line} has {values:,} values where the header has {wanted:,}"
-    if len(ragged) > 1:
-        others = ", ".join(str(other) for other, _ in ragged[1:])
-        more = ", perhaps more" if len(ragged) == MAX_NAMED_LINES else ""
+def refuse_rows(bad: list[BadRow]) -> Refusal:
+    """Give the refusal that names the lines, and what is wrong with the first."""
+    first = bad[0]
+    detail = f"line {first.line} {first.reason}"
+    if len(bad) > 1:
+        others = ", ".join(str(row.line) for row in bad[1:])
+        more = ", perhaps more" if len(bad) == MAX_NAMED_LINES else ""
         detail += f"; lines {others} are wrong as well{more}"
     return Refusal(
         "invalid-file",
         detail,
-        hint="is a quote or a delimiter missing, or one too many?",
-        line=line,
-        extra={"lines": [number for number, _ in ragged]},
+        hint="is a quote or a delimiter missing, or one too many?"
+        " on_bad_rows=quarantine loads the other rows",
+        line=first.line,
+        column=first.column,
+        extra={"lines": [row.line for row in bad]},
     )
+
+
+def _mark_bytes(path: Path) -> int:
+    with path.open("rb") as raw:
+        return len(BOM) if raw.read(len(BOM)) == BOM else 0

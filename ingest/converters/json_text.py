@@ -17,12 +17,62 @@ _SHORT_NUMBER = 16  # characters: a plain number of that length is a double with
 _CUT_TOKEN = 16  # characters: longer than any literal or escape that the end of a chunk can cut
 
 
-def lossless_float(text: str) -> float | str:
+class ExactNumber(float):
+    """A JSON number that no double holds: a NaN, so that nobody calculates with it, and its text.
+
+    JSON has no NaN of its own: that is how ``encode_json`` notices one.
+    """
+
+    text: str
+
+    @classmethod
+    def of(cls, text: str) -> ExactNumber:
+        """Keep a number as it is written."""
+        number = cls("nan")
+        number.text = text
+        return number
+
+
+class _TwiceError(Exception):
+    """An object has a key twice: one of the values would be lost."""
+
+
+def lossless_float(text: str) -> float:
     """Give the double that a JSON number stands for, or its text where a double would lose some."""
     value = float(text)
     if len(text) <= _SHORT_NUMBER and "e" not in text and "E" not in text:
         return value
-    return value if same_value(text, value) else text
+    return value if same_value(text, value) else ExactNumber.of(text)
+
+
+def encode_json(value: Any) -> str:
+    """Give the JSON text of what was decoded; numbers that no double holds as they were."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return _encode_exact(value)
+
+
+def _encode_exact(value: Any) -> str:
+    """Encode a value that has exact numbers somewhere, as ``json.dumps`` writes it."""
+    if isinstance(value, ExactNumber):
+        return value.text
+    if isinstance(value, dict):
+        members = (
+            f"{json.dumps(k, ensure_ascii=False)}: {_encode_exact(v)}" for k, v in value.items()
+        )
+        return f"{{{', '.join(members)}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_encode_exact, value))}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object whose keys are all different."""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise _TwiceError
+    return made
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -30,7 +80,9 @@ def _no_constant(name: str) -> NoReturn:
     raise Refusal("invalid-file", f"{name} is not JSON", hint="write null, or a string")
 
 
-_DECODER = json.JSONDecoder(parse_float=lossless_float, parse_constant=_no_constant)
+_DECODER = json.JSONDecoder(
+    parse_float=lossless_float, parse_constant=_no_constant, object_pairs_hook=_object_once
+)
 
 
 def decode_json(text: str, *, first_line: int = 1) -> Any:
@@ -45,6 +97,15 @@ def decode_json(text: str, *, first_line: int = 1) -> Any:
         raise _syntax_error(exc, first_line=first_line, first_column=1) from exc
     except ValueError as exc:
         raise _huge_integer(first_line) from exc
+    except _TwiceError as exc:
+        raise _twice(first_line) from exc
+
+
+def _twice(line: int) -> Refusal:
+    """Refuse an object that has a key twice."""
+    return Refusal(
+        "invalid-file", "an object that begins in this line or below has a key twice", line=line
+    )
 
 
 def _syntax_error(exc: json.JSONDecodeError, *, first_line: int, first_column: int) -> Refusal:
@@ -62,8 +123,8 @@ def _huge_integer(line: int) -> Refusal:
     return Refusal("limit-exceeded", "a number has more than 4,300 digits", line=line)
 
 
-class ArrayReader:
-    """Reads a JSON array item by item, and keeps only the text of the item in hand.
+class JsonReader:
+    """Reads an array item by item, or an object member by member, and keeps only the text in hand.
 
     An item that the end of the text in hand cuts off is tried again with twice as much text.
     """
@@ -83,22 +144,48 @@ class ArrayReader:
             Refusal: as ``decode_json``.
         """
         self._expect("[")
-        if self._peek() == "]":
+        if self.peek() == "]":
             self._at += 1
-        else:
-            while True:
-                yield self._value(), self._done + self._at
-                if self._expect(",]") == "]":
-                    break
-        if self._peek():
+            return
+        while True:
+            yield self.value(), self._done + self._at
+            if self._expect(",]") == "]":
+                return
+
+    def keys(self) -> Iterator[str]:
+        """Give each key of an object; its value has to be read before the next one is asked for.
+
+        Raises:
+            Refusal: as ``decode_json``.
+        """
+        self._expect("{")
+        if self.peek() == "}":
+            self._at += 1
+            return
+        seen: set[str] = set()
+        while True:
+            if self.peek() != '"':
+                raise self._broken("expecting property name enclosed in double quotes")
+            key = self.value()
+            if key in seen:
+                raise _twice(self._line + self._text.count("\n", 0, self._at))
+            seen.add(key)
+            self._expect(":")
+            yield key
+            if self._expect(",}") == "}":
+                return
+
+    def end(self) -> None:
+        """Refuse whatever comes after the value."""
+        if self.peek():
             raise self._broken("extra data")
 
-    def _value(self) -> Any:
-        """Decode the next item."""
-        self._peek()
+    def value(self) -> Any:
+        """Decode the next value whole."""
+        self.peek()
         while True:
             try:
-                value, self._at = _DECODER.raw_decode(self._text, self._at)
+                value, end = _DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError as exc:
                 if self._is_cut(exc) and not self._ended:
                     self._fill()  # then the same error, if it is one, has the right place
@@ -107,6 +194,11 @@ class ArrayReader:
             except ValueError as exc:
                 line = self._line + self._text.count("\n", 0, self._at)
                 raise _huge_integer(line) from exc
+            except _TwiceError as exc:
+                raise _twice(self._line + self._text.count("\n", 0, self._at)) from exc
+            if end == len(self._text) and isinstance(value, int | float) and self._fill():
+                continue  # a number may go on
+            self._at = end
             return value
 
     def _is_cut(self, exc: json.JSONDecodeError) -> bool:
@@ -114,7 +206,7 @@ class ArrayReader:
         near_end = exc.pos >= len(self._text) - _CUT_TOKEN
         return near_end or exc.msg.startswith("Unterminated string")
 
-    def _peek(self) -> str:
+    def peek(self) -> str:
         """Skip white space, and give the next character; empty at the end of the file."""
         while True:
             while self._at < len(self._text):
@@ -126,7 +218,7 @@ class ArrayReader:
 
     def _expect(self, characters: str) -> str:
         """Step over one of these characters, and give it."""
-        character = self._peek()
+        character = self.peek()
         if not character or character not in characters:
             wanted = " or ".join(repr(one) for one in characters)
             raise self._broken(f"expecting {wanted}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Refusal
-from headrace.names import check_table_name, safe_table_name, without_brackets
+from headrace.names import MAX_COLUMN_NAME, check_table_name, safe_table_name, without_brackets
 from ingest.converters import Conversion, Converted, TableRows
 from ingest.converters.staging import Batches, Record, load_records, open_staging
 
@@ -35,11 +35,46 @@ def convert_batches(tables: Mapping[str, Batches], conversion: Conversion) -> Co
     made: list[TableRows] = []
     warnings: list[str] = []
     with open_staging(conversion.output) as connection:
-        for table, batches in tables.items():
+        for table, all_batches in tables.items():
+            batches = flattened(all_batches, conversion)
             rows, changes = load_records(connection, table, batches)
             made.append(TableRows(name=table, rows=rows))
             warnings += changes
     return Converted(tables=tuple(made), warnings=tuple(warnings))
+
+
+def flattened(batches: Batches, conversion: Conversion) -> Batches:
+    """Give batches with objects within records made columns, if the uploader wishes it."""
+    if conversion.wishes.nested != "flatten":
+        return batches
+    return lambda: ([flatten(record) for record in batch] for batch in batches())
+
+
+def flatten(record: Record) -> Record:
+    """Make ``{"a": {"b": 1}}`` into ``{"a_b": 1}``; arrays and empty objects stay.
+
+    Raises:
+        Refusal: ``invalid-file``: two values would be in one column.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in _leaves(record, ""):
+        if key in flat:
+            raise Refusal(
+                "invalid-file",
+                f"two values of one record would be in the column {key[:MAX_COLUMN_NAME]!r}",
+                hint="nested=json keeps them apart",
+            )
+        flat[key] = value
+    return flat
+
+
+def _leaves(record: Record, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Give each value within an object, and the names on the way to it, joined by ``_``."""
+    for key, value in record.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{key}_")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def find_tables(document: Any, table: str) -> list[tuple[str, list[Record]]]:
@@ -99,17 +134,22 @@ def _name_tables(
         if not any(rows):
             warnings.append(f"table {name!r} was left out: it has no rows")
             continue
-        table = wanted = _allowed_table_name(name)
-        suffix = 2
-        while table.lower() in taken:
-            table = f"{wanted}_{suffix}"
-            suffix += 1
-        taken.add(table.lower())
-        if table != name:
-            warnings.append(f"table {name!r} was renamed to {table!r}")
-        yield table, rows
+        yield take_table_name(name, taken, warnings), rows
     if not taken:
         raise Refusal("no-rows", "the file holds no rows")
+
+
+def take_table_name(name: str, taken: set[str], warnings: list[str]) -> str:
+    """Give a name that SQLite takes and no other table has; it is added to those taken."""
+    table = wanted = _allowed_table_name(name)
+    suffix = 2
+    while table.lower() in taken:
+        table = f"{wanted}_{suffix}"
+        suffix += 1
+    taken.add(table.lower())
+    if table != name:
+        warnings.append(f"table {name!r} was renamed to {table!r}")
+    return table
 
 
 def _allowed_table_name(name: str) -> str:

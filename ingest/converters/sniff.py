@@ -1,13 +1,17 @@
-"""The delimiter of a delimited text file, found in its first lines."""
+"""The delimiter of a delimited text file, and whether it has a header, found in its first lines."""
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import dataclass
+
+from ingest.converters.lossless import parse_integer, parse_real
 
 DELIMITERS = (",", "\t", ";", "|")
 _MAX_RECORDS = 200
+_YEAR = re.compile("1[5-9][0-9]{2}|2[01][0-9]{2}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,35 @@ def sniff(sample: str, *, complete: bool) -> Sniffed | None:
             even = share == 1.0 and len(records) > 1 and named
             found = Sniffed(delimiter=delimiter, columns=columns, even=even)
     return found
+
+
+def has_header(sample: str, delimiter: str, *, complete: bool) -> bool:
+    """Say whether the first row names the columns.
+
+    It does, unless a column has a number in every row, the first one included, and none has a
+    number in every row but the first. Years (``country,2019,2020``) and ``0,1,2`` or ``1,2,3`` over
+    all columns are taken for names.
+    """
+    records = _records(sample, delimiter, complete=complete)
+    if len(records) < 2:  # noqa: PLR2004 - nothing to compare with
+        return True
+    first, *others = records
+    numbers: list[str] = []
+    for place, name in enumerate(first):
+        values = [record[place] for record in others if place < len(record) and record[place]]
+        if not name or not values or not all(map(_is_number, values)):
+            continue
+        if not _is_number(name):
+            return True
+        numbers.append(name)
+    if not numbers or all(_YEAR.fullmatch(name) for name in numbers):
+        return True
+    counted = [str(number) for number in range(len(first) + 1)]
+    return first in (counted[:-1], counted[1:])
+
+
+def _is_number(text: str) -> bool:
+    return parse_integer(text) is not None or parse_real(text) is not None
 
 
 def _records(sample: str, delimiter: str, *, complete: bool) -> list[list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Refusal
 from headrace.names import MAX_COLUMN_NAME, quote_identifier, without_brackets
+from ingest.converters.json_text import encode_json
 from ingest.converters.lossless import MAX_EXACT_INTEGER, MAX_INTEGER, MIN_INTEGER
 
 if TYPE_CHECKING:
@@ -34,12 +34,13 @@ class Kind(Enum):
     INTEGER = "integers"
     REAL = "numbers that a double holds without loss"
     TEXT = "texts"
+    BLOB = "bytes"
     MIXED = "values of several types, each as its JSON text"
 
     @property
     def sql_type(self) -> str:
         """The type that the column is declared with."""
-        return self.name if self in (Kind.INTEGER, Kind.REAL) else "TEXT"
+        return self.name if self in (Kind.INTEGER, Kind.REAL, Kind.BLOB) else "TEXT"
 
 
 @contextmanager
@@ -53,14 +54,20 @@ def open_staging(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def create_table(
-    connection: sqlite3.Connection, table: str, columns: Sequence[str], kinds: Sequence[Kind]
+    connection: sqlite3.Connection,
+    table: str,
+    columns: Sequence[str],
+    kinds: Sequence[Kind],
+    *,
+    strict: bool = False,
 ) -> None:
     """Create an empty table."""
     declared = ", ".join(
         f"{quote_identifier(column)} {kind.sql_type}"
         for column, kind in zip(columns, kinds, strict=True)
     )
-    connection.execute(f"CREATE TABLE {quote_identifier(table)} ({declared})")
+    ending = " STRICT" if strict else ""
+    connection.execute(f"CREATE TABLE {quote_identifier(table)} ({declared}){ending}")
 
 
 def insert_statement(table: str, columns: int) -> str:
@@ -119,20 +126,23 @@ def load_records(
     first = next(iter(batches()), None)
     if not first:
         raise Refusal("no-rows", f"there are no rows for the table {table!r}")
-    kinds, _ = _type_batch({}, first)
+    kinds, _ = type_records({}, first)
     while True:
         columns, warnings = unique_columns(list(kinds), table=table)
         try:
             create_table(connection, table, columns, list(kinds.values()))
             rows, needed = _load_while_fitting(connection, table, batches, kinds)
         except UnicodeEncodeError as exc:
-            raise Refusal(
-                "invalid-file", "a text holds half of a surrogate pair, which is no character"
-            ) from exc
+            raise half_character() from exc
         if needed == kinds:
             return rows, warnings
         connection.execute(f"DROP TABLE {quote_identifier(table)}")
         kinds = needed
+
+
+def half_character() -> Refusal:
+    """Give the refusal of a text that UTF-8 has no form for."""
+    return Refusal("invalid-file", "a text holds half of a surrogate pair, which is no character")
 
 
 def _load_while_fitting(
@@ -144,7 +154,7 @@ def _load_while_fitting(
     rows = 0
     connection.execute("BEGIN")
     for batch in batches():
-        needed, columns = _type_batch(needed, batch)
+        needed, columns = type_records(needed, batch)
         if needed != kinds:
             continue
         connection.executemany(statement, zip(*columns, strict=True))
@@ -153,7 +163,7 @@ def _load_while_fitting(
     return rows, needed
 
 
-def _type_batch(
+def type_records(
     kinds: dict[str, Kind], batch: Sequence[Record]
 ) -> tuple[dict[str, Kind], list[list[Any]]]:
     """Widen the kinds until they fit a batch, and give its columns as those kinds."""
@@ -169,7 +179,7 @@ def _type_batch(
     for key, kind in keys.items():
         values = [record.get(key) for record in batch]
         needed[key] = _join_kind(kind, values)
-        columns.append(_encode(values, needed[key]))
+        columns.append(encode_values(values, needed[key]))
     return needed, columns
 
 
@@ -192,13 +202,12 @@ def _join_kind(kind: Kind, values: list[Any]) -> Kind:
     return Kind.REAL if exact else Kind.MIXED
 
 
-def _encode(values: list[Any], kind: Kind) -> list[Any]:
+def encode_values(values: list[Any], kind: Kind) -> list[Any]:
     """Turn values into what SQLite stores in a column of this kind."""
     if kind is not Kind.MIXED:
         return values
     return [
-        value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for value in values
+        value if value is None or isinstance(value, str) else encode_json(value) for value in values
     ]
 
 

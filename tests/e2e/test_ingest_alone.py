@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import httpx
 
+from headrace.generation import State
+from headrace.keys import checkpoint_key, generation_key
+from headrace.log import GenerationLog
+from headrace.store import Store
 from tests.conftest import free_ports, wait_for
+from tests.unit.test_generation import make_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,6 +75,34 @@ def test_ingest_streams_generations_as_they_are_published(tmp_path: Path) -> Non
             assert '"generation":2' in next(lines)
             _upload(url, 3)
             assert '"generation":3' in next(lines)
+
+
+def test_ingest_prunes_the_log_and_goes_on(tmp_path: Path) -> None:
+    """A primary that starts on a long log deletes what is older than the retention."""
+    asyncio.run(_make_old_log(tmp_path / "data" / "store"))
+    with ingest(tmp_path / "data", "--log-retention", "9") as url:
+        wait_for(lambda: httpx.get(f"{url}/-/healthz").is_success)
+        port = int(url.rpartition(":")[2])
+        pruned = 'headrace_ingest_pruned_total{kind="entry"} 100.0'
+        wait_for(lambda: pruned in httpx.get(f"http://127.0.0.1:{port + 1}/metrics").text)
+        left = sorted((tmp_path / "data" / "store" / "generations").glob("0*.json"))
+        assert [int(path.stem) for path in left] == list(range(101, 161))
+        _upload(url, 1)
+        assert httpx.get(f"{url}/-/healthz").json()["generation"] == 161
+    with ingest(tmp_path / "data") as url:
+        assert httpx.get(f"{url}/-/healthz").json()["generation"] == 161
+
+
+async def _make_old_log(folder: Path) -> None:
+    """Publish 160 generations without databases; all but the last ten are ten days old."""
+    log, state = GenerationLog(Store(str(folder))), State()
+    for number in range(1, 161):
+        state = await log.publish(state, make_entry(number, databases={}))
+    at_s = time.time() - 10 * 24 * 3600
+    for number in range(1, 150):
+        for key in (generation_key(number), checkpoint_key(number)):
+            if (folder / key).exists():
+                os.utime(folder / key, (at_s, at_s))
 
 
 def _upload(url: str, number: int) -> None:

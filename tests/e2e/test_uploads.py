@@ -121,14 +121,49 @@ def test_append_adds_rows_and_columns(system: System) -> None:
     assert rows == [(1, "Ada", None), (2, "Grace", 1906)]
 
 
-def test_append_of_text_to_numbers_is_refused_whole(system: System) -> None:
-    """Text for a numeric column would be changed in silence, so nothing of the file goes in."""
-    receipt = system.upload(b"zip\n1\n2\n", "zips.csv")
-    response = system.post(b"zip\n007\n", "zips.csv", mode="append")
-    assert response.status_code == 422
-    assert response.json()["code"] == "cannot-append"
+def test_append_of_text_to_numbers_widens_the_column(system: System) -> None:
+    """Text would be changed in silence in a numeric column: it becomes text, and that is said."""
+    system.upload(b"zip\n1\n2\n", "zips.csv")
+    receipt = system.upload(b"zip\n007\n", "zips.csv", mode="append")
+    assert any("'zip' was INTEGER and is TEXT now" in each for each in receipt["warnings"])
     system.wait_until_live(receipt)
-    assert [row["zip"] for row in system.rows("/zips/zips")] == [1, 2]
+    assert [row["zip"] for row in system.rows("/zips/zips")] == ["1", "2", "007"]
+
+
+def test_reupload_is_merged_as_the_rows_that_differ(system: System) -> None:
+    """The receipt counts what was added, changed and removed; an upsert needs a key."""
+    system.upload(b"id,name\n1,Ada\n2,Grace\n", "people.csv")
+    receipt = system.upload(b"id,name\n1,Ada\n2,Hopper\n3,Jean\n", "people.csv")
+    assert receipt["tables"] == [
+        {"name": "people", "rows": 3, "added": 1, "changed": 1, "removed": 0, "unchanged": 1}
+    ]
+    refused = system.post(b"id,name\n3,Joan\n", "people.csv", mode="upsert")
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid-option")
+    receipt = system.upload(b"id,name\n3,Joan\n4,Mary\n", "people.csv", mode="upsert", pk="id")
+    assert receipt["tables"] == [
+        {"name": "people", "rows": 2, "added": 1, "changed": 1, "removed": 0, "unchanged": 2}
+    ]
+    system.wait_until_live(receipt)
+    rows = [(row["id"], row["name"]) for row in system.rows("/people/people")]
+    assert rows == [(1, "Ada"), (2, "Hopper"), (3, "Joan"), (4, "Mary")]
+
+
+@pytest.mark.parametrize("kind", ["csv", "db"])
+def test_identical_file_makes_no_new_generation(system: System, tmp_path: Path, kind: str) -> None:
+    """Nothing is written and nothing published; the receipt names the generation that shows it."""
+    body = b"a,b\n1,x\n2,y\n"
+    if kind == "db":
+        body = sqlite_bytes(
+            tmp_path / "s.db", "CREATE TABLE s (a)", "INSERT INTO s VALUES (1), (2)"
+        )
+    first = system.upload(body, f"same_{kind}.{kind}")
+    again = system.upload(body, f"same_{kind}.{kind}", wait_for="regions")
+    assert again["state"] == "published"
+    for member in ("generation", "lineage", "txid", "url"):
+        assert again[member] == first[member]
+    assert [table["unchanged"] for table in again["tables"]] == [2]
+    assert any("nothing changed" in warning for warning in again["warnings"])
+    assert again["live"]
 
 
 def test_create_of_a_table_that_exists_is_a_conflict(system: System) -> None:

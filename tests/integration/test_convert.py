@@ -15,7 +15,7 @@ import pytest
 
 from headrace.errors import Refusal
 from ingest import convert as parent
-from ingest.convert import Conversion, Converted, Limits, convert
+from ingest.convert import Conversion, Limits, convert
 from ingest.converters import TableRows
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ async def test_convert_file_of_rows_makes_a_staging_database(
     """A file becomes a complete database, and nothing else is left."""
     conversion = _conversion(tmp_path, data, kind)
     converted = await convert(conversion, limits=Limits(), scratch=scratch)
-    assert converted == Converted(tables=(TableRows(name="t", rows=1),))
+    assert converted.tables == (TableRows(name="t", rows=1),)
     with closing(sqlite3.connect(conversion.output)) as connection:
         assert connection.execute("SELECT * FROM t").fetchall() == [(1, "x")]
     assert not list(scratch.iterdir())

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from headrace.store import Store
+
 
 @pytest.fixture
 def publisher(tmp_path: Path) -> Publisher:
@@ -29,10 +31,10 @@ def publisher(tmp_path: Path) -> Publisher:
 
 
 @asynccontextmanager
-async def following(publisher: Publisher, primary: str) -> AsyncIterator[Follower]:
+async def following(store: Store, primary: str) -> AsyncIterator[Follower]:
     """Run a follower while the block runs."""
     async with aiohttp.ClientSession() as session:
-        log, metrics = GenerationLog(publisher.store), ReaderMetrics("test")
+        log, metrics = GenerationLog(store), ReaderMetrics("test")
         follower = Follower(log, session, primary, metrics)
         running = asyncio.create_task(follower.run())
         try:
@@ -47,7 +49,7 @@ async def test_follower_of_a_pushing_primary_hears_at_once(
 ) -> None:
     """A pushed generation is known although the log is not polled."""
     monkeypatch.setattr(follow, "POLL_WITH_PUSH_S", 3600.0)
-    async with primary_of(publisher) as url, following(publisher, url) as follower:
+    async with primary_of(publisher) as url, following(publisher.store, url) as follower:
         await eventually(lambda: follower.push_connected)
 
         await publisher.publish({})
@@ -60,7 +62,7 @@ async def test_follower_without_a_primary_polls_the_log(
 ) -> None:
     """A primary that is away delays generations, and hides none."""
     monkeypatch.setattr(follow, "POLL_S", 0.05)
-    async with following(publisher, NO_PRIMARY) as follower:
+    async with following(publisher.store, NO_PRIMARY) as follower:
         await asyncio.wait_for(follower.wait_newer(-1), 20)
         for _ in range(3):
             await publisher.publish({})
@@ -76,7 +78,7 @@ async def test_follower_whose_primary_comes_back_hears_what_it_missed(
     port = free_ports([0])
     async with AsyncExitStack() as stack:
         async with primary_of(publisher, port=port) as url:
-            follower = await stack.enter_async_context(following(publisher, url))
+            follower = await stack.enter_async_context(following(publisher.store, url))
             await eventually(lambda: follower.push_connected)
             monkeypatch.setattr(follow, "POLL_S", 3600.0)
         await eventually(lambda: not follower.push_connected)
@@ -93,7 +95,7 @@ async def test_follower_that_meets_a_gap_closes_it_from_the_log(
 ) -> None:
     """An entry that the push left out is read from the log."""
     monkeypatch.setattr(follow, "POLL_WITH_PUSH_S", 3600.0)
-    async with primary_of(publisher) as url, following(publisher, url) as follower:
+    async with primary_of(publisher) as url, following(publisher.store, url) as follower:
         await eventually(lambda: follower.push_connected)
         state, entry_log = publisher.state, GenerationLog(publisher.store)
         missed = Publisher(publisher.root)
@@ -115,7 +117,7 @@ async def test_follower_that_meets_a_broken_entry_stays_and_says_so(
     monkeypatch.setattr(follow, "POLL_S", 0.05)
     await publisher.publish({})
     await publisher.store.create(generation_key(2), b"{not json")
-    async with following(publisher, NO_PRIMARY) as follower:
+    async with following(publisher.store, NO_PRIMARY) as follower:
         await eventually(lambda: "cannot read a log entry" in follower.why.get("log", ""))
         assert follower.newest
         assert follower.newest.number == 1
@@ -133,7 +135,7 @@ async def test_follower_of_a_log_that_was_emptied_does_not_go_back(publisher: Pu
     for _ in range(3):
         served = await publisher.publish({})
     other = Publisher(publisher.root / "other")
-    async with following(other, NO_PRIMARY) as follower:
+    async with following(other.store, NO_PRIMARY) as follower:
         await follower.begin_at(served)
 
         await eventually(

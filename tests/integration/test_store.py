@@ -1,13 +1,14 @@
-"""Reading large objects, and listing, in a local folder and in another kind of store."""
+"""Reading large objects, listing and deleting, in a local folder and in another kind of store."""
 
 from __future__ import annotations
 
 import secrets
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from headrace.errors import ObjectMissingError
+from headrace.errors import ObjectMissingError, StoreError
 from headrace.store import Store
 
 if TYPE_CHECKING:
@@ -52,3 +53,33 @@ async def test_list_gives_names_and_sizes(store: Store) -> None:
 
     assert await store.list_sizes("ltx/0", stall_s=30) == {"a": 1, "b": 2}
     assert await store.list_sizes("ltx/7", stall_s=30) == {}
+
+
+async def test_list_says_when_objects_were_written(store: Store) -> None:
+    """Times are the store's own, and aware."""
+    before = datetime.now(UTC) - timedelta(minutes=1)
+    await store.replace("ltx/0/a", b"1")
+
+    (listed,) = [each async for each in store.list_objects("ltx", stall_s=30)]
+
+    assert (listed.key, listed.size_bytes) == ("ltx/0/a", 1)
+    assert before < listed.modified_at < before + timedelta(minutes=2)
+
+
+async def test_delete_of_what_is_not_there_is_as_good(store: Store) -> None:
+    """A delete that is repeated does no harm, and touches nothing else."""
+    await store.replace("a/b", b"1")
+    await store.replace("a/c", b"2")
+    for _ in range(2):
+        await store.delete("a/b")
+    await store.delete("none/none")
+    with pytest.raises(ObjectMissingError):
+        await store.read("a/b")
+    assert await store.read("a/c") == b"2"
+
+
+async def test_delete_that_fails_is_told(tmp_path: Path) -> None:
+    """A store that could not do it is told from one that had nothing to do."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    with pytest.raises(StoreError, match="cannot delete a/b"):
+        await Store(str(tmp_path)).delete("a/b")

@@ -128,10 +128,10 @@ def test_heat_lists_what_was_asked_for_most_in_the_last_minutes() -> None:
     clock = Clock()
     heat = Heat(clock)
     a, b, c = (Address("http", "x", name) for name in "abc")
-    for address in (a, a, a, b):
+    for address in (a, a, a, b, Address("http", "x", "asked for once")):
         heat.count(address)
     clock.now_s = 181.0
-    for address in (b, b, b, c):
+    for address in (b, b, b, c, c):
         heat.count(address)
 
     assert heat.hottest(2) == [b, a]

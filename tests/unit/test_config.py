@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from headrace.config import UpSettings, as_flags, find_or_make_secret, load_settings
+from headrace.config import (
+    IngestSettings,
+    ServeSettings,
+    UpSettings,
+    as_flags,
+    find_or_make_secret,
+    load_settings,
+)
 from headrace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,6 +38,16 @@ def test_settings_that_do_not_fit_are_named(monkeypatch: pytest.MonkeyPatch) -> 
         load_settings(UpSettings, {})
 
 
+def test_settings_take_sizes_with_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A size may be written as people say it, and is handed on as bytes."""
+    monkeypatch.setenv("HEADRACE_CONVERT_OUTPUT", "1.5 MiB")
+    settings = load_settings(UpSettings, {"convert_memory": "2GiB"})
+    assert (settings.convert_memory, settings.convert_output) == (2 * 1024**3, 3 * 1024**2 // 2)
+    assert as_flags(settings, ["convert_memory"]) == ["--convert-memory", str(2 * 1024**3)]
+    with pytest.raises(ConfigError, match="--convert-memory"):
+        load_settings(UpSettings, {"convert_memory": "1KiB"})
+
+
 def test_settings_never_print_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """A token does not show where settings are printed."""
     monkeypatch.setenv("HEADRACE_TOKEN", "very-secret")
@@ -50,3 +67,105 @@ def test_secret_is_made_once_and_only_for_us(tmp_path: Path) -> None:
     assert find_or_make_secret(path) == secret
     assert len(secret) > 30
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def _config(folder: Path, text: str) -> dict[str, str]:
+    (folder / "my.toml").write_text(text)
+    return {"config": str(folder / "my.toml")}
+
+
+def test_settings_of_file_give_way_to_environment_and_flags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file says what nothing nearer does, and one file serves all commands."""
+    flags = _config(tmp_path, "port = 1\nreaders = 2\nmax_upload = 3\n")
+    monkeypatch.setenv("HEADRACE_READERS", "20")
+    settings = load_settings(UpSettings, {**flags, "port": "30"})
+    assert (settings.port, settings.readers, settings.max_upload) == (30, 20, 3)
+    assert load_settings(ServeSettings, flags).port == 1
+
+
+def test_settings_of_data_folder_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of the usual name in the data folder needs no flag."""
+    (tmp_path / "headrace.toml").write_text("port = 1234\n")
+    assert load_settings(UpSettings, {"data": str(tmp_path)}).port == 1234
+    monkeypatch.setenv("HEADRACE_DATA", str(tmp_path))
+    assert load_settings(UpSettings, {}).port == 1234
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("port = ", "cannot read"),
+        ("porrt = 1", "'porrt' is no setting"),
+        ("data = 'x'", "'data' is no setting"),
+        ("port = 'many'", "--port"),
+        ("[converters.x]\nmatch = '*.x'", r"\[converters.x\] command: field required"),
+        ("[converters.x]\ncommand = 'true {input} {output}'", r"\[converters.x\] match"),
+        (
+            "[converters.x]\nmatch = []\ncommand = 'true {input} {output}'",
+            r"\[converters.x\] match",
+        ),
+        ("[converters.x]\nmatch = '*'\nshell = 1\ncommand = 'true {input} {output}'", "shell"),
+        ("converters = 1", "converters"),
+    ],
+)
+def test_settings_of_file_that_do_not_fit_are_named(tmp_path: Path, text: str, words: str) -> None:
+    """Nothing in the file is passed over in silence."""
+    with pytest.raises(ConfigError, match=words):
+        load_settings(IngestSettings, _config(tmp_path, text))
+
+
+def test_settings_of_file_that_is_not_there_are_an_error(tmp_path: Path) -> None:
+    """A file that was asked for is not just passed over."""
+    with pytest.raises(ConfigError, match=r"find no .*my\.toml"):
+        load_settings(UpSettings, {"config": str(tmp_path / "my.toml")})
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("", "empty"),
+        ("'sh {input} {output}", "quotation"),
+        ("sh {output}", "{input} is missing"),
+        ("sh {input}", "{output} is missing"),
+        ("sh {input} {output} {database}", "{database} is not known"),
+        ("sh {input.name} {output}", "{input.name} is not known"),
+        ("sh {input!r} {output}", "more than a name"),
+        ("sh {} {input} {output}", "{} is not known"),
+        ("sh {input} {output", "expected '}'"),
+        ("no-such-program {input} {output}", "find no program 'no-such-program'"),
+        ("./no/such/program {input} {output}", "find no program"),
+    ],
+)
+def test_command_that_cannot_work_is_told_at_start(
+    tmp_path: Path, command: str, words: str
+) -> None:
+    """A command is looked at when the settings are read, not when the first file comes."""
+    text = f'[converters.x]\nmatch = "*.x"\ncommand = """{command}"""\n'
+    with pytest.raises(ConfigError) as caught:
+        load_settings(IngestSettings, _config(tmp_path, text))
+    assert str(caught.value).startswith("cannot use [converters.x] command: ")
+    assert words in str(caught.value)
+
+
+def test_command_is_split_without_a_shell(tmp_path: Path) -> None:
+    """Quotes and doubled braces are understood, `$` and `;` are characters like others."""
+    text = (
+        """[converters.x]\nmatch = "*.x"\ncommand = "sh 'a b' $x; {{}} --in={input} {output}"\n"""
+    )
+    settings = load_settings(IngestSettings, _config(tmp_path, text))
+    program, *arguments = settings.converters["x"].arguments()
+    assert program.endswith("/sh")
+    assert arguments == ["a b", "$x;", "{{}}", "--in={input}", "{output}"]
+    assert settings.converters["x"].match == ("*.x",)
+
+
+def test_commands_of_environment_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`headrace up` hands its commands on to the primary."""
+    command = '{"x": {"match": ["*.x", "*.y"], "command": "sh {input} {output}"}}'
+    monkeypatch.setenv("HEADRACE_CONVERTERS", command)
+    assert load_settings(IngestSettings, {}).converters["x"].match == ("*.x", "*.y")
+    monkeypatch.setenv("HEADRACE_CONVERTERS", "{")
+    with pytest.raises(ConfigError):
+        load_settings(IngestSettings, {})

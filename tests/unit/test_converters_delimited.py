@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import adbc_driver_manager
 import pytest
+from datasette.app import Datasette
 
 from headrace.errors import Refusal
 from ingest.converters import Conversion, Converted, TableRows, bulk, delimited, staging
+from ingest.converters.wishes import Wishes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,12 +22,19 @@ if TYPE_CHECKING:
 class Loaded:
     """A CSV file that was converted."""
 
-    def __init__(self, folder: Path, data: str | bytes, filename: str = "") -> None:
+    def __init__(self, folder: Path, data: str | bytes, filename: str = "", **wishes: Any) -> None:
         source, self.output = folder / "in.csv", folder / "out.db"
         source.write_bytes(data.encode() if isinstance(data, str) else data)
         self.output.unlink(missing_ok=True)
         self.converted: Converted = delimited.convert(
-            Conversion(input=source, output=self.output, format="csv", table="t", filename=filename)
+            Conversion(
+                input=source,
+                output=self.output,
+                format="csv",
+                table="t",
+                filename=filename,
+                wishes=Wishes(**wishes),
+            )
         )
 
     def query(self, sql: str = "SELECT * FROM t") -> list[tuple[Any, ...]]:
@@ -44,9 +53,9 @@ class Loaded:
         return [row[1] for row in self.query("PRAGMA table_info(t)")]
 
 
-def _refuse(folder: Path, data: str | bytes) -> Refusal:
+def _refuse(folder: Path, data: str | bytes, **wishes: Any) -> Refusal:
     with pytest.raises(Refusal) as caught:
-        Loaded(folder, data)
+        Loaded(folder, data, **wishes)
     return caught.value
 
 
@@ -206,10 +215,9 @@ def test_quote_never_closed_in_header_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "line", "column"),
     [
-        (b"a,b\n1,2\n1,caf\xe9\n", 3, 6),
-        (b"a,\xff\n1,2\n", 1, 3),
+        ("a,é\n1,2\n1,caf".encode() + b"\xe9\n", 3, 6),
+        ("é,".encode() + b"\xff\n1,2\n", 1, 3),
         ("a,b\nü,2\n".encode() + b"\xc3", 3, 1),
-        ("a,b\n1,2\n".encode("utf-16"), 1, None),
         (b"a,b\n1,\x002\n", 2, 3),
         (b"a,\x00b\n1,2\n", 1, 3),
     ],
@@ -244,6 +252,7 @@ def test_first_row_that_begins_with_a_byte_order_mark_keeps_it(tmp_path: Path) -
     assert (loaded.columns, loaded.query()) == (["a", "b"], [("\ufeffx", 1)])
 
 
+AS_WRITTEN: dict[str, Any] = {"delimiter": ",", "header": True, "encoding": "utf-8"}
 PIECES = [
     "a", "b", "1", "2.5", "007", " ", '"', '""', ",", ";", "\n", "\r", "\r\n", "'", "\\", "é", "#",
     '"a"', '"a,b"', '"x\ny"', '"x\r\ny"', '"q""q"', '"a"b', 'a"b', "NULL", "", "\t", "\ufeff",
@@ -255,7 +264,6 @@ def test_any_csv_is_read_as_pythons_csv_module_reads_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     """However odd the quotes and line ends, the values are those of the csv module."""
-    monkeypatch.setattr(delimited, "_find_delimiter", lambda _: ",")
     rng = random.Random(seed)
     compared = 0
     for _ in range(50):
@@ -268,10 +276,10 @@ def test_any_csv_is_read_as_pythons_csv_module_reads_it(
         monkeypatch.setattr(delimited, "BLOCK_BYTES", rng.choice([8, 64, 100_000]))
         rows = [row for row in csv.reader(io.StringIO(data, newline="")) if row][1:]
         if any(len(row) != width for row in rows) or _is_open(data):
-            assert _refuse(tmp_path, data).code == "invalid-file", data
+            assert _refuse(tmp_path, data, **AS_WRITTEN).code == "invalid-file", data
             continue
         compared += 1
-        loaded = Loaded(tmp_path, data)
+        loaded = Loaded(tmp_path, data, **AS_WRITTEN)
         found = loaded.query()
         assert len(found) == len(rows), data
         for row, values in zip(rows, found, strict=True):
@@ -298,6 +306,197 @@ def _same(text: str, value: object) -> bool:
     if isinstance(value, str):
         return value == text
     return text == "" if value is None else float(text) == value
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_any_csv_with_bad_rows_is_quarantined_as_pythons_csv_module_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Every row is loaded or set aside with its line and its text, and none is in both places."""
+    rng = random.Random(seed)
+    for _ in range(30):
+        width = rng.randrange(1, 4)
+        data = ",".join("xyz"[:width]) + "\n" + "".join(rng.choices(PIECES, k=rng.randrange(20)))
+        monkeypatch.setattr(delimited, "BLOCK_BYTES", rng.choice([8, 64, 100_000]))
+        types = {"x": "integer"} if rng.random() < 0.5 else {}
+        loaded = Loaded(tmp_path, data, **AS_WRITTEN, on_bad_rows="quarantine", types=types)
+        rows = [row for row in csv.reader(io.StringIO(data, newline="")) if row][1:]
+        good = [row for row in rows if len(row) == width]
+        if types:
+            good = [row for row in good if row[0] in ("", "1", "11", "111")]
+        if _is_open(data) and good and good[-1] is rows[-1]:
+            good.pop()
+        found = loaded.query()
+        assert len(found) == len(good), data
+        for row, values in zip(good, found, strict=True):
+            assert all(map(_same, row, values)), (data, row, values)
+        rejects = loaded.query("SELECT line, raw FROM t_rejects")
+        assert len(rejects) == len(rows) - len(good), data
+        lines = io.StringIO(data, newline="").readlines()
+        for line, raw in rejects:
+            assert "".join(lines[line - 1 :]).startswith(raw), data
+
+
+def test_bad_rows_in_quarantine_keep_line_text_and_reason(tmp_path: Path) -> None:
+    """The rest is loaded, and each bad row lies beside it with all that is known of it."""
+    data = 'id,price\n1,2.5\n"x\ny",1,2\nabc,1\n3,\n4,5\x00\n007,1\n5,"open\n6,7\n'
+    types = {"id": "integer", "price": "real"}
+    loaded = Loaded(tmp_path, data, on_bad_rows="quarantine", types=types)
+    assert loaded.query() == [(1, 2.5), (3, None)]
+    assert loaded.query("SELECT * FROM t_rejects") == [
+        (3, '"x\ny",1,2', "has 3 values where the header has 2"),
+        (5, "abc,1", "has a value in 'id' (value 1 of the row) that no INTEGER gives back"),
+        (7, "4,5\0", "has a NUL character"),
+        (8, "007,1", "has a value in 'id' (value 1 of the row) that no INTEGER gives back"),
+        (9, '5,"open\n6,7', "has a quote that is never closed"),
+    ]
+    assert loaded.converted.tables == (
+        TableRows(name="t", rows=2),
+        TableRows(name="t_rejects", rows=5),
+    )
+    assert "5 bad rows" in loaded.converted.warnings[0]
+
+
+def test_quarantine_without_bad_rows_makes_an_empty_table(tmp_path: Path) -> None:
+    """A table of rejects from an earlier upload does not outlive a file that has none."""
+    loaded = Loaded(tmp_path, "a,b\n1,2\n", on_bad_rows="quarantine")
+    assert loaded.query("SELECT * FROM t_rejects") == []
+    assert loaded.converted.tables[1] == TableRows(name="t_rejects", rows=0)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "texts", "values"),
+    [
+        ("text", ["01", "", "3"], ["01", "", "3"]),
+        ("text", ["1", "2", "3"], ["1", "2", "3"]),
+        ("real", ["1", "2", ""], [1.0, 2.0, None]),
+        ("integer", ["", "", ""], [None, None, None]),
+        ("blob", ["é", "1", ""], ["é".encode(), b"1", b""]),
+    ],
+)
+@pytest.mark.parametrize("strict", [False, True])
+def test_type_that_is_asked_for_is_the_columns_type(
+    tmp_path: Path, wanted: str, texts: list[str], values: list[object], strict: bool
+) -> None:
+    """``types`` decides over what the values look like, in STRICT tables and others."""
+    data = "a,b\n" + "".join(f"{text},x\n" for text in texts)
+    loaded = Loaded(tmp_path, data, types={"a": wanted}, strict=strict)
+    assert loaded.types == [wanted.upper(), "TEXT"]
+    assert [row[0] for row in loaded.query()] == values
+    assert loaded.query("SELECT strict FROM pragma_table_list WHERE name = 't'") == [(int(strict),)]
+
+
+@pytest.mark.parametrize("bad", ["007", "x", "1.5", "9223372036854775808", " 1"])
+def test_value_that_does_not_fit_the_type_asked_for_is_refused_with_its_lines(
+    tmp_path: Path, bad: str
+) -> None:
+    """Nothing is bent to fit: the rows are named, and the column."""
+    refusal = _refuse(tmp_path, f"a,b\nx,1\nx,{bad}\nx,2\nx,{bad}\n", types={"b": "integer"})
+    assert (refusal.code, refusal.line, refusal.extra["lines"]) == ("invalid-file", 3, [3, 5])
+    assert "'b' (value 2 of the row)" in refusal.detail
+
+
+def test_type_of_a_column_that_is_not_there_is_a_warning(tmp_path: Path) -> None:
+    """A name that is spelt wrong is said; a column is also known by its name to be."""
+    types = {"zipp": "text", "price": "real"}
+    loaded = Loaded(tmp_path, "a,b\n1,2\n", types=types, columns={"b": "price"})
+    assert loaded.types == ["INTEGER", "REAL"]
+    assert loaded.converted.warnings == ("types: the file has no column 'zipp'",)
+
+
+@pytest.mark.parametrize(
+    ("empty", "types", "rows"),
+    [
+        ("auto", ["INTEGER", "TEXT", "TEXT"], [(1, "x", ""), (None, "", "")]),
+        ("null", ["INTEGER", "TEXT", "TEXT"], [(1, "x", None), (None, None, None)]),
+        ("text", ["TEXT", "TEXT", "TEXT"], [("1", "x", ""), ("", "", "")]),
+    ],
+)
+def test_empty_values_are_what_is_asked_for(
+    tmp_path: Path, empty: str, types: list[str], rows: list[tuple[object, ...]]
+) -> None:
+    """NULL among numbers and '' in text, or NULL everywhere, or '' everywhere."""
+    loaded = Loaded(tmp_path, 'a,b,c\n1,x,\n,"",\n', empty=empty)
+    assert (loaded.types, loaded.query()) == (types, rows)
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        ("id,name\n1,x\n", True),
+        ("1,Ada,30.5\n2,Bela,7\n", False),
+        ("country,2019,2020\nDE,5,6\n", True),
+        ("0,1,2\n5,6,7\n", True),
+        ("1,2,3\n5,6,7\n", True),
+        ("5,x\n,y\n7,z\n", False),
+        ("5,id\n6,7\n", True),
+        ("a,b\nx,y\n", True),
+        ("1,2.5\n", True),
+    ],
+)
+def test_header_or_none_is_found(tmp_path: Path, data: str, named: bool) -> None:
+    """A first row with numbers where all others have them is data, and the warning says so."""
+    loaded = Loaded(tmp_path, data)
+    first = data.partition("\n")[0].split(",")
+    names = first if named else [f"column_{number + 1}" for number in range(len(first))]
+    assert loaded.columns == names
+    assert bool(loaded.converted.warnings) != named
+    assert loaded.converted.tables[0].rows == data.count("\n") - named
+    assert Loaded(tmp_path, data, header=True).columns == first
+    assert Loaded(tmp_path, data, header=False).converted.tables[0].rows == data.count("\n")
+
+
+def test_delimiter_that_is_said_is_used(tmp_path: Path) -> None:
+    """Any character divides the values if the uploader says so."""
+    assert Loaded(tmp_path, "a,b~c\n1~2\n", delimiter="~").columns == ["a,b", "c"]
+
+
+def test_encoding_is_said(tmp_path: Path) -> None:
+    """The receipt will say what a file was read as, and warn where that was guessed."""
+    data = "a,b\nSão Paulo,“x”\n"
+    loaded = Loaded(tmp_path, data.encode("cp1252"))
+    assert loaded.query() == [("São Paulo", "“x”")]
+    assert loaded.converted.encoding == "windows-1252"
+    assert "read as windows-1252" in loaded.converted.warnings[0]
+    said = Loaded(tmp_path, data.encode("utf-16"), encoding="utf-16").converted
+    assert (said.encoding, said.warnings) == ("utf-16-le", ())
+    assert Loaded(tmp_path, data).converted.encoding == "utf-8"
+
+
+def test_encoding_that_is_said_and_wrong_is_refused_with_the_offset(tmp_path: Path) -> None:
+    """What the uploader says is believed: a byte that does not fit is refused."""
+    assert _refuse(tmp_path, b"a\ncaf\xe9\n", encoding="utf-8").extra == {"offset": 5}
+    assert _refuse(tmp_path, b"a\ncaf\xe9\n", encoding="ascii").extra == {"offset": 5}
+
+
+def test_progress_is_reported_up_to_the_end(tmp_path: Path) -> None:
+    """Rows and bytes are told while they are loaded, the last ones too."""
+    source = tmp_path / "in.csv"
+    source.write_text("a,b\n" + "1,some text\n" * 300_000)
+    seen: list[tuple[int, int]] = []
+    conversion = Conversion(
+        input=source,
+        output=tmp_path / "out.db",
+        format="csv",
+        table="t",
+        report=lambda rows, done: seen.append((rows, done)),
+    )
+    delimited.convert(conversion)
+    assert len(seen) > 2
+    assert seen == sorted(seen)
+    assert seen[-1] == (300_000, source.stat().st_size)
+
+
+async def test_dates_as_they_are_stored_are_facets_for_datasette(tmp_path: Path) -> None:
+    """ISO dates and times stay as they are written, and Datasette offers to count by them."""
+    days = "".join(f"2026-03-{day % 28 + 1:02d},2026-03-{day % 5 + 1:02d}T12:00:00Z\n"
+                   for day in range(90))  # fmt: skip
+    loaded = Loaded(tmp_path, f"day,at\n{days}")
+    assert loaded.types == ["TEXT", "TEXT"]
+    datasette = Datasette([], immutables=[str(loaded.output)])
+    answer = await datasette.client.get("/out/t.json")
+    offered = {(facet["name"], facet.get("type")) for facet in answer.json()["suggested_facets"]}
+    assert {("at", "date")} <= offered
 
 
 def test_error_of_the_database_in_the_middle_is_raised_as_it_is(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gzip
 import json
 import random
 import sqlite3
@@ -133,8 +132,8 @@ def test_detect_file_without_content_is_refused(tmp_path: Path, data: bytes) -> 
     [
         b"\x89PNG\r\n\x1a\n" + bytes(100),
         b"%PDF-1.7\n%text follows\n",
-        b"PK\x03\x04" + bytes(60),
-        gzip.compress(b"a,b\n1,2\n"),
+        b"PK\x03\x04" + bytes(10) + b"[Content_Types].xml" + bytes(60),
+        b"7z\xbc\xaf\x27\x1c" + bytes(60),
         random.Random(2).randbytes(5000),
         bytes(1000),
     ],

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
+import pluggy
+
 from headrace.config import IngestSettings, ServeSettings, UpSettings
+from headrace.converter_command import PLACEHOLDERS, ConverterCommand
 from headrace.errors import REFUSALS
+from ingest import hookspecs
 from ingest.options import FIELDS
+from ingest.plugins import Converter
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -29,6 +35,18 @@ def test_every_setting_is_documented() -> None:
         for name in kind.model_fields
     }
     assert documented == settings
+
+
+def test_every_hook_and_what_it_registers_is_documented() -> None:
+    """The reference names every hook, member of a converter, and placeholder of a command."""
+    text = (DOCS / "reference" / "plugins.md").read_text()
+    plugins = pluggy.PluginManager(hookspecs.PROJECT)
+    plugins.add_hookspecs(hookspecs)
+    assert set(re.findall(r"^### (\w+)\(", text, re.MULTILINE)) == set(vars(plugins.hook))
+    documented = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    assert documented >= {each.name for each in fields(Converter)}
+    assert documented >= ConverterCommand.model_fields.keys()
+    assert all(f"`{{{name}}}`" in text for name in PLACEHOLDERS)
 
 
 def test_every_option_of_an_upload_is_documented() -> None:

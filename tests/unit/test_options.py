@@ -47,10 +47,10 @@ def test_target_without_any_name_is_refused() -> None:
     assert read_target({"database": "sales"}, None).table == "sales"
 
 
-def test_target_upsert_is_announced() -> None:
-    """Upsert is refused for now, and says that it will come."""
-    with pytest.raises(Refusal, match="upsert comes later"):
-        read_target({"mode": "upsert"}, "x.csv")
+def test_target_upsert_carries_its_key() -> None:
+    """An upsert names its key, or leaves it to the table."""
+    assert read_target({"mode": "upsert", "pk": "a,b"}, "x.csv").wishes.pk == ("a", "b")
+    assert read_target({"mode": "upsert"}, "x.csv").mode == "upsert"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from headrace.receipt import NEXT_STATE, Receipt, UploadState, new_receipt_id
+from headrace.receipt import NEXT_STATE, Receipt, TableOutcome, UploadState, new_receipt_id
 
 AT = datetime(2026, 11, 22, 1, 33, 39, tzinfo=UTC)
 
@@ -31,7 +31,7 @@ def test_receipt_is_read_back_as_it_was_written() -> None:
     assert Receipt.decode(receipt.encode()) == receipt
     done = make_receipt(
         state=UploadState.PUBLISHED,
-        tables=(("orders", 3),),
+        tables=(TableOutcome(name="orders", rows=3, added=1, changed=2),),
         generation=4,
         lineage="0123456789abcdef",
         txid=26,

@@ -86,7 +86,7 @@ class Warming:
         self.cache = PageCache(10**7, perf_counter, lambda: None)
         pages = Pages(self.cache, self.datasette, ClientLimit(0), self.metrics)
         for n, target in enumerate(reversed(targets)):
-            for _ in range(n + 1):
+            for _ in range(n + 2):
                 pages.heat.count(Address("http", "x", target))
         others: Any = None  # warming needs none of them
         self.edge = Edge(

@@ -1,0 +1,155 @@
+"""A large CSV to a SQLite database: the converter alone and with all the rest, beside peers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.make_csv import make_csv
+from benchmarks.table import Result, Row
+from benchmarks.upload import _median, _peak_memory, _peer, _row, _time, _up, _upload_rounds
+from ingest.convert import Conversion, Limits, convert
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LARGE_BYTES = (1_000_000_000, 5_000_000_000)
+MAX_LARGE_MEMORY_BYTES = 600_000_000
+IMPORT = "`sqlite3 .import` (untyped)"
+OURS = "Headrace's converter, file to staging database"
+POST = "`POST /ingest` to `201`, new table"
+GOALS = {IMPORT: 1.5, "`csvs-to-sqlite`": 4.0, "`sqlite-utils insert`": 40.0}  # times as fast
+
+
+def run(folder: Path, *, rows: int, rounds: int, slow_peers: bool, large: bool) -> Result:
+    """Measure, and give the tables as Markdown."""
+    csv = folder / "rows.csv"
+    make_csv(csv, rows)
+    output = folder / "out.db"
+    peers: dict[str, list[str]] = {
+        IMPORT: ["sqlite3", str(output), f".import --csv {csv} t"],
+        "`csvs-to-sqlite`": [_peer("csvs-to-sqlite"), str(csv), str(output)],
+    }
+    if slow_peers:
+        insert = (_peer("sqlite-utils"), "insert", str(output), "t", str(csv), "--csv")
+        peers["`sqlite-utils insert`"] = list(insert)
+    times: dict[str, list[float]] = {}
+    peaks: dict[str, int] = {}
+
+    def note(name: str, seconds: float, peak: int) -> None:
+        times.setdefault(name, []).append(seconds)
+        peaks[name] = max(peaks.get(name, 0), peak)
+        output.unlink()
+
+    for number in range(rounds):  # by turns, so that a slow minute weighs on all of them
+        for name, command in peers.items():
+            if number == 0 or "sqlite-utils" not in name:
+                note(name, *_time(command))
+        note(OURS, *_time_converter(csv, output))
+    with _up(folder / "data") as (token, processes):
+        times[POST], peaks[POST] = _upload_rounds(csv, token, processes, rounds)
+    size_mb = csv.stat().st_size / 1e6
+    lines = [
+        f"## CSV of {rows:,} rows, 10 columns, {size_mb:.0f} MB, to SQLite",
+        "",
+        f"Median of {rounds} runs [least, most], by turns. Only Headrace finds types without loss.",
+        "",
+        "| what | seconds | peak memory |",
+        "|---|---|---|",
+        *(_row(name, times[name], peaks[name]) for name in times),
+    ]
+    medians = {name: _median(seconds) for name, seconds in times.items()}
+    found = [
+        Row(
+            what=f"{size_mb:.0f} MB CSV, file to staging database",
+            headrace=f"{medians[OURS]:.2f} s",
+            against=f"{name} {medians[name]:.2f} s",
+            goal=f"{GOALS[name]:g} times as fast",
+            reached=medians[OURS] * GOALS[name] <= medians[name],
+        )
+        for name in peers
+    ]
+    if large:
+        table, row = _measure_large(folder, csv)
+        lines += ["", *table]
+        found.append(row)
+    return Result(text="\n".join([*lines, ""]), rows=tuple(found))
+
+
+def _time_converter(csv: Path, output: Path) -> tuple[float, int]:
+    """Time the converter as the service runs it: a process of its own, within its limits."""
+    conversion = Conversion(input=csv, output=output, format="csv", table="t", filename="rows.csv")
+    with _peak_memory(_converters_of(os.getpid())) as peak:
+        started_s = time.perf_counter()
+        asyncio.run(convert(conversion, limits=Limits(), scratch=output.parent))
+        return time.perf_counter() - started_s, peak[0]
+
+
+def _converters_of(parent: int) -> Callable[[], list[int]]:
+    """Give a function that lists the child processes, for the sampling of their memory."""
+
+    def children() -> list[int]:
+        return list(map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()))
+
+    return children
+
+
+def _measure_large(folder: Path, csv: Path) -> tuple[list[str], Row]:
+    """Upload large files; give the table, and the row for the largest."""
+    lines = [
+        "| size | `POST` to `201`, s | MB/s | peak memory of all processes |",
+        "|---|---|---|---|",
+    ]
+    peak_bytes = 0
+    for size in LARGE_BYTES:
+        large = folder / "large.csv"
+        _repeat(csv, large, size)
+        data = folder / f"data-{size}"
+        with _up(data) as (token, _), _peak_memory(_descendants) as peak:
+            seconds = _upload_rounds(large, token, list, 1)[0][0]
+        peak_bytes = peak[0]
+        mb = large.stat().st_size / 1e6
+        lines.append(
+            f"| {mb:,.0f} MB | {seconds:.1f} | {mb / seconds:.0f} | {peak_bytes / 1e6:.0f} MB |"
+        )
+        large.unlink()
+        shutil.rmtree(data)
+    return lines, Row(
+        what=f"{LARGE_BYTES[-1] / 1e9:g} GB CSV, peak memory of all processes",
+        headrace=f"{peak_bytes / 1e6:.0f} MB",
+        against="its size",
+        goal=f"under {MAX_LARGE_MEMORY_BYTES / 1e6:.0f} MB",
+        reached=peak_bytes < MAX_LARGE_MEMORY_BYTES,
+    )
+
+
+def _repeat(csv: Path, output: Path, size_bytes: int) -> None:
+    """Write the header once, and the rows as often as it takes."""
+    header, _, body = csv.read_bytes().partition(b"\n")
+    with output.open("wb") as file:
+        file.write(header + b"\n")
+        while file.tell() < size_bytes:
+            file.write(body)
+
+
+def _descendants() -> list[int]:
+    """List every process that this one has started, at any depth."""
+    found: list[int] = []
+    waiting = [os.getpid()]
+    while waiting:
+        try:
+            children = _converters_of(waiting.pop())()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        found += children
+        waiting += children
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit("run it with: python -m benchmarks.run convert")

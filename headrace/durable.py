@@ -1,0 +1,74 @@
+"""Files that survive a power cut: complete under their name, or not there at all.
+
+Source for why a local store needs it: object_store's ``LocalFileSystem`` does not fsync.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def create_file(path: Path, body: bytes) -> None:
+    """Write a new file.
+
+    Raises:
+        FileExistsError: There is one.
+    """
+    with _part(path, body) as part:
+        os.link(part, path)
+        fsync_folder(path.parent)
+
+
+def replace_file(path: Path, body: bytes) -> None:
+    """Write a file, whether or not there is one."""
+    with _part(path, body) as part:
+        part.rename(path)
+        fsync_folder(path.parent)
+
+
+def fsync_path(path: Path) -> None:
+    """Fsync a file (or folder), and the folder that names it."""
+    fsync_folder(path)
+    fsync_folder(path.parent)
+
+
+def fsync_folder(path: Path) -> None:
+    """Fsync a folder: the names in it. A file can be given as well."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _part(path: Path, body: bytes) -> Iterator[Path]:
+    """Write the bytes beside a file, durably; gone after the block.
+
+    Its name is that of a staged upload for object_store, which does not list it.
+    """
+    _make_folder(path.parent)
+    part = path.with_name(f"{path.name}#{secrets.randbits(48)}")
+    try:
+        with part.open("xb") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each durably named."""
+    if not folder.exists():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        fsync_folder(folder.parent)

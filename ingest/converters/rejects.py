@@ -1,0 +1,38 @@
+"""Bad rows that were left out: kept in a table beside the one that they belong to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headrace.names import quote_identifier
+from ingest.converters.staging import Kind, create_table, insert_statement, open_staging
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from ingest.converters.csv_records import BadRow
+
+REJECTS_COLUMNS = ("line", "raw", "reason")
+_KINDS = (Kind.INTEGER, Kind.TEXT, Kind.TEXT)
+
+
+def rejects_table(table: str) -> str:
+    """Name the table that holds what a table's file had of bad rows."""
+    return f"{table}_rejects"
+
+
+def write_rejects(path: Path, table: str, rows: Iterable[BadRow]) -> int:
+    """Write bad rows into a staging database, into a table of their own; give how many.
+
+    The table is there also when there are none: so the ones of an earlier upload are gone.
+    """
+    name = rejects_table(table)
+    with open_staging(path) as connection:
+        connection.execute(f"DROP TABLE IF EXISTS {quote_identifier(name)}")
+        create_table(connection, name, REJECTS_COLUMNS, _KINDS)
+        connection.execute("BEGIN")
+        values = ((row.line, row.raw, row.reason) for row in rows)
+        count = connection.executemany(insert_statement(name, len(_KINDS)), values).rowcount
+        connection.execute("COMMIT")
+    return max(0, count)

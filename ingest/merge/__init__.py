@@ -1,0 +1,20 @@
+"""merge: a staging database goes into the primary's database in one transaction.
+
+Runs in a thread: all the work is SQLite's own C code, outside of the interpreter's lock. A merge
+also writes the receipt's id and its own outcome into ``_headrace_merges``, in the same transaction,
+so that after a crash it is known whether it happened, and what it did.
+"""
+
+from ingest.merge.database import adopt, count_tables, drop_table, find_last_merge
+from ingest.merge.tables import Merged, MergedTable, merge, require_keys
+
+__all__ = [
+    "Merged",
+    "MergedTable",
+    "adopt",
+    "count_tables",
+    "drop_table",
+    "find_last_merge",
+    "merge",
+    "require_keys",
+]

@@ -1,0 +1,61 @@
+"""Change the declared type of columns in the SQL that makes a table; nothing else of it changes."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Source: sqlite.org/lang_createtable.html: what may follow a column's type.
+_AFTER_TYPE = re.compile(
+    r"CONSTRAINT|PRIMARY|NOT|NULL|UNIQUE|CHECK|DEFAULT|COLLATE|REFERENCES|GENERATED|AS",
+    re.IGNORECASE,
+)
+_WORD = re.compile(
+    r"""--[^\n]*\n?|/\*.*?\*/|\s+            # what says nothing
+    |'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]
+    |[^\W]+|.""",
+    re.DOTALL | re.VERBOSE,
+)
+
+
+def retype(sql: str, types: Mapping[str, str]) -> str:
+    """Give the SQL of a table whose columns have other types.
+
+    Args:
+        sql: ``CREATE TABLE …``, as SQLite keeps it.
+        types: The new type of a column by its name.
+    """
+    wanted = {name.lower(): kind for name, kind in types.items()}
+    depth = 0
+    kind: str | None = None  # of the column at hand, as it shall be
+    at_start = in_type = False
+    out: list[str] = []
+    for word in _WORD.findall(sql):
+        if word.isspace() or word.startswith(("--", "/*")):
+            if not in_type:
+                out.append(word)
+            continue
+        before, depth = depth, depth + (word == "(") - (word == ")")
+        ends = depth == 0 or (depth == 1 and word == ",")
+        if in_type and before == 1 and (ends or _AFTER_TYPE.fullmatch(word)):
+            out.append(f" {kind}" if ends else f" {kind} ")
+            in_type = False
+        if before == depth == 1 and at_start and word != ",":
+            kind = wanted.get(_unquote(word).lower())
+            in_type, at_start = kind is not None, False
+            out.append(word)
+            continue
+        if not in_type and not (kind and word.upper() == "AUTOINCREMENT"):
+            out.append(word)
+        if (depth == 1 and word == ",") or (before == 0 and depth == 1):
+            at_start, kind = True, None
+    return "".join(out)
+
+
+def _unquote(word: str) -> str:
+    if word[0] in "\"'`":
+        return word[1:-1].replace(word[0] * 2, word[0])
+    return word[1:-1] if word[0] == "[" else word

@@ -1,0 +1,384 @@
+"""Merge the tables of a staging database into a live one, each by the mode, in one transaction."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from headrace.errors import Refusal
+from headrace.names import INTERNAL_TABLES
+from headrace.names import quote_identifier as quote
+from ingest.merge import difference, rebuild, search
+from ingest.merge.columns import (
+    add_columns,
+    find_widenings,
+    register_functions,
+    warn_of_missing,
+)
+from ingest.merge.database import attach, connect, record, transaction
+from ingest.merge.difference import CannotDiffError, Counts
+from ingest.merge.lookups import find_references, keep_lookups, merge_values, value_column
+from ingest.merge.schema import count_rows, find_table, get_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from ingest.merge.schema import Table
+
+REJECTS = "_rejects"  # ends the name of a table of rows that were put aside
+_PLAIN = "_headrace_plain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergedTable:
+    """What a merge did to one table.
+
+    Attributes:
+        name: As it is written in the live database.
+        staged: Its name in the staging database.
+        before: Rows that it had.
+        added: Rows that are new.
+        changed: Rows that have another value.
+        removed: Rows that are gone.
+    """
+
+    name: str
+    staged: str
+    before: int
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows that it has now."""
+        return self.before + self.added - self.removed
+
+    @property
+    def unchanged(self) -> int:
+        """Rows that are as they were."""
+        return self.before - self.changed - self.removed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """What a merge did.
+
+    Attributes:
+        tables: What became of each table of the file.
+        warnings: What was skipped, filled in, or widened.
+        written: Whether anything was: if not, the live database is what it was, to the byte.
+    """
+
+    tables: tuple[MergedTable, ...]
+    warnings: tuple[str, ...] = ()
+    written: bool = True
+
+    def encode(self) -> str:
+        """Give the JSON form."""
+        return json.dumps({"tables": [asdict(each) for each in self.tables],
+                           "warnings": self.warnings})  # fmt: skip
+
+    @classmethod
+    def decode(cls, text: str) -> Merged:
+        """Read the JSON form."""
+        document = json.loads(text)
+        return cls(
+            tables=tuple(MergedTable(**each) for each in document["tables"]),
+            warnings=tuple(document["warnings"]),
+        )
+
+
+class _NothingNewError(Exception):
+    """Nothing was written, so nothing is committed."""
+
+
+def merge(
+    primary: Path,
+    staging: Path,
+    *,
+    mode: str,
+    receipt_id: str,
+    before: Mapping[str, int],
+    key: Sequence[str] = (),
+) -> Merged:
+    """Merge every table of a staging database into a live one, in one transaction.
+
+    Args:
+        primary: The live database.
+        staging: The staging database; it is written to.
+        mode: ``replace`` (a table takes the place of the one of its name), ``append`` (rows are
+            added, by column name), ``upsert`` (rows are added or changed, by a key) or ``create``
+            (there must be no such table).
+        receipt_id: The upload's.
+        before: Rows of each table before the merge, so that nothing needs counting.
+        key: The columns that the request names as the key.
+
+    Raises:
+        Refusal: ``table-exists``, ``cannot-append``, ``invalid-option`` or ``disk-full``; then
+            nothing is changed.
+    """
+    with closing(connect(primary)) as db:
+        register_functions(db)
+        attach(db, staging)
+        merging = _Merging(db, mode=mode, before=before, key=key)
+        try:
+            with transaction(db):
+                merged = merging.run()
+                if not merged.written:
+                    raise _NothingNewError
+                record(db, receipt_id, merged.encode())
+        except _NothingNewError:
+            pass
+    return merged
+
+
+def require_keys(staging: Path, key: Sequence[str]) -> None:
+    """Check that every table of a staging database has a key to upsert by.
+
+    Raises:
+        Refusal: ``invalid-option``.
+    """
+    with closing(connect(staging)) as db:
+        db.execute("ATTACH ? AS staging", (str(staging),))
+        merging = _Merging(db, mode="upsert", before={}, key=key)
+        merging.require_keys()
+
+
+class _Merging:
+    """One merge, within its transaction."""
+
+    def __init__(
+        self, db: sqlite3.Connection, *, mode: str, before: Mapping[str, int], key: Sequence[str]
+    ) -> None:
+        self._db = db
+        self._mode = mode
+        self._before = {name.lower(): rows for name, rows in before.items()}
+        self._key = key
+        self._trusted = search.trust_triggers(db)
+        self._warnings: list[str] = []
+        self._written = False  # besides rows
+        self._rejects: set[str] = set()  # staged tables of rows that were put aside
+
+    def run(self) -> Merged:
+        staged = self._staged_tables()
+        lookups = self._lookups(staged)
+        # Lookup tables first: the ids in the others are then those of the live ones.
+        ordered = sorted(staged, key=lambda each: each.name not in lookups)
+        merged = {each.name: self._merge_table(each, lookups) for each in ordered}
+        tables = tuple(merged[each.name] for each in staged)
+        return Merged(
+            tables=tables,
+            warnings=tuple(dict.fromkeys(self._warnings)),
+            written=self._written
+            or any(each.added or each.changed or each.removed for each in tables),
+        )
+
+    def require_keys(self) -> None:
+        staged = self._staged_tables()
+        lookups = self._lookups(staged)
+        for each in staged:
+            if each.name not in lookups | self._rejects:
+                self._upsert_key(None, each)
+
+    def _staged_tables(self) -> list[Table]:
+        """List the staging tables that can be merged; warn of what is left out."""
+        query = "SELECT name, type FROM pragma_table_list WHERE schema = 'staging'"
+        kinds = dict(self._db.execute(query).fetchall())
+        stored = self._db.execute(
+            "SELECT type, name, tbl_name, sql FROM staging.sqlite_schema WHERE sql IS NOT NULL "
+            "ORDER BY rowid"
+        ).fetchall()
+        searches = [name for _, name, _, sql in stored
+                    if kinds.get(name) == "virtual" and " using fts" in sql.lower()]  # fmt: skip
+        tables = []
+        for kind, name, _, sql in stored:
+            if kinds.get(name) == "shadow" or (kind == "table" and name.startswith("sqlite_")):
+                continue
+            of_search = name in searches and "content" in sql.lower()
+            of_search = of_search or (
+                kind == "trigger" and any(each.lower() in sql.lower() for each in searches)
+            )
+            if kind in {"view", "trigger"} or kinds.get(name) == "virtual":
+                if not of_search:
+                    self._warnings.append(
+                        f"left out the {kind} {name!r}: only ordinary tables are merged"
+                    )
+            elif kind == "table" and name not in INTERNAL_TABLES:
+                tables.append(get_table(self._db, "staging", name))
+        names = {each.name for each in tables}
+        self._rejects = {f"{name}{REJECTS}" for name in names} & names
+        return tables
+
+    def _lookups(self, staged: list[Table]) -> set[str]:
+        """Give the names of the staged tables that others look values up in."""
+        return {
+            reference.lookup for each in staged for reference in find_references(self._db, each)
+        }
+
+    def _merge_table(self, staged: Table, lookups: set[str]) -> MergedTable:
+        table = find_table(self._db, "main", staged.name)
+        if table is None:
+            return self._create(staged, lookups)
+        rows = self._before.get(table.name.lower())
+        rows = count_rows(self._db, table) if rows is None else rows
+        name = table.name
+        suspended = search.suspend_triggers(self._db, table, trusted=self._trusted)
+        if staged.name in lookups and value_column(table):
+            added, warnings = merge_values(self._db, table, staged)
+            self._warnings += warnings
+            self._written |= bool(warnings)
+            counts = Counts(added=added)
+        elif self._mode == "replace":
+            counts, name = self._replace(table, staged, rows)
+        elif self._mode == "create":
+            raise Refusal("table-exists", f"the table {table.name!r} exists already")
+        else:
+            counts = self._add(table, staged)
+        table = get_table(self._db, "main", name)
+        if counts.any:
+            search.refresh_search(self._db, table)
+        there = {each.name for each in search.find_searches(self._db, table)}
+        for each in suspended:
+            if each.name in there:
+                search.install_triggers(self._db, table, each)
+        return MergedTable(
+            name=name,
+            staged=staged.name,
+            before=rows,
+            added=counts.added,
+            changed=counts.changed,
+            removed=counts.removed,
+        )
+
+    def _create(self, staged: Table, lookups: set[str]) -> MergedTable:
+        if self._mode == "upsert" and staged.name not in lookups | self._rejects:
+            self._upsert_key(None, staged)
+        rows, warnings = rebuild.create(self._db, staged)
+        self._warnings += warnings
+        self._written = True
+        return MergedTable(name=staged.name, staged=staged.name, before=0, added=rows)
+
+    def _replace(self, table: Table, staged: Table, before: int) -> tuple[Counts, str]:
+        """Make a live table what the file says: row by row if they have one shape, else anew."""
+        self._db.execute("SAVEPOINT replacing")
+        try:
+            counts = self._replace_rows(table, staged)
+            self._db.execute("RELEASE replacing")
+        except (CannotDiffError, sqlite3.IntegrityError) as exc:
+            self._db.execute("ROLLBACK TO replacing")
+            self._db.execute("RELEASE replacing")
+            rows, warnings = rebuild.replace(self._db, table, staged)
+            self._warnings.append(f"the table {table.name!r} was written anew: {exc}")
+            self._warnings += warnings
+            self._written = True
+            return Counts(added=rows, removed=before), staged.name
+        return counts, table.name
+
+    def _replace_rows(self, table: Table, staged: Table) -> Counts:
+        """Apply the difference.
+
+        Raises:
+            CannotDiffError: The tables are not of one shape.
+        """
+        source = keep_lookups(self._db, table, staged) or staged
+        kept = source is not staged
+        have, new = _shape(table), _shape(source)
+        extra = [] if kept else new[len(have) :]
+        if extra and new[: len(have)] == have and not staged.generated:
+            table, warnings = add_columns(self._db, table, source)
+            self._warnings += warnings
+            self._written = True
+            have = _shape(table)
+        if sorted(have) != sorted(new) or (have != new and not kept):
+            raise CannotDiffError("its columns or their types are others")
+        if source.key not in {(), table.key} or (staged.strict and not table.strict):
+            raise CannotDiffError("its key or its strictness is another")
+        if table.key and table.rowid:
+            source = self._with_rowid(source)
+            counts = difference.by_key(self._db, table, source, table.key, remove=True)
+        else:
+            counts = difference.by_position(self._db, table, source)
+        made, warnings = rebuild.add_missing(self._db, table, staged)
+        self._written |= made
+        self._warnings += warnings
+        return counts
+
+    def _add(self, table: Table, staged: Table) -> Counts:
+        """Append or upsert.
+
+        Raises:
+            Refusal: ``cannot-append`` or ``invalid-option``.
+        """
+        upsert = self._mode == "upsert" and staged.name not in self._rejects
+        key = self._upsert_key(table, staged) if upsert else ()
+        source = keep_lookups(self._db, table, staged) or staged
+        table, added = add_columns(self._db, table, source)
+        self._warnings += added
+        self._warnings += warn_of_missing(table, source)
+        if types := find_widenings(self._db, table, source):
+            for name, kind in types.items():
+                was = table.column(name).type
+                self._warnings.append(
+                    f"the column {name!r} was {was} and is {kind} now: the file has other values"
+                )
+            table, warnings = rebuild.widen(self._db, table, types)
+            self._warnings += warnings
+            self._written = True
+        self._written |= bool(added)
+        try:
+            if not upsert:
+                counts = difference.append(self._db, table, source)
+            else:
+                self._written |= difference.require_unique(self._db, table, key)
+                source = self._with_rowid(source)
+                counts = difference.by_key(self._db, table, source, key, remove=False)
+        except sqlite3.IntegrityError as exc:
+            raise Refusal(
+                "cannot-append", f"the rows break a rule of {table.name!r}: {exc}"
+            ) from exc
+        except CannotDiffError as exc:
+            raise Refusal("cannot-append", f"the rows cannot be told apart: {exc}") from exc
+        made, warnings = rebuild.add_missing(self._db, table, staged)
+        self._written |= made
+        self._warnings += warnings
+        return counts
+
+    def _upsert_key(self, table: Table | None, staged: Table) -> tuple[str, ...]:
+        """Give the columns to upsert by: those of the request, else the table's or the file's key.
+
+        A request's key is for the tables that have its columns, as all wishes are.
+
+        Raises:
+            Refusal: ``invalid-option``: there are none that the file and the table have.
+        """
+        for key in (tuple(self._key), table.key if table else (), staged.key):
+            tables = [each for each in (table, staged) if each is not None]
+            if key and all(each.find_column(name) for name in key for each in tables):
+                return key
+        missing = f"no column {', '.join(self._key)}" if self._key else "none"
+        raise Refusal(
+            "invalid-option",
+            f"mode=upsert needs a key: the table {staged.name!r} has {missing}",
+            hint="name its columns: ?pk=id",
+        )
+
+    def _with_rowid(self, staged: Table) -> Table:
+        """Give a staged table whose rows have numbers."""
+        if staged.rowid:
+            return staged
+        declared = ", ".join(f"{quote(each.name)} {each.affinity}" for each in staged.columns)
+        columns = ", ".join(quote(each.name) for each in staged.columns)
+        plain = f"staging.{_PLAIN}"
+        self._db.execute(f"DROP TABLE IF EXISTS {plain}")
+        self._db.execute(f"CREATE TABLE {plain} ({declared})")
+        self._db.execute(f"INSERT INTO {plain} SELECT {columns} FROM {staged.quoted}")  # noqa: S608
+        return replace(get_table(self._db, "staging", _PLAIN))
+
+
+def _shape(table: Table) -> list[tuple[str, str]]:
+    return [(each.name, each.type) for each in table.columns]

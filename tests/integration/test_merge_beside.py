@@ -1,0 +1,274 @@
+"""What belongs to a table survives merges: indexes, full-text search, lookups, types, triggers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from headrace.errors import Refusal
+from ingest.merge.retype import retype
+from tests.integration.merge_kit import Live, counts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SEARCH = 'CREATE VIRTUAL TABLE "t_fts" USING FTS5 ("body", content="t")'
+FILL_SEARCH = "INSERT INTO t_fts (t_fts) VALUES ('rebuild')"
+AFTER_INSERT = (
+    "CREATE TRIGGER t_ai AFTER INSERT ON t BEGIN "
+    "INSERT INTO t_fts (rowid, body) VALUES (new.rowid, new.body); END"
+)
+TABLE = "CREATE TABLE t (id INTEGER PRIMARY KEY, body TEXT, n INTEGER)"
+CITIES = (
+    "CREATE TABLE cities (id INTEGER PRIMARY KEY, city TEXT)",
+    "CREATE UNIQUE INDEX idx_cities_city ON cities (city)",
+    "CREATE TABLE t (id INTEGER PRIMARY KEY, cities_id INTEGER REFERENCES cities (id))",
+)
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Live:
+    """Give a live database that has nothing in it yet."""
+    return Live(tmp_path)
+
+
+def found(live: Live, word: str) -> list[int]:
+    """Search."""
+    hits = live.query(f"SELECT rowid FROM t_fts WHERE t_fts MATCH '{word}' ORDER BY rowid")
+    return [row[0] for row in hits]
+
+
+@pytest.fixture
+def searchable(live: Live) -> Live:
+    """Give a live database that came with a search over it and an index."""
+    live.begin("CREATE TABLE other (x)")
+    rows = "INSERT INTO t VALUES (1, 'red fox', 1), (2, 'blue whale', 2), (3, 'red kite', 3)"
+    index = "CREATE INDEX t_n ON t (n)"
+    live.merge("create", TABLE, rows, index, SEARCH, FILL_SEARCH, AFTER_INSERT)
+    return live
+
+
+def test_search_of_a_new_table_comes_along(searchable: Live) -> None:
+    """A table that is created in a live database brings its search, its triggers and its index."""
+    assert found(searchable, "red") == [1, 3]
+    names = {row[0] for row in searchable.query("SELECT name FROM sqlite_schema")}
+    assert {"t_fts", "t_ai", "t_ad", "t_au", "t_n"} <= names
+
+
+@pytest.mark.parametrize("mode", ["replace", "upsert"])
+def test_search_follows_every_merge(searchable: Live, mode: str) -> None:
+    """The search finds what was added and changed, and no more what is gone."""
+    rows = "INSERT INTO t VALUES (1, 'green fox', 1), (2, 'blue whale', 2), (4, 'red deer', 4)"
+    merged = searchable.merge(mode, TABLE, rows)
+    removed = 1 if mode == "replace" else 0
+    assert counts(merged.tables[0]) == (1, 1, removed, 2 - removed)
+    assert found(searchable, "red") == ([4] if mode == "replace" else [3, 4])
+    assert found(searchable, "green") == [1]
+    searchable.merge("append", TABLE, "INSERT INTO t VALUES (9, 'red ant', 9)")
+    assert 9 in found(searchable, "red")
+
+
+def test_search_and_indexes_survive_a_table_that_is_written_anew(searchable: Live) -> None:
+    """Another type makes the table anew; search and index are there, and are kept right."""
+    made = "CREATE TABLE t (id INTEGER PRIMARY KEY, body TEXT, n TEXT)"
+    searchable.merge("replace", made, "INSERT INTO t VALUES (7, 'pink fox', 'x')")
+    assert found(searchable, "fox") == [7]
+    searchable.merge("replace", made, "INSERT INTO t VALUES (7, 'grey wolf', 'x')")
+    assert (found(searchable, "fox"), found(searchable, "wolf")) == ([], [7])
+    assert searchable.query("SELECT name FROM pragma_index_list('t')") == [("t_n",)]
+
+
+def test_search_whose_column_is_gone_is_dropped_and_said(searchable: Live) -> None:
+    """A file without the column that is searched in ends the search."""
+    merged = searchable.merge("replace", "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER)")
+    assert any("full-text index 't_fts'" in warning for warning in merged.warnings)
+    searchable.merge("append", "CREATE TABLE t (id INTEGER)", "INSERT INTO t VALUES (1)")
+    assert searchable.query("SELECT id FROM t") == [(1,)]
+
+
+def test_search_without_triggers_is_filled_again(live: Live) -> None:
+    """A database that came with a search that nothing keeps right is kept right by merges."""
+    live.begin(TABLE, SEARCH)
+    live.merge("append", TABLE, "INSERT INTO t VALUES (1, 'red fox', 1)")
+    assert found(live, "red") == [1]
+
+
+@pytest.mark.parametrize("other", [True, False])
+def test_search_with_triggers_of_another_hand_is_kept_right(live: Live, other: bool) -> None:
+    """Triggers that are not trusted to run during a merge are replaced by ours."""
+    live.begin(
+        TABLE,
+        SEARCH,
+        "CREATE TABLE log (n)",
+        "CREATE TRIGGER mine AFTER INSERT ON t BEGIN "
+        "INSERT INTO t_fts (rowid, body) SELECT new.id, new.body; END",
+        "CREATE TRIGGER its AFTER INSERT ON t BEGIN INSERT INTO log VALUES (new.id); END",
+        *([] if other else ["DROP TRIGGER its"]),
+    )
+    for number in (1, 2):
+        live.merge("append", TABLE, f"INSERT INTO t VALUES ({number}, 'red fox', 1)")
+    assert found(live, "red") == [1, 2]
+    assert live.query("SELECT n FROM log") == ([(1,), (2,)] if other else [])
+    names = {row[0] for row in live.query("SELECT name FROM sqlite_schema WHERE type = 'trigger'")}
+    assert names == {"t_ai", "t_ad", "t_au"} | ({"its"} if other else set())
+
+
+def test_upload_of_the_same_search_and_index_writes_nothing(searchable: Live) -> None:
+    """The same file with the same wishes is nothing new."""
+    rows = "INSERT INTO t VALUES (1, 'red fox', 1), (2, 'blue whale', 2), (3, 'red kite', 3)"
+    index = "CREATE INDEX t_n ON t (n)"
+    before = searchable.path.with_name(searchable.path.name + "-wal")
+    size = before.stat().st_size if before.exists() else 0
+    merged = searchable.merge("replace", TABLE, rows, index, SEARCH, FILL_SEARCH, AFTER_INSERT)
+    assert not merged.written
+    assert (before.stat().st_size if before.exists() else 0) == size
+
+
+def test_lookup_ids_are_those_of_the_live_table(live: Live) -> None:
+    """A file numbers its values by itself; they are found by value, and ids that are there stay."""
+    live.begin(
+        *CITIES,
+        "INSERT INTO cities VALUES (1, 'Paris'), (2, 'Rome')",
+        "INSERT INTO t VALUES (1, 1), (2, 2), (3, NULL)",
+    )
+    merged = live.merge(
+        "replace",
+        *CITIES,
+        "INSERT INTO cities VALUES (1, 'Oslo'), (2, 'Rome'), (3, 'Paris')",
+        "INSERT INTO t VALUES (1, 3), (2, 1), (3, NULL), (4, 2)",
+    )
+    assert live.query("SELECT * FROM cities") == [(1, "Paris"), (2, "Rome"), (3, "Oslo")]
+    assert live.query("SELECT * FROM t") == [(1, 1), (2, 3), (3, None), (4, 2)]
+    assert {each.name: counts(each) for each in merged.tables} == {
+        "cities": (1, 0, 0, 2),
+        "t": (1, 1, 0, 2),
+    }
+
+
+@pytest.mark.parametrize("mode", ["replace", "upsert"])
+def test_lookups_survive_an_upload_that_does_not_ask_for_them(live: Live, mode: str) -> None:
+    """The plain column of a later file is looked up as before."""
+    live.begin(
+        *CITIES,
+        "INSERT INTO cities VALUES (1, 'Paris'), (2, 'Rome')",
+        "INSERT INTO t VALUES (1, 1), (2, 2)",
+    )
+    merged = live.merge(
+        mode,
+        "CREATE TABLE t (id INTEGER, city TEXT)",
+        "INSERT INTO t VALUES (1, 'Paris'), (2, 'Oslo')",
+    )
+    assert counts(merged.tables[0]) == (0, 1, 0, 1)
+    joined = "SELECT t.id, city FROM t JOIN cities ON cities.id = cities_id ORDER BY t.id"
+    assert live.query(joined) == [(1, "Paris"), (2, "Oslo")]
+
+
+def test_widening_keeps_values_indexes_and_the_search(searchable: Live) -> None:
+    """A column that becomes text keeps every value as its text, and what belongs to the table."""
+    merged = searchable.merge(
+        "append",
+        "CREATE TABLE t (id INTEGER, body TEXT, n TEXT)",
+        "INSERT INTO t VALUES (4, 'red hat', '007')",
+    )
+    assert any("'n' was INTEGER and is TEXT now" in warning for warning in merged.warnings)
+    assert searchable.query("SELECT n FROM t ORDER BY id") == [("1",), ("2",), ("3",), ("007",)]
+    assert found(searchable, "red") == [1, 3, 4]
+    assert searchable.query("SELECT name FROM pragma_index_list('t')") == [("t_n",)]
+    assert searchable.query("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_widening_a_key_keeps_rows_and_order(live: Live) -> None:
+    """A key of integers becomes one of texts when a file has others."""
+    live.begin(TABLE, "INSERT INTO t VALUES (1, 'a', 0), (2, 'b', 0)")
+    live.merge("upsert", "CREATE TABLE t (id TEXT, body TEXT)", "INSERT INTO t VALUES ('02', 'c')")
+    live.merge("upsert", "CREATE TABLE t (id TEXT, body TEXT)", "INSERT INTO t VALUES ('2', 'd')")
+    assert live.query("SELECT id, body, n FROM t") == [
+        ("1", "a", 0),
+        ("2", "d", 0),
+        ("02", "c", None),
+    ]
+
+
+def test_replace_with_a_column_more_adds_it(live: Live) -> None:
+    """A new column at the end is added, and the rest of the table is compared."""
+    live.begin("CREATE TABLE t (a TEXT)", "INSERT INTO t VALUES ('x'), ('y')")
+    merged = live.merge(
+        "replace",
+        "CREATE TABLE t (a TEXT, b INTEGER)",
+        "INSERT INTO t VALUES ('x', NULL), ('y', 2)",
+    )
+    assert counts(merged.tables[0]) == (0, 1, 0, 1)
+    assert live.query("SELECT * FROM t") == [("x", None), ("y", 2)]
+
+
+def test_replace_of_two_thousand_columns_is_a_difference(live: Live) -> None:
+    """SQLite's own limits of expressions do not stand in the way."""
+    sql = f"CREATE TABLE t ({', '.join(f'c{number} INTEGER' for number in range(2000))})"
+    live.begin_with(sql, [tuple(range(2000)), tuple(range(2000))])
+    merged = live.merge_rows("replace", sql, [tuple(range(2000)), (*range(1999), -1)])
+    assert counts(merged) == (0, 1, 0, 1)
+
+
+def test_upsert_by_a_key_that_the_table_does_not_have_gives_it_an_index(live: Live) -> None:
+    """The request's key is enough; rows that it does not tell apart are refused."""
+    live.begin("CREATE TABLE t (a TEXT, b TEXT)", "INSERT INTO t VALUES ('x', '1'), ('y', '2')")
+    sql = "CREATE TABLE t (a TEXT, b TEXT)"
+    merged = live.merge_rows("upsert", sql, [("x", "3"), ("z", "4")], key=["a"])
+    assert counts(merged) == (1, 1, 0, 1)
+    for rows in ([("x", "1"), ("x", "2")], [(None, "1")]):
+        with pytest.raises(Refusal) as refused:
+            live.merge_rows("upsert", sql, rows, key=["a"])
+        assert refused.value.code == "cannot-append"
+    assert live.query("SELECT * FROM t") == [("x", "3"), ("y", "2"), ("z", "4")]
+
+
+def test_upsert_adds_rows_that_were_put_aside(live: Live) -> None:
+    """Bad rows have no key: they are added to those of earlier files."""
+    live.begin("CREATE TABLE other (x)")
+    for number in (1, 2):
+        live.merge(
+            "upsert",
+            TABLE,
+            "CREATE TABLE t_rejects (line INTEGER, raw TEXT, reason TEXT)",
+            f"INSERT INTO t VALUES (1, 'a', {number})",
+            "INSERT INTO t_rejects VALUES (3, 'x', 'ragged')",
+            key=["id"],
+        )
+    assert live.query("SELECT count(*) FROM t_rejects") == [(2,)]
+    assert live.query("SELECT n FROM t") == [(2,)]
+
+
+def test_upsert_of_sqlite_merges_tables_by_their_own_keys(live: Live) -> None:
+    """Tables without rowids, generated columns and collations are merged like any other."""
+    tables = (
+        "CREATE TABLE w (a TEXT, b INTEGER, v TEXT, PRIMARY KEY (a, b)) WITHOUT ROWID",
+        "CREATE TABLE g (id INTEGER PRIMARY KEY, n INTEGER, twice AS (n * 2))",
+    )
+    live.begin(
+        *tables,
+        "INSERT INTO w VALUES ('x', 1, 'p'), ('x', 2, 'q')",
+        "INSERT INTO g (id, n) VALUES (1, 10)",
+    )
+    merged = live.merge(
+        "upsert",
+        *tables,
+        "INSERT INTO w VALUES ('x', 2, 'r'), ('y', 1, 's')",
+        "INSERT INTO g (id, n) VALUES (1, 11), (2, 12)",
+    )
+    assert [counts(each) for each in merged.tables] == [(1, 1, 0, 1), (1, 1, 0, 0)]
+    assert live.query("SELECT * FROM w") == [("x", 1, "p"), ("x", 2, "r"), ("y", 1, "s")]
+    assert live.query("SELECT * FROM g") == [(1, 11, 22), (2, 12, 24)]
+
+
+def test_retype_changes_nothing_but_the_type() -> None:
+    """Names that look like SQL, comments and constraints stay as they are."""
+    sql = (
+        'CREATE TABLE "t, (x" (id INTEGER PRIMARY KEY AUTOINCREMENT, "pri ce" DECIMAL(10,2) '
+        "NOT NULL DEFAULT (1,2), `c` -- hi, INTEGER\n REAL, d, [e] INT CHECK (e > 0), UNIQUE (d))"
+    )
+    types = dict.fromkeys(("ID", "pri ce", "c", "d", "e"), "TEXT")
+    assert retype(sql, types) == (
+        'CREATE TABLE "t, (x" (id TEXT PRIMARY KEY , "pri ce" TEXT '
+        "NOT NULL DEFAULT (1,2), `c` TEXT, d TEXT, [e] TEXT CHECK (e > 0), UNIQUE (d))"
+    )
