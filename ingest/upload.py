@@ -267,6 +267,7 @@ class Uploads:
         self, receipt: Receipt, staging: Path, options: Options, before: Cut
     ) -> tuple[Receipt, Cut | None]:
         path = self._paths.database(receipt.database or "", before.lineage)
+        settled = await self._find_last_published(path) is not None
         merged = await asyncio.to_thread(
             merge,
             path,
@@ -275,9 +276,10 @@ class Uploads:
             receipt_id=receipt.id,
             before=before.tables,
             key=options.wishes.pk,
+            settled=settled,
         )
         receipt = _with_merged(receipt, merged)
-        if not merged.written and await self._find_last_published(path) is not None:
+        if settled and not merged.written:
             return receipt, None
         replaced = {each.name.lower() for each in merged.tables}
         tables = {

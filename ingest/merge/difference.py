@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ingest.merge.schema import Table
 
 _DIFFERING = "staging._headrace_differing"
-_KEY_INDEX = "_headrace_key"
+KEY_INDEX = "_headrace_key"
 
 
 class CannotDiffError(Exception):
@@ -132,9 +132,9 @@ def _index_key(db: sqlite3.Connection, staged: Table, key: Sequence[str]) -> Non
         raise CannotDiffError(f"a row has no {', '.join(key)}")
     if [name.lower() for name in staged.key] == [name.lower() for name in key]:
         return
-    db.execute(f"DROP INDEX IF EXISTS staging.{_KEY_INDEX}")
+    db.execute(f"DROP INDEX IF EXISTS staging.{KEY_INDEX}")
     try:
-        db.execute(f"CREATE UNIQUE INDEX staging.{_KEY_INDEX} ON {quote(staged.name)} ({columns})")
+        db.execute(f"CREATE UNIQUE INDEX staging.{KEY_INDEX} ON {quote(staged.name)} ({columns})")
     except sqlite3.IntegrityError as exc:
         raise CannotDiffError(f"several rows have the same {', '.join(key)}") from exc
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from headrace.names import quote_identifier as quote
 from ingest.merge.columns import WIDENED
+from ingest.merge.difference import KEY_INDEX
 from ingest.merge.retype import retype
 from ingest.merge.schema import Index, get_table, is_taken, read_indexes
 from ingest.merge.search import drop_search, find_searches, install_search, rebuild_search
@@ -90,7 +91,8 @@ def add_missing(db: sqlite3.Connection, table: Table, staged: Table) -> tuple[bo
     wanted = [
         index
         for index in read_indexes(db, staged)
-        if (index.columns, index.unique) not in have
+        if index.name != KEY_INDEX
+        and (index.columns, index.unique) not in have
         and (index.columns is not None or not is_taken(db, index.name))
     ]
     warnings = [warning for index in wanted if (warning := _add_index(db, table, index))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from headrace.errors import Refusal
@@ -105,6 +105,7 @@ def merge(
     receipt_id: str,
     before: Mapping[str, int],
     key: Sequence[str] = (),
+    settled: bool = True,
 ) -> Merged:
     """Merge every table of a staging database into a live one, in one transaction.
 
@@ -117,6 +118,8 @@ def merge(
         receipt_id: The upload's.
         before: Rows of each table before the merge, so that nothing needs counting.
         key: The columns that the request names as the key.
+        settled: Whether what is in the live database is published: else the upload is noted, and to
+            be published, also if it changes nothing.
 
     Raises:
         Refusal: ``table-exists``, ``cannot-append``, ``invalid-option`` or ``disk-full``; then
@@ -129,7 +132,7 @@ def merge(
         try:
             with transaction(db):
                 merged = merging.run()
-                if not merged.written:
+                if not merged.written and settled:
                     raise _NothingNewError
                 record(db, receipt_id, merged.encode())
         except _NothingNewError:
@@ -377,7 +380,7 @@ class _Merging:
         self._db.execute(f"DROP TABLE IF EXISTS {plain}")
         self._db.execute(f"CREATE TABLE {plain} ({declared})")
         self._db.execute(f"INSERT INTO {plain} SELECT {columns} FROM {staged.quoted}")  # noqa: S608
-        return replace(get_table(self._db, "staging", _PLAIN))
+        return get_table(self._db, "staging", _PLAIN)
 
 
 def _shape(table: Table) -> list[tuple[str, str]]:

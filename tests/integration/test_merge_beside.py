@@ -125,6 +125,15 @@ def test_upload_of_the_same_search_and_index_writes_nothing(searchable: Live) ->
     assert (before.stat().st_size if before.exists() else 0) == size
 
 
+def test_upload_without_the_key_that_the_table_has_writes_nothing_new(live: Live) -> None:
+    """The key stays, and nothing that the comparison needs is left behind."""
+    live.begin(TABLE, "INSERT INTO t VALUES (1, 'a', 1), (2, 'b', 2)")
+    plain = "CREATE TABLE t (id INTEGER, body TEXT, n INTEGER)"
+    assert not live.merge("replace", plain, "INSERT INTO t VALUES (2, 'b', 2), (1, 'a', 1)").written
+    assert live.merge_rows("upsert", plain, [(1, "c", 1)]).changed == 1
+    assert live.query("SELECT name FROM pragma_index_list('t')") == []
+
+
 def test_lookup_ids_are_those_of_the_live_table(live: Live) -> None:
     """A file numbers its values by itself; they are found by value, and ids that are there stay."""
     live.begin(

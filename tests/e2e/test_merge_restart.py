@@ -1,0 +1,66 @@
+"""Merges that a stop came between: what the journal and the database say together."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from tests.conftest import wait_for
+from tests.e2e.conftest import System
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COUNTS = {"name": "people", "rows": 2, "added": 1, "changed": 0, "removed": 0, "unchanged": 1}
+
+
+def rewind(system: System, receipt: dict[str, Any], state: str, **members: Any) -> None:
+    """Make the journal say that an upload had only come so far."""
+    (journal,) = system.data.glob("**/receipts.db")
+    document = {**receipt, "state": state, **members}
+    document.pop("live", None)
+    with closing(sqlite3.connect(journal)) as db:
+        db.execute(
+            "UPDATE receipts SET state = ?, receipt = ? WHERE id = ?",
+            (state, json.dumps(document), receipt["id"]),
+        )
+        db.commit()
+
+
+def test_merge_before_a_crash_is_not_done_again_and_keeps_its_counts(tmp_path: Path) -> None:
+    """An upload that was merged and not published is published, with what its merge did."""
+    system = System(tmp_path / "data").start()
+    try:
+        system.upload(b"id,name\n1,Ada\n", "people.csv")
+        receipt = system.upload(b"id,name\n1,Ada\n2,Grace\n", "people.csv")
+        system.stop()
+        tables = [{"name": "people", "rows": 2}]
+        rewind(system, receipt, "merging", tables=tables, generation=None, published_at=None)
+        system.start()
+        path = f"/ingest/receipts/{receipt['id']}"
+        wait_for(lambda: system.client.get(path).json()["state"] == "published")
+        assert system.client.get(path).json()["tables"] == [COUNTS]
+    finally:
+        system.stop()
+        system.client.close()
+
+
+def test_identical_file_is_published_if_the_last_merge_was_not(tmp_path: Path) -> None:
+    """A merge whose publication failed is in no generation: the same file again is published."""
+    system = System(tmp_path / "data").start()
+    try:
+        body = b"id,name\n1,Ada\n"
+        first = system.upload(body, "people.csv")
+        system.stop()
+        rewind(system, first, "failed")
+        system.start()
+        second = system.upload(body, "people.csv")
+        assert second["generation"] == first["generation"] + 1
+        assert second["tables"][0]["unchanged"] == 1
+        third = system.upload(body, "people.csv")
+        assert third["generation"] == second["generation"]
+    finally:
+        system.stop()
+        system.client.close()
