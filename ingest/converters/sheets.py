@@ -19,6 +19,7 @@ from headrace.errors import Refusal
 from ingest.converters import Conversion, Converted, TableRows
 from ingest.converters.durations import duration_text
 from ingest.converters.lossless import MAX_EXACT_INTEGER
+from ingest.converters.odd_cells import OddCells, find_odd_cells
 from ingest.converters.records import BATCH_ROWS, take_table_name
 from ingest.converters.signatures import OLE, OLE_NAMES
 from ingest.converters.staging import (
@@ -28,7 +29,6 @@ from ingest.converters.staging import (
     open_staging,
     unique_columns,
 )
-from ingest.converters.odd_cells import OddCells, find_odd_cells
 
 if TYPE_CHECKING:
     import sqlite3

@@ -4,16 +4,13 @@ import gzip
 import json
 import random
 import sqlite3
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from headrace.errors import Refusal
 from ingest.converters import KNOWN_FORMATS
 from ingest.detect import HEAD_BYTES, detect
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def _detect(folder: Path, data: bytes, filename: str = "", media_type: str | None = None) -> str:
@@ -164,3 +161,30 @@ def test_detect_text_of_another_encoding_goes_to_its_converter(tmp_path: Path) -
     """A CSV file that is not UTF-8 is a CSV file: the converter names the byte."""
     assert _detect(tmp_path, "a,b\ncafé,ü\n".encode("latin-1"), "x.csv") == "csv"
     assert _detect(tmp_path, "a,b\n1,2\n".encode("utf-16"), "x.csv") == "csv"
+
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("geojson/featurecollection.geojson", "geojson"),
+        ("ndjson/todos.ndjson", "ndjson"),
+        ("sheets/founders.xlsx", "sheets"),
+        ("sheets/dates.xls", "sheets"),
+        ("sheets/book.ods", "sheets"),
+        ("parquet/v0.7.1.parquet", "parquet"),
+        ("arrow/v0.17.0.version.2-compression.lz4.feather", "arrow"),
+    ],
+)
+def test_detect_knows_real_files_without_their_names(name: str, found: str) -> None:
+    """The content alone tells the format of files that others made."""
+    assert detect(DATA / name, filename="", media_type=None) == found
+
+
+def test_detect_sheet_that_is_text_by_its_content(tmp_path: Path) -> None:
+    """A table of text that is called .xls is read as what it is."""
+    path = tmp_path / "in"
+    path.write_bytes(b"id\tname\n1\tAda\n2\tGrace\n")
+    assert detect(path, filename="export.xls", media_type="application/vnd.ms-excel") == "csv"
