@@ -173,7 +173,7 @@ DATA = Path(__file__).parents[1] / "data"
         ("ndjson/todos.ndjson", "ndjson"),
         ("sheets/founders.xlsx", "sheets"),
         ("sheets/dates.xls", "sheets"),
-        ("sheets/book.ods", "sheets"),
+        ("sheets/ods_formats.ods", "sheets"),
         ("parquet/v0.7.1.parquet", "parquet"),
         ("arrow/v0.17.0.version.2-compression.lz4.feather", "arrow"),
     ],
