@@ -164,6 +164,27 @@ def test_geojson_property_keeps_its_name(tmp_path: Path, kind: str) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "coordinates", ["[]", '["a", {"x": 1}]', '[["a", null], {"x": 1}]', "[1e400, 2]", "1", "[1]"]
+)
+def test_geojson_geometry_that_cannot_be_drawn_is_kept(tmp_path: Path, coordinates: str) -> None:
+    """A geometry without sensible coordinates has no box, and stays as it is written."""
+    geometry = f'{{"type": "Polygon", "coordinates": {coordinates}}}'
+    _load(tmp_path, f'{{"type": "Feature", "properties": null, "geometry": {geometry}}}', "geojson")
+    assert _read(tmp_path, "SELECT geometry, min_lon, max_lat FROM t") == [(geometry, None, None)]
+
+
+@pytest.mark.parametrize(
+    ("features", "code"),
+    [("[]", "no-rows"), ("{}", "no-rows"), ("[1]", "invalid-file"),
+     ('[{"type": "Feature", "properties": [], "geometry": null}]', "invalid-file")],
+)  # fmt: skip
+def test_geojson_without_features_is_refused(tmp_path: Path, features: str, code: str) -> None:
+    """A collection of nothing, or of other things, is refused."""
+    text = f'{{"type": "FeatureCollection", "features": {features}, "x": ""type": "Feature""}}'
+    assert _refuse(tmp_path, text, "geojson").code == code
+
+
 def test_geojson_of_others_is_read(tmp_path: Path) -> None:
     """A file that was not made here is read; what is left out of a collection is said."""
     text = (DATA / "geojson" / "featurecollection.geojson").read_bytes()
