@@ -21,7 +21,7 @@ from benchmarks.table import Result, Row
 from ingest.converters import Conversion, Limits, decode_outcome, encode_request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PEERS = Path(sys.prefix) / "peers"
 SHEET_SHARE = 10  # a sheet has a tenth of the rows
@@ -38,7 +38,7 @@ def run(folder: Path, *, rows: int, rounds: int) -> Result:
     read_parquet, read_excel = (
         _PANDAS.format(read=f"read_{kind}") for kind in ("parquet", "excel")
     )
-    peers = {
+    peers: dict[str, tuple[str, Callable[[str, str], list[str]]]] = {
         "ndjson": (
             "`sqlite-utils insert --nl`",
             lambda file, out: [sqlite_utils, "insert", out, "t", file, "--nl"],

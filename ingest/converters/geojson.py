@@ -6,6 +6,7 @@ that has the name of one of these keeps it, and that one is called ``feature_…
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -199,9 +200,10 @@ def find_box(geometry: Any) -> tuple[float | None, ...]:
         lons, lats = zip(
             *((_number(at[0]), _number(at[1])) for at in _positions(geometry)), strict=True
         )
-    except (ValueError, TypeError, IndexError):  # none, or none that could be drawn
+        box = (min(lons), min(lats), max(lons), max(lats))
+    except (ValueError, TypeError, LookupError, OverflowError):  # none, or none to be drawn
         return (None, None, None, None)
-    return (min(lons), min(lats), max(lons), max(lats))
+    return box if all(map(math.isfinite, box)) else (None, None, None, None)
 
 
 def _number(value: Any) -> float:
@@ -218,6 +220,8 @@ def _positions(geometry: Any) -> Iterator[list[Any]]:
     pending = [geometry.get("coordinates") or []]
     while pending:
         item = pending.pop()
+        if not isinstance(item, list):
+            raise TypeError(item)
         if item and not isinstance(item[0], list):
             yield item
         else:

@@ -33,8 +33,12 @@ class ExactNumber(float):
         return number
 
 
-class _TwiceError(Exception):
-    """An object has a key twice: one of the values would be lost."""
+class _NotJsonError(Exception):
+    """Python would read it, and lose something, or take what JSON does not have."""
+
+    def refuse(self, line: int) -> Refusal:
+        """Give the refusal of a value that begins in this line."""
+        return Refusal("invalid-file", str(self), line=line)
 
 
 def lossless_float(text: str) -> float:
@@ -71,13 +75,13 @@ def _object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make an object whose keys are all different."""
     made = dict(pairs)
     if len(made) != len(pairs):
-        raise _TwiceError
+        raise _NotJsonError("an object has a key twice")
     return made
 
 
 def _no_constant(name: str) -> NoReturn:
     """Refuse what Python reads and JSON does not have: NaN and Infinity."""
-    raise Refusal("invalid-file", f"{name} is not JSON", hint="write null, or a string")
+    raise _NotJsonError(f"{name} is not JSON")
 
 
 _DECODER = json.JSONDecoder(
@@ -97,15 +101,8 @@ def decode_json(text: str, *, first_line: int = 1) -> Any:
         raise _syntax_error(exc, first_line=first_line, first_column=1) from exc
     except ValueError as exc:
         raise _huge_integer(first_line) from exc
-    except _TwiceError as exc:
-        raise _twice(first_line) from exc
-
-
-def _twice(line: int) -> Refusal:
-    """Refuse an object that has a key twice."""
-    return Refusal(
-        "invalid-file", "an object that begins in this line or below has a key twice", line=line
-    )
+    except _NotJsonError as exc:
+        raise exc.refuse(first_line) from exc
 
 
 def _syntax_error(exc: json.JSONDecodeError, *, first_line: int, first_column: int) -> Refusal:
@@ -168,7 +165,7 @@ class JsonReader:
                 raise self._broken("expecting property name enclosed in double quotes")
             key = self.value()
             if key in seen:
-                raise _twice(self._line + self._text.count("\n", 0, self._at))
+                raise self._broken("an object has a key twice")
             seen.add(key)
             self._expect(":")
             yield key
@@ -194,8 +191,8 @@ class JsonReader:
             except ValueError as exc:
                 line = self._line + self._text.count("\n", 0, self._at)
                 raise _huge_integer(line) from exc
-            except _TwiceError as exc:
-                raise _twice(self._line + self._text.count("\n", 0, self._at)) from exc
+            except _NotJsonError as exc:
+                raise exc.refuse(self._line + self._text.count("\n", 0, self._at)) from exc
             if end == len(self._text) and isinstance(value, int | float) and self._fill():
                 continue  # a number may go on
             self._at = end

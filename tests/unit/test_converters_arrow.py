@@ -175,7 +175,11 @@ def test_parquet_that_is_encrypted_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "rows", "first"),
     [
-        ("parquet/v0.7.1.parquet", 10, (0.23, "Ideal", "E", "SI2", 61.5, 55.0, 326, 3.95, 3.98, 2.43, 0)),
+        (
+            "parquet/v0.7.1.parquet",
+            10,
+            (0.23, "Ideal", "E", "SI2", 61.5, 55.0, 326, 3.95, 3.98, 2.43, 0),
+        ),
         ("arrow/v0.17.0.version.2-compression.lz4.feather", 5, (0,)),
     ],
 )  # fmt: skip

@@ -14,6 +14,7 @@ import pytest
 from headrace.errors import Refusal
 from ingest.converters import Conversion, Converted, TableRows
 from ingest.converters.sheets import convert
+from ingest.converters.signatures import OLE
 from ingest.converters.wishes import Wishes
 
 DATA = Path(__file__).parents[1] / "data" / "sheets"
@@ -59,7 +60,8 @@ def _book(folder: Path, *rows: list[Any]) -> Path:
             ["2024-01-31T12:30:15", "2024-02-01T00:00:00"],
         ),
         ([dt.time(10, 20, 30)], "TEXT", ["10:20:30"]),
-        ([dt.timedelta(hours=36, minutes=5), dt.timedelta(seconds=2.5)], "TEXT", ["PT36H5M", "PT2.5S"]),
+        ([dt.timedelta(hours=36, minutes=5)], "TEXT", ["PT36H5M"]),
+        ([dt.timedelta(seconds=2.5)], "TEXT", ["PT2.5S"]),
         ([1, "#N/A", "#DIV/0!"], "TEXT", ["1", "#N/A", "#DIV/0!"]),
     ],
 )  # fmt: skip
@@ -74,7 +76,7 @@ def test_sheet_values_are_kept_as_what_they_are(
 
 
 def test_sheets_are_a_table_each(tmp_path: Path) -> None:
-    """Every sheet is a table by its name; hidden ones too, and empty ones are said to be left out."""
+    """Every sheet is a table by its name, hidden ones too; that an empty one is none is said."""
     book = openpyxl.Workbook()
     book.active.title = "Q1 é"
     book.active.append(["a"])
@@ -92,7 +94,7 @@ def test_sheets_are_a_table_each(tmp_path: Path) -> None:
 
 
 def test_sheet_that_begins_lower_loses_only_what_is_empty(tmp_path: Path) -> None:
-    """Empty rows and columns around and within a table are left out, and a nameless column is not."""
+    """Empty rows and columns are left out, a column without a name is not."""
     rows: list[list[Any]] = [[], [None, "a", None, None, "a"], [], [None, 1, None, 2, 3]]
     converted = _convert(_book(tmp_path, *rows), tmp_path / "out.db")
     assert list(_columns(tmp_path / "out.db")) == ["a", "column_2", "a_2"]
@@ -136,7 +138,10 @@ def test_sheet_with_unsaved_formulas_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "rows"),
     [
-        ("founders.xlsx", [("John", "Adams", 90), ("George", "Washington", 67), ("Thomas", "Jefferson", 50)]),
+        (
+            "founders.xlsx",
+            [("John", "Adams", 90), ("George", "Washington", 67), ("Thomas", "Jefferson", 50)],
+        ),
         ("dates.xls", [("2015-04-12",)]),
         ("errors.xls", [("#DIV/0!", "#NAME?", "#N/A", "#N/A")]),
     ],
@@ -169,9 +174,9 @@ def _changed(path: Path, changed: Path, part: str, old: bytes, new: bytes) -> Pa
     ("content", "code"),
     [
         (b"PK\x03\x04 no zip", "invalid-file"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "unknown-format"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "EncryptedPackage".encode("utf-16-le"), "encrypted-file"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "Workbook".encode("utf-16-le"), "invalid-file"),
+        (OLE + b"\0" * 600, "unknown-format"),
+        (OLE + "EncryptedPackage".encode("utf-16-le"), "encrypted-file"),
+        (OLE + "Workbook".encode("utf-16-le"), "invalid-file"),
     ],
 )  # fmt: skip
 def test_sheet_that_is_broken_is_refused(tmp_path: Path, content: bytes, code: str) -> None:

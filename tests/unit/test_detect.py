@@ -3,16 +3,13 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from headrace.errors import Refusal
 from ingest.converters import KNOWN_FORMATS
 from ingest.detect import HEAD_BYTES, detect
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def _detect(folder: Path, data: bytes, filename: str = "", media_type: str | None = None) -> str:
@@ -207,3 +204,30 @@ def test_detect_marked_texts_and_tables_are_not_mistaken(
 ) -> None:
     """CSV is not taken for what its first cell looks like, nor another format for CSV."""
     assert _detect(tmp_path, data, filename) == expected
+
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("geojson/featurecollection.geojson", "geojson"),
+        ("ndjson/todos.ndjson", "ndjson"),
+        ("sheets/founders.xlsx", "sheets"),
+        ("sheets/dates.xls", "sheets"),
+        ("sheets/ods_formats.ods", "sheets"),
+        ("parquet/v0.7.1.parquet", "parquet"),
+        ("arrow/v0.17.0.version.2-compression.lz4.feather", "arrow"),
+    ],
+)
+def test_detect_knows_real_files_without_their_names(name: str, found: str) -> None:
+    """The content alone tells the format of files that others made."""
+    assert detect(DATA / name, filename="", media_type=None) == found
+
+
+def test_detect_sheet_that_is_text_by_its_content(tmp_path: Path) -> None:
+    """A table of text that is called .xls is read as what it is."""
+    path = tmp_path / "in"
+    path.write_bytes(b"id\tname\n1\tAda\n2\tGrace\n")
+    assert detect(path, filename="export.xls", media_type="application/vnd.ms-excel") == "csv"
