@@ -11,7 +11,7 @@ import importlib
 import sqlite3
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Refusal
@@ -78,7 +78,7 @@ def shape(path: Path, converted: Converted, wishes: Wishes) -> Converted:
         _index(db, tables, wishes, extracted)
         _enable_search(db, tables, wishes, extracted)
         lookups = [TableRows(name=name, rows=db[name].count) for name in extracted.lookups]
-    return Converted(tables=(*converted.tables, *lookups), warnings=converted.warnings)
+    return replace(converted, tables=(*converted.tables, *lookups))
 
 
 def _connect(path: Path) -> sqlite3.Connection:
