@@ -181,7 +181,7 @@ def test_geojson_geometry_that_cannot_be_drawn_is_kept(tmp_path: Path, coordinat
 )  # fmt: skip
 def test_geojson_without_features_is_refused(tmp_path: Path, features: str, code: str) -> None:
     """A collection of nothing, or of other things, is refused."""
-    text = f'{{"type": "FeatureCollection", "features": {features}, "x": ""type": "Feature""}}'
+    text = f'{{"type": "FeatureCollection", "features": {features}}}'
     assert _refuse(tmp_path, text, "geojson").code == code
 
 

@@ -148,7 +148,7 @@ def test_json_that_is_no_records_is_refused_with_what_would_do(tmp_path: Path, t
         ("[", "json", 1, 2),
         ('{"a": 1}\n\n{"a": \n', "ndjson", 3, 6),
         ('{"a": 1}\n[1]\n', "ndjson", 2, None),
-        ('[{"a": NaN}]', "json", None, None),
+        ('[{"a": NaN}]', "json", 1, None),
         (b'[{"a": "caf\xe9"}]', "json", 1, 12),
     ],
 )
