@@ -129,10 +129,14 @@ def _plan_columns(plans: Mapping[str, _Plan], columns: Mapping[str, str]) -> Non
 
 
 def _plan_types(plans: Mapping[str, _Plan], types: Mapping[str, str]) -> None:
-    """Plan the types of columns."""
+    """Plan the types of columns, by the names that they have or will have."""
+    named = {
+        table: list(dict.fromkeys((*plan.columns, *plan.names))) for table, plan in plans.items()
+    }
     for name, wanted in types.items():
-        for table, (column,) in _match(plans, "types", [name]).items():
-            plans[table].types[column] = wanted
+        for table, (column,) in match_tables(named, "types", [name]).items():
+            plan = plans[table]
+            plan.types[column if column in plan.columns else plan.names[column]] = wanted
 
 
 def _plan_keys(db: Any, plans: Mapping[str, _Plan], pk: Sequence[str]) -> None:

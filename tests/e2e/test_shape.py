@@ -120,3 +120,25 @@ def test_odd_sqlite_file_harms_no_page(system: System, tmp_path: Path) -> None:
     assert "ж" in page.text
     assert system.client.get("/odd/endless").status_code in (200, 400)
     assert system.client.get("/odd/t.json").status_code == 200
+
+
+def test_shaped_table_keeps_its_shape_through_later_uploads(system: System) -> None:
+    """Search finds what a re-upload brought and not what it took; labels stay right."""
+    shape = {"pk": "id", "extract": "city:cities", "index": "city", "fts": "note"}
+    system.upload(FINDS, "again.csv", **shape)
+    changed = (
+        b"id,city,zip,note\n"
+        b"1,Rome,00042,a coin\n"
+        b"2,Athens,01235,a moth of gold\n"
+        b"4,Ur,01236,a ring\n"
+    )  # fmt: skip
+    receipt = system.upload(changed, "again.csv", **shape)
+    receipt = system.upload(
+        b"id,city,zip,note\n5,Rome,1,moth\n", "again.csv", mode="append", **shape
+    )
+    system.wait_until_live(receipt)
+    found = system.client.get("/again/again.json?_search=moth&_shape=array&_labels=on").json()
+    assert [(row["id"], row["cities_id"]["label"]) for row in found] == [(2, "Athens"), (5, "Rome")]
+    answer = system.client.get("/again/again.json?_facet=cities_id").json()
+    facet = answer["facet_results"]["cities_id"]["results"]
+    assert {each["label"]: each["count"] for each in facet} == {"Rome": 2, "Ur": 1, "Athens": 1}

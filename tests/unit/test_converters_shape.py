@@ -95,6 +95,12 @@ def test_columns_can_swap_their_names(staging: Staging) -> None:
     ]
 
 
+def test_types_go_by_old_and_new_names(staging: Staging) -> None:
+    """A column that is renamed can be typed by either name."""
+    staging.load(PEOPLE, columns="id:number,born", types="number:text,born:real")
+    assert staging.types() == {"number": "TEXT", "born": "REAL"}
+
+
 @pytest.mark.parametrize("columns", ["id:x,born:X", "id:a[b]", '{"id": "a\\u0000b"}'])
 def test_columns_of_impossible_names_are_refused(staging: Staging, columns: str) -> None:
     """A name that is taken or cannot be kept is refused, and not changed."""
