@@ -20,7 +20,8 @@ def rewind(system: System, receipt: dict[str, Any], state: str, **members: Any) 
     """Make the journal say that an upload had only come so far."""
     (journal,) = system.data.glob("**/receipts.db")
     document = {**receipt, "state": state, **members}
-    document.pop("live", None)
+    for name in ("live", "progress"):  # the answer's own
+        document.pop(name, None)
     with closing(sqlite3.connect(journal)) as db:
         db.execute(
             "UPDATE receipts SET state = ?, receipt = ? WHERE id = ?",
