@@ -81,16 +81,19 @@ CASES: list[tuple[pa.Array, str, list[Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["parquet", "file", "stream"])
 @pytest.mark.parametrize(
-    ("column", "declared", "stored"), CASES, ids=[f"{case[0].type}-{case[1]}" for case in CASES]
+    ("kind", "column", "declared", "stored"),
+    [
+        pytest.param(kind, *case, id=f"{kind}-{case[0].type}-{case[1]}")
+        for kind in ("parquet", "file", "stream")
+        for case in CASES
+        if kind != "parquet" or not pa.types.is_interval(case[0].type)  # Parquet has none
+    ],
 )
 def test_arrow_type_is_stored_without_loss(
     tmp_path: Path, kind: str, column: pa.Array, declared: str, stored: list[Any]
 ) -> None:
     """Each type becomes what SQLite has for it, or a text from which it can be made again."""
-    if kind == "parquet" and pa.types.is_interval(column.type):
-        pytest.skip("Parquet has no such type")
     path, output = tmp_path / "in", tmp_path / "out.db"
     _write(path, pa.table({"n": range(len(column)), "a": column}), kind)
     converted = _convert(path, output)

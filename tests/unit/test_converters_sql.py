@@ -14,10 +14,19 @@ from tests.unit.convert_kit import Loaded, refuse
 if TYPE_CHECKING:
     from pathlib import Path
 
+
+def _is_read_right(value: float) -> bool:
+    """Say whether SQLite reads a number that it wrote itself; some extreme ones it does not."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        (text,) = connection.execute("SELECT quote(?)", (value,)).fetchone()
+        return bool(connection.execute(f"SELECT {text}").fetchone() == (value,))
+
+
 VALUES = st.one_of(
     st.none(),
     st.integers(-(2**63), 2**63 - 1),
-    st.floats(allow_nan=False, allow_infinity=False),
+    # SQLite 3.40 reads 3.8645086598172533e-295, for one, as its neighbour.
+    st.floats(allow_nan=False, allow_infinity=False).filter(_is_read_right),
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20),
     st.binary(max_size=20),
     st.sampled_from(["';", "--", "/*", "*/", '"', "[", "`", "\n", "';\n--'", "END;"]),
@@ -64,7 +73,7 @@ def test_sql_dump_makes_its_tables_as_they_were() -> None:
 
 @given(st.lists(st.tuples(VALUES, VALUES), max_size=10))
 def test_sql_dump_of_any_table_is_read_back(rows: list[tuple[object, object]]) -> None:
-    """What Python's sqlite3 writes as a dump has the same values."""
+    """What Python's sqlite3 writes as a dump has the same values, as far as SQLite reads them."""
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute('CREATE TABLE "t" (a, "b;" TEXT)')
         connection.executemany("INSERT INTO t VALUES (?, ?)", rows)
