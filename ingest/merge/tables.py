@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ingest.merge.schema import Table
 
 REJECTS = "_rejects"  # ends the name of a table of rows that were put aside
+REJECTS_COLUMNS = ("line", "raw", "reason")
 _PLAIN = "_headrace_plain"
 
 
@@ -227,6 +228,8 @@ class _Merging:
         table = find_table(self._db, "main", staged.name)
         if table is None:
             return self._create(staged, lookups)
+        if staged.name in self._rejects:
+            _check_rejects(table, staged)
         rows = self._before.get(table.name.lower())
         rows = count_rows(self._db, table) if rows is None else rows
         name = table.name
@@ -381,6 +384,17 @@ class _Merging:
         self._db.execute(f"CREATE TABLE {plain} ({declared})")
         self._db.execute(f"INSERT INTO {plain} SELECT {columns} FROM {staged.quoted}")  # noqa: S608
         return get_table(self._db, "staging", _PLAIN)
+
+
+def _check_rejects(table: Table, staged: Table) -> None:
+    """Refuse to write rows that were put aside into a table that somebody made for other ones."""
+    aside = tuple(each.name for each in staged.columns)
+    if aside == REJECTS_COLUMNS != tuple(each.name for each in table.columns):
+        raise Refusal(
+            "table-exists",
+            f"the table {table.name!r} exists already, and is none of rows that were put aside",
+            hint="rename that table, or send the file to another one with ?table=",
+        )
 
 
 def _shape(table: Table) -> list[tuple[str, str]]:

@@ -248,6 +248,31 @@ def test_upsert_adds_rows_that_were_put_aside(live: Live) -> None:
     assert live.query("SELECT n FROM t") == [(2,)]
 
 
+@pytest.mark.parametrize("mode", ["replace", "append", "upsert"])
+def test_table_that_only_sounds_like_rejects_is_not_overwritten(live: Live, mode: str) -> None:
+    """A table of somebody's own that has the name for bad rows stays; nothing is changed."""
+    live.begin("CREATE TABLE T_Rejects (who TEXT)", "INSERT INTO T_Rejects VALUES ('me')", TABLE)
+    with pytest.raises(Refusal) as refused:
+        live.merge(
+            mode,
+            TABLE,
+            "CREATE TABLE t_rejects (line INTEGER, raw TEXT, reason TEXT)",
+            "INSERT INTO t VALUES (1, 'a', 1)",
+            key=["id"],
+        )
+    assert refused.value.code == "table-exists"
+    assert "'T_Rejects'" in refused.value.detail
+    assert live.query("SELECT * FROM T_Rejects") == [("me",)]
+    assert live.query("SELECT * FROM t") == []
+
+
+def test_tables_of_a_file_that_sound_like_rejects_are_its_own(live: Live) -> None:
+    """Where the file's table is none of bad rows either, it is merged as any other."""
+    live.begin("CREATE TABLE t_rejects (who TEXT)", TABLE)
+    live.merge("replace", TABLE, "CREATE TABLE t_rejects (whom TEXT)")
+    assert live.query("SELECT whom FROM t_rejects") == []
+
+
 def test_upsert_of_sqlite_merges_tables_by_their_own_keys(live: Live) -> None:
     """Tables without rowids, generated columns and collations are merged like any other."""
     tables = (
