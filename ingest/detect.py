@@ -9,13 +9,14 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn
 
 from headrace.errors import Refusal
 from ingest.converters import BUILT_IN
-from ingest.converters.encodings import find_utf16
+from ingest.converters.encodings import find_utf16, normalise
 from ingest.converters.registry import Converter, Registry, find_promised, load_function
 from ingest.converters.sniff import sniff
 
@@ -48,6 +49,7 @@ def detect(
     *,
     filename: str,
     media_type: str | None,
+    encoding: str | None = None,
     registry: Registry = BUILT_IN,
     on_failure: Callable[[Converter, Exception], None] = lambda _converter, _exc: None,
 ) -> str:
@@ -58,6 +60,7 @@ def detect(
         filename: Its name as its sender had it; may be empty.
         media_type: What the sender says; ``application/octet-stream`` and curl's
             ``application/x-www-form-urlencoded`` say nothing.
+        encoding: What the sender says that a text is in.
         registry: The converters that there are.
         on_failure: Called with each added converter that failed at looking at the head, and with
             its error; it is passed over.
@@ -75,7 +78,7 @@ def detect(
         raise Refusal("empty-file", "the file has no bytes" if not head else "the file is blank")
     sent = _Sent(
         head=head,
-        text=_decode(head, complete=complete),
+        text=_decode(head, encoding, complete=complete),
         complete=complete,
         filename=filename,
         media_type=media_type,
@@ -150,8 +153,12 @@ def _refuse(filename: str, registry: Registry) -> NoReturn:
     )
 
 
-def _decode(head: bytes, *, complete: bool) -> str | None:
+def _decode(head: bytes, encoding: str | None, *, complete: bool) -> str | None:
     """Decode the head well enough to look at it; None if it is no text."""
+    if encoding is not None:
+        with suppress(UnicodeError):  # of the few codecs that replace nothing
+            decoder = codecs.getincrementaldecoder(normalise(encoding, head))("replace")
+            return decoder.decode(head, final=complete).removeprefix("\ufeff")
     if head.startswith(_UTF16_MARKS):
         return head.decode("utf-16", errors="replace")
     if (wide := find_utf16(head)) is not None:

@@ -182,6 +182,7 @@ class Uploads:
                 spooled,
                 filename=receipt.filename,
                 media_type=options.media_type,
+                encoding=options.wishes.encoding,
                 registry=self._registry,
                 on_failure=self._count_plugin_failure,
             )

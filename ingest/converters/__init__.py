@@ -19,7 +19,7 @@ from ingest.converters.registry import Converter, Registry, load_function
 from ingest.converters.wishes import Wishes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 GIB = 1024**3  # bytes
 
@@ -35,6 +35,8 @@ class Format:
         media_types: Media types that promise it.
         recognise: ``module:function`` of this package that tells it by its content, if one can: see
             ``Converter.recognise``. The service imports it, so that module is a light one.
+        honours: What can be asked for about how it is read, of ``wishes.READING``; None: what
+            the files inside of it honour.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Format:
     suffixes: frozenset[str]
     media_types: frozenset[str]
     recognise: str | None = None
+    honours: frozenset[str] | None = frozenset()
 
     @property
     def converter(self) -> Converter:
@@ -55,18 +58,22 @@ class Format:
         )
 
 
+_DELIMITED = frozenset({"encoding", "delimiter", "header", "empty", "on_bad_rows"})
+_RECORDS = frozenset({"encoding", "nested"})
 FORMATS = (
     Format(
         name="csv",
         module="delimited",
         suffixes=frozenset({".csv", ".tsv", ".tab", ".psv"}),
         media_types=frozenset({"text/csv", "application/csv", "text/tab-separated-values"}),
+        honours=_DELIMITED,
     ),
     Format(
         name="json",
         module="json_records",
         suffixes=frozenset({".json"}),
         media_types=frozenset({"application/json", "text/json"}),
+        honours=_RECORDS,
     ),
     Format(
         name="ndjson",
@@ -75,6 +82,7 @@ FORMATS = (
         media_types=frozenset(
             {"application/x-ndjson", "application/ndjson", "application/jsonl", "text/jsonl"}
         ),
+        honours=_RECORDS,
     ),
     Format(
         name="yaml",
@@ -83,12 +91,14 @@ FORMATS = (
         media_types=frozenset(
             {"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"}
         ),
+        honours=_RECORDS,
     ),
     Format(
         name="markdown",
         module="markdown",
         suffixes=frozenset({".md", ".markdown", ".mdown"}),
         media_types=frozenset({"text/markdown", "text/x-markdown"}),
+        honours=_RECORDS,
     ),
     Format(
         name="sqlite",
@@ -102,6 +112,7 @@ FORMATS = (
         suffixes=frozenset({".geojson", ".geojsons", ".geojsonseq"}),
         media_types=frozenset({"application/geo+json", "application/geo+json-seq"}),
         recognise="signatures:recognise_geojson",
+        honours=_RECORDS,
     ),
     Format(
         name="sheets",
@@ -115,6 +126,7 @@ FORMATS = (
             }
         ),
         recognise="signatures:recognise_sheets",
+        honours=frozenset({"header"}),
     ),
     Format(
         name="parquet",
@@ -122,6 +134,7 @@ FORMATS = (
         suffixes=frozenset({".parquet", ".pq"}),
         media_types=frozenset({"application/vnd.apache.parquet"}),
         recognise="signatures:recognise_parquet",
+        honours=frozenset({"nested"}),
     ),
     Format(
         name="arrow",
@@ -131,6 +144,7 @@ FORMATS = (
             {"application/vnd.apache.arrow.file", "application/vnd.apache.arrow.stream"}
         ),
         recognise="signatures:recognise_arrow",
+        honours=frozenset({"nested"}),
     ),
     Format(
         name="gzip",
@@ -138,6 +152,7 @@ FORMATS = (
         suffixes=frozenset({".gz", ".tgz"}),
         media_types=frozenset({"application/gzip", "application/x-gzip"}),
         recognise="packings:recognise_gzip",
+        honours=None,
     ),
     Format(
         name="bzip2",
@@ -145,6 +160,7 @@ FORMATS = (
         suffixes=frozenset({".bz2"}),
         media_types=frozenset({"application/x-bzip2"}),
         recognise="packings:recognise_bzip2",
+        honours=None,
     ),
     Format(
         name="xz",
@@ -152,6 +168,7 @@ FORMATS = (
         suffixes=frozenset({".xz"}),
         media_types=frozenset({"application/x-xz"}),
         recognise="packings:recognise_xz",
+        honours=None,
     ),
     Format(
         name="zstd",
@@ -159,6 +176,7 @@ FORMATS = (
         suffixes=frozenset({".zst"}),
         media_types=frozenset({"application/zstd"}),
         recognise="packings:recognise_zstd",
+        honours=None,
     ),
     Format(
         name="zip",
@@ -166,6 +184,7 @@ FORMATS = (
         suffixes=frozenset({".zip"}),
         media_types=frozenset({"application/zip", "application/x-zip-compressed"}),
         recognise="packings:recognise_zip",
+        honours=None,
     ),
     Format(
         name="tar",
@@ -173,6 +192,7 @@ FORMATS = (
         suffixes=frozenset({".tar"}),
         media_types=frozenset({"application/x-tar"}),
         recognise="packings:recognise_tar",
+        honours=None,
     ),
     Format(
         name="html",
@@ -180,6 +200,7 @@ FORMATS = (
         suffixes=frozenset({".html", ".htm", ".xhtml"}),
         media_types=frozenset({"text/html", "application/xhtml+xml"}),
         recognise="recognise:recognise_html",
+        honours=frozenset({"encoding", "header", "empty"}),
     ),
     Format(
         name="xml",
@@ -189,6 +210,7 @@ FORMATS = (
             {"application/xml", "text/xml", "application/rss+xml", "application/atom+xml"}
         ),
         recognise="recognise:recognise_xml",
+        honours=frozenset({"encoding", "empty"}),
     ),
     Format(
         name="icalendar",
@@ -196,6 +218,7 @@ FORMATS = (
         suffixes=frozenset({".ics", ".ical", ".icalendar", ".ifb"}),
         media_types=frozenset({"text/calendar"}),
         recognise="recognise:recognise_icalendar",
+        honours=frozenset({"encoding"}),
     ),
     Format(
         name="mbox",
@@ -210,10 +233,12 @@ FORMATS = (
         suffixes=frozenset({".sql", ".dump"}),
         media_types=frozenset({"application/sql", "application/x-sql", "text/x-sql"}),
         recognise="recognise:recognise_sql",
+        honours=frozenset({"encoding"}),
     ),
 )
 BUILT_IN = Registry(built_in=tuple(known.converter for known in FORMATS))
 KNOWN_FORMATS = BUILT_IN.names
+_HONOURS = {known.name: known.honours for known in FORMATS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,12 +331,44 @@ def run_converter(conversion: Conversion) -> Converted:
     """Convert a file by the converter of its format; in the converter's process.
 
     Raises:
-        Refusal: The converter's own, or ``converter-failed``.
+        Refusal: The converter's own, ``converter-failed``, or ``invalid-option``: what is asked for
+            can be done for other formats alone.
     """
+    if ignored := find_ignored(conversion):
+        raise refuse_ignored(ignored, f"{conversion.format} files")
     converted = load_converter(conversion.format, conversion.registry)(conversion)
     if conversion.registry.get(conversion.format) in conversion.registry.added:
         _check_made(conversion, converted)
     return converted
+
+
+def find_ignored(conversion: Conversion) -> frozenset[str]:
+    """Give what is asked for about how the file is read, and its format knows nothing of.
+
+    What converters that were added make of wishes is not known: nothing is.
+    """
+    honours = _HONOURS.get(conversion.format)
+    if honours is None:
+        return frozenset()
+    wishes = conversion.wishes
+    if wishes.types or wishes.strict:  # casting asks what an empty text is, whatever the format
+        honours |= {"empty"}
+    return wishes.reading - honours
+
+
+def refuse_ignored(names: Iterable[str], what: str) -> Refusal:
+    """Give the refusal for options that nothing would come of, with the formats that know them."""
+    known = {
+        name: [each.name for each in FORMATS if each.honours and name in each.honours]
+        for name in sorted(names)
+    }
+    formats = "; ".join(f"{name} is for {', '.join(those)}" for name, those in known.items())
+    return Refusal(
+        "invalid-option",
+        f"{', '.join(known)}: cannot be used for {what}",
+        hint=formats,
+        extra={"known": known},
+    )
 
 
 def _check_made(conversion: Conversion, converted: object) -> None:

@@ -6,6 +6,7 @@ import codecs
 from typing import TYPE_CHECKING
 
 from headrace.errors import Refusal
+from ingest.converters.encodings import MARKS, normalise, receipt_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -13,13 +14,6 @@ if TYPE_CHECKING:
 
 HEAD_BYTES = 4096
 CHUNK_BYTES = 64 * 1024
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
 _HINT = "say the encoding by ?encoding=…, or save the file as UTF-8"
 
 
@@ -42,19 +36,7 @@ def read_declared(
         Refusal: ``invalid-file``: an encoding that is not known, or a byte that does not fit it.
     """
     with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-        mark, encoding = next(
-            ((mark, name) for mark, name in _MARKS if head.startswith(mark)), (b"", None)
-        )
-        encoding = wished or encoding or declared(head) or "utf-8"
-        try:
-            "a".encode(encoding)  # refuses codecs that are no texts' as well
-        except (LookupError, UnicodeError):
-            raise Refusal(
-                "invalid-file",
-                f"the file says that its encoding is {encoding[:40]!r}, which is not known",
-                hint=_HINT,
-            ) from None
+        mark, encoding = _find(file.read(HEAD_BYTES), wished, declared)
         decoder = codecs.getincrementaldecoder(encoding)()
         done = len(mark)
         file.seek(done)
@@ -63,6 +45,35 @@ def read_declared(
             done += len(chunk)
             on_bytes(done)
         yield _decode(decoder, b"", encoding, done, final=True)
+
+
+def find_declared(
+    path: Path, *, wished: str | None, declared: Callable[[bytes], str | None]
+) -> str:
+    """Give the encoding that ``read_declared`` reads a file in, as receipts call it."""
+    with path.open("rb") as file:
+        return receipt_name(_find(file.read(HEAD_BYTES), wished, declared)[1])
+
+
+def _find(
+    head: bytes, wished: str | None, declared: Callable[[bytes], str | None]
+) -> tuple[bytes, str]:
+    """Find the mark at a file's start, and its encoding."""
+    mark, marked = next(
+        ((mark, name) for mark, name in MARKS if head.startswith(mark)), (b"", None)
+    )
+    if wished is not None:
+        return mark, normalise(wished, head)
+    encoding = marked or declared(head) or "utf-8"
+    try:
+        "a".encode(encoding)  # refuses codecs that are no texts' as well
+    except (LookupError, UnicodeError):
+        raise Refusal(
+            "invalid-file",
+            f"the file says that its encoding is {encoding[:40]!r}, which is not known",
+            hint=_HINT,
+        ) from None
+    return mark, encoding
 
 
 def _decode(

@@ -26,7 +26,7 @@ _SAMPLE_BYTES = 64 * 1024  # of lines that are not ASCII
 SEARCH_BYTES = 4 * 1024 * 1024  # that they are looked for in
 _MIN_NUL_SHARE = 0.02  # of UTF-16: a delimiter or a line end is half a NUL
 _HINT = "say which encoding it is with ?encoding="
-_MARKS = (  # the longer one first: the mark of UTF-32 begins as that of UTF-16 does
+MARKS = (  # the longer one first: the mark of UTF-32 begins as that of UTF-16 does
     (codecs.BOM_UTF8, UTF8),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -62,7 +62,7 @@ def reads_text(
                     report=lambda rows, done: conversion.report(rows, int(done * share)),
                 )
             )
-        name = _NAMES.get(encoding, encoding)
+        name = receipt_name(encoding)
         warnings = converted.warnings
         if guessed:
             warnings = (f"read as {name}, by what its bytes look like", *warnings)
@@ -87,8 +87,8 @@ def find_encoding(path: Path, wanted: str | None = None) -> tuple[str, bool]:
     with path.open("rb") as file:
         head = file.read(_SAMPLE_BYTES)
         if wanted is not None:
-            return _normalise(wanted, head), False
-        marked = next((name for mark, name in _MARKS if head.startswith(mark)), None)
+            return normalise(wanted, head), False
+        marked = next((name for mark, name in MARKS if head.startswith(mark)), None)
         if marked is not None:
             return marked, False
         if wide := find_utf16(head):
@@ -128,6 +128,12 @@ def find_utf16(head: bytes) -> str | None:
     return None
 
 
+def receipt_name(encoding: str) -> str:
+    """Give the name that receipts have for a codec."""
+    name = codecs.lookup(encoding).name
+    return UTF8 if name == "utf-8-sig" else _NAMES.get(name, name)
+
+
 def transcode(path: Path, encoding: str, output: IO[bytes]) -> None:
     """Write a file anew as UTF-8 without a mark.
 
@@ -157,7 +163,7 @@ def transcode(path: Path, encoding: str, output: IO[bytes]) -> None:
 
 def _refuse(exc: UnicodeError, encoding: str, chunk: bytes, done_bytes: int, line: int) -> Refusal:
     """Give the refusal for bytes that do not fit, with their offset in the file."""
-    name = _NAMES.get(encoding, encoding)
+    name = receipt_name(encoding)
     if not isinstance(exc, UnicodeDecodeError):  # half of a pair, out of UTF-7 and its like
         return Refusal("invalid-file", f"the file is not {name}", hint=_HINT)
     # The object begins with what was left over from the chunk before.
@@ -172,13 +178,13 @@ def _refuse(exc: UnicodeError, encoding: str, chunk: bytes, done_bytes: int, lin
     )
 
 
-def _normalise(wanted: str, head: bytes) -> str:
+def normalise(wanted: str, head: bytes) -> str:
     """Give the codec for what the uploader says; a mark at the start says which UTF-16 it is."""
     name = codecs.lookup(wanted).name
     if name in ("utf-8", "utf-8-sig"):
         return UTF8
     if name in ("utf-16", "utf-32"):
-        marked = next((each for mark, each in _MARKS if head.startswith(mark)), "")
+        marked = next((each for mark, each in MARKS if head.startswith(mark)), "")
         return marked if marked.startswith(name) else find_utf16(head) or f"{name}-le"
     return name
 

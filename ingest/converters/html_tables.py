@@ -14,7 +14,7 @@ from lxml import etree
 
 from headrace.errors import Refusal
 from ingest.converters import Conversion, Converted
-from ingest.converters.declared import read_declared
+from ingest.converters.declared import find_declared, read_declared
 from ingest.converters.staging import MAX_COLUMNS, open_staging
 from ingest.converters.text_tables import TextTables
 
@@ -59,7 +59,10 @@ def convert(conversion: Conversion) -> Converted:
         warnings.append(f"the addresses of {page.links:,} links and pictures were left out")
     if page.empty:
         warnings.append(f"{page.empty:,} tables without data were left out")
-    return Converted(tables=made, warnings=tuple(warnings))
+    encoding = find_declared(
+        conversion.input, wished=conversion.wishes.encoding, declared=_declared_encoding
+    )
+    return Converted(tables=made, warnings=tuple(warnings), encoding=encoding)
 
 
 class _Page:

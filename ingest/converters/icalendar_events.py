@@ -17,7 +17,7 @@ from icalendar.parser import Contentline
 
 from headrace.errors import Refusal
 from ingest.converters import Conversion, Converted, TableRows
-from ingest.converters.declared import read_declared
+from ingest.converters.declared import find_declared, read_declared
 from ingest.converters.lossless import parse_integer
 from ingest.converters.staging import Kind, create_table, insert_statement, open_staging
 
@@ -90,7 +90,10 @@ def convert(conversion: Conversion) -> Converted:
         made = rows.finish()
     if not any(table.name != _CALENDARS[0] for table in made):
         raise Refusal("no-rows", "the calendar holds nothing")
-    return Converted(tables=made)
+    encoding = find_declared(
+        conversion.input, wished=conversion.wishes.encoding, declared=lambda _head: None
+    )
+    return Converted(tables=made, encoding=encoding)
 
 
 class _Rows:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from headrace.errors import Refusal
 from ingest.converters import geojson
+from ingest.converters.encodings import reads_text
 from ingest.converters.json_text import CHUNK_CHARACTERS, SPACE, JsonReader, decode_json
 from ingest.converters.ndjson import convert_lines
 from ingest.converters.records import (
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _BATCH_CHARACTERS = 8 * 1024 * 1024
 
 
+@reads_text
 def convert(conversion: Conversion) -> Converted:
     """Convert a JSON, NDJSON or GeoJSON file.
 

@@ -8,6 +8,7 @@ from typing import Any
 from headrace.errors import Refusal
 from headrace.names import file_stem
 from ingest.converters import Conversion, Converted
+from ingest.converters.encodings import reads_text
 from ingest.converters.records import convert_batches
 from ingest.converters.text import read_text
 
@@ -16,6 +17,7 @@ _FRONT_MATTER = re.compile(
 )
 
 
+@reads_text
 def convert(conversion: Conversion) -> Converted:
     """Convert a Markdown file: ``name`` (of the file), its front matter's keys, ``body``.
 

@@ -80,7 +80,7 @@ def convert_lines(conversion: Conversion) -> Converted:
 
 def _convert(conversion: Conversion, features: Features) -> Converted:
     """Convert, with these names for what GeoJSON features have beside their properties."""
-    utf8 = conversion.wishes.encoding is None and _is_utf8(conversion.input)
+    utf8 = _is_utf8(conversion.input)
 
     def change(record: Record) -> Record:
         if is_feature(record):

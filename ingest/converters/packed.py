@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING
 
 from headrace.errors import Refusal
 from headrace.names import MAX_TABLE_NAME, file_stem, safe_table_name
-from ingest.converters import Conversion, Converted, TableRows, run_converter
+from ingest.converters import (
+    Conversion,
+    Converted,
+    TableRows,
+    find_ignored,
+    refuse_ignored,
+    run_converter,
+)
 from ingest.converters.combine import Staged, combine
 from ingest.converters.packings import ARCHIVES, COMPRESSIONS, PACKINGS
 from ingest.converters.progress import reporting
@@ -87,6 +94,8 @@ class _Unpacking:
         self._left = _Left()
         self._formats: dict[str, None] = {}  # a set that keeps its order
         self._outer: tuple[str, ...] = ()
+        self._encodings: set[str | None] = set()
+        self._ignored = conversion.wishes.reading  # by all files so far
         self._warnings: list[str] = []
 
     def convert(self) -> Converted:
@@ -106,12 +115,19 @@ class _Unpacking:
             packed.path.unlink()
         if not staged:
             raise self._nothing()
+        if self._ignored:
+            raise refuse_ignored(self._ignored, f"{' and '.join(self._formats)} files")
         self._warn_of_left()
         tables = self._bring_together(staged)
         if len(self._warnings) > MAX_WARNINGS:
             rest = len(self._warnings) - MAX_WARNINGS
             self._warnings[MAX_WARNINGS:] = [f"{rest:,} more warnings"]
-        return Converted(tables=tables, warnings=tuple(self._warnings), format=self._name_format())
+        return Converted(
+            tables=tables,
+            warnings=tuple(self._warnings),
+            format=self._name_format(),
+            encoding=self._encodings.pop() if len(self._encodings) == 1 else None,
+        )
 
     def _unpack(self, packed: _Packed) -> Iterator[_Packed]:
         """Unpack until there is a file of a format that is not a packing."""
@@ -158,7 +174,13 @@ class _Unpacking:
     ) -> Iterator[_Packed]:
         """Find the format of a file that was unpacked; one that has none is left, and noted."""
         try:
-            found = detect(path, filename=name, media_type=None, registry=self._conversion.registry)
+            found = detect(
+                path,
+                filename=name,
+                media_type=None,
+                encoding=self._conversion.wishes.encoding,
+                registry=self._conversion.registry,
+            )
         except Refusal as refusal:
             self._leave((*outer.around, outer.found), name, refusal)
             path.unlink()
@@ -178,11 +200,18 @@ class _Unpacking:
             table=self._name_table(packed),
             report=self._report_of(packed),
         )
+        if _archive_of(packed.around):  # what is for other files in there is none of this one's
+            ignored = find_ignored(inner)
+            inner = replace(inner, wishes=inner.wishes.without(ignored))
+        else:
+            ignored = frozenset()
         try:
             converted = _run(inner)
         except Refusal as refusal:
             self._leave(packed.around, packed.name, refusal)
             return None
+        self._ignored &= ignored
+        self._encodings.add(converted.encoding)
         self._rows += sum(table.rows for table in converted.tables)
         prefix = f"{packed.name}: " if _archive_of(packed.around) else ""
         self._warnings += (f"{prefix}{warning}" for warning in converted.warnings)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from headrace.errors import Refusal
 from ingest.converters import Conversion, Converted, sqlite_file
-from ingest.converters.declared import read_declared
+from ingest.converters.declared import find_declared, read_declared
 from ingest.converters.recognise import foreign_sql
 from ingest.converters.staging import PRAGMAS
 
@@ -86,7 +86,11 @@ def convert(conversion: Conversion) -> Converted:
             sqlite3.connect(database, isolation_level=None, cached_statements=0)
         ) as connection:
             _Dump(connection, conversion).run()
-        return sqlite_file.convert(replace(conversion, input=database))
+        converted = sqlite_file.convert(replace(conversion, input=database))
+    encoding = find_declared(
+        conversion.input, wished=conversion.wishes.encoding, declared=lambda _head: None
+    )
+    return replace(converted, encoding=encoding)
 
 
 def _connect(database: Path) -> sqlite3.Connection:

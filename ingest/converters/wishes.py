@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 TYPES = frozenset({"text", "integer", "real", "blob"})
 ON_BAD_ROWS = ("fail", "quarantine")
 EMPTY = ("auto", "null", "text")
 NESTED = ("json", "flatten")
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+READING = frozenset({"encoding", "delimiter", "header", "empty", "on_bad_rows", "nested"})
 MAX_DELIMITER = 1  # characters
 
 
@@ -56,6 +57,17 @@ class Wishes:
     fts: tuple[str, ...] = ()
     extract: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def reading(self) -> frozenset[str]:
+        """The options about how a file is read (``READING``) that something is asked for by."""
+        plain = Wishes()
+        return frozenset(name for name in READING if getattr(self, name) != getattr(plain, name))
+
+    def without(self, names: Iterable[str]) -> Wishes:
+        """Give the same, but nothing asked for by these options."""
+        plain = Wishes()
+        return replace(self, **{name: getattr(plain, name) for name in names})
 
     def encode(self) -> dict[str, Any]:
         """Give the JSON form."""

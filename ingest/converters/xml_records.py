@@ -15,7 +15,7 @@ from xml.parsers import expat
 
 from headrace.errors import Refusal
 from ingest.converters import Conversion, Converted
-from ingest.converters.declared import read_declared
+from ingest.converters.declared import find_declared, read_declared
 from ingest.converters.staging import open_staging
 from ingest.converters.text_tables import TextTables
 
@@ -70,7 +70,10 @@ def convert(conversion: Conversion) -> Converted:
         made, warnings = tables.finish(names, column_names=_column_names)
     if reader.left_out:
         warnings.append("comments and processing instructions were left out")
-    return Converted(tables=made, warnings=tuple(warnings))
+    encoding = find_declared(
+        conversion.input, wished=conversion.wishes.encoding, declared=_declared_encoding
+    )
+    return Converted(tables=made, warnings=tuple(warnings), encoding=encoding)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

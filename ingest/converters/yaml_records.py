@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import yaml
 
 from headrace.errors import Refusal
+from ingest.converters.encodings import reads_text
 from ingest.converters.lossless import INTEGER_PATTERN, REAL_PATTERN, parse_integer, parse_real
 from ingest.converters.records import convert_document
 from ingest.converters.text import bad_byte
@@ -25,6 +26,7 @@ MAX_DEPTH = 200  # levels of nesting
 MAX_EXPANDED_NODES = 1_000_000  # nodes that aliases may add to those in the file
 
 
+@reads_text
 def convert(conversion: Conversion) -> Converted:
     """Convert a YAML file.
 

@@ -183,3 +183,18 @@ def test_service_is_unharmed_by_bad_input(system: System) -> None:
     receipt = system.upload(b"a\n1\n", "fine.csv")
     system.wait_until_live(receipt)
     assert system.rows("/fine/fine")[0]["a"] == 1
+
+
+def test_option_that_the_format_does_not_know_is_refused(system: System) -> None:
+    """What is asked for is done or refused, and the problem names the formats that know it."""
+    response = system.post(b'[{"a": 1}]', "a.json", delimiter=";")
+    problem = check_refused(system, response, 400, "invalid-option")
+    assert problem["known"] == {"delimiter": ["csv"]}
+
+
+def test_bad_rows_do_not_overwrite_a_table_of_their_name(system: System) -> None:
+    """A table that somebody made is not taken for one of bad rows."""
+    system.upload(b"who\nme\n", "mine.csv", database="rejects", table="t_rejects")
+    body, options = b"a,b\n1,2\n3\n", {"database": "rejects", "table": "t"}
+    response = system.post(body, "t.csv", **options, on_bad_rows="quarantine")
+    check_refused(system, response, 409, "table-exists")

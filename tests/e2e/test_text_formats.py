@@ -125,3 +125,12 @@ def test_upload_of_a_hostile_text_is_refused_and_the_service_goes_on(
     assert (response.status_code, response.json()["code"]) == (status, code)
     receipt = system.upload(b"a\n1\n", "fine.csv", database="unharmed")
     assert receipt["state"] == "published"
+
+
+def test_upload_whose_encoding_is_said_is_read_in_it(system: System) -> None:
+    """A file that would look like bytes is found and read by what its sender says."""
+    body = '[{"who": "Åsa"}]'.encode("utf-32-be")
+    receipt = system.upload(body, "people.json", database="said", encoding="utf-32-be")
+    assert (receipt["format"], receipt["encoding"]) == ("json", "utf-32-be")
+    system.wait_until_live(receipt)
+    assert [row["who"] for row in system.rows("/said/people")] == ["Åsa"]

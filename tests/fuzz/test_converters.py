@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from headrace.errors import Refusal
 from ingest.convert import Conversion, Limits, convert
-from ingest.converters import FORMATS
+from ingest.converters import FORMATS, find_ignored
 from ingest.converters.wishes import Wishes
 
 SEEDS = Path(__file__).parent / "seeds"
@@ -100,9 +100,10 @@ async def _convert_or_refuse(folder: Path, data: bytes, format_name: str, wishes
         filename="in",
         wishes=wishes,
     )
+    conversion = replace(conversion, wishes=wishes.without(find_ignored(conversion)))
     conversion.input.write_bytes(data)
     try:
-        converted = await convert(replace(conversion), limits=LIMITS, scratch=folder)
+        converted = await convert(conversion, limits=LIMITS, scratch=folder)
     except Refusal as refusal:
         assert refusal.code not in CRASHES, refusal.document()  # noqa: PT017 - one of many
         assert [path.name for path in folder.iterdir()] == ["in"]

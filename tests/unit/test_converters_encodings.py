@@ -9,6 +9,7 @@ from headrace.errors import Refusal
 from ingest.converters import encodings
 from ingest.converters.encodings import find_encoding, transcode
 from ingest.detect import detect
+from tests.unit.convert_kit import Loaded, refuse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,3 +109,84 @@ def test_bytes_of_no_encoding_are_refused_with_their_offset(tmp_path: Path) -> N
     with pytest.raises(Refusal) as caught:
         find_encoding(_write(tmp_path, b"a,b\n" + noise))
     assert caught.value.extra == {"offset": 4}
+
+
+# One record with the column "a" in each text format.
+TEXTS = {
+    "csv": "a\n{}\n",
+    "json": '[{{"a": "{}"}}]\n',
+    "ndjson": '{{"a": "{}"}}\n',
+    "geojson": '{{"type": "Feature", "properties": {{"a": "{}"}}, "geometry": null}}\n',
+    "yaml": "a: {}\n",
+    "markdown": "---\na: {}\n---\n",
+    "html": "<table><tr><th>a<th>b<tr><td>{}<td>1</table>\n",
+    "xml": "<x><a>{}</a></x>\n",
+    "icalendar": "BEGIN:VCALENDAR\nBEGIN:VEVENT\nSUMMARY:{}\nEND:VEVENT\nEND:VCALENDAR\n",
+    "sql": "CREATE TABLE t (a);\nINSERT INTO t VALUES ('{}');\n",
+}
+
+
+def _value(loaded: Loaded) -> object:
+    (record,) = loaded.records("events" if "events" in loaded.tables else "t")
+    return record.get("a", record.get("summary"))
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+@pytest.mark.parametrize(
+    ("encoding", "said"), [("cp1251", "windows-1251"), ("UTF-16", "utf-16-le"), ("UTF8", "utf-8")]
+)
+def test_encoding_that_is_said_is_honoured_by_each_text_format(
+    kind: str, encoding: str, said: str
+) -> None:
+    """``?encoding=`` is what the file is read in, and the receipt says it."""
+    loaded = Loaded(TEXTS[kind].format("Москва").encode(encoding), kind, encoding=encoding)
+    assert (_value(loaded), loaded.converted.encoding) == ("Москва", said)
+    assert not any("read as" in warning for warning in loaded.converted.warnings)
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_encoding_that_is_said_and_wrong_is_refused_by_each_text_format(kind: str) -> None:
+    """A byte that does not fit is named by its offset, and never replaced."""
+    data = TEXTS[kind].format("caf\xe9").encode("latin-1")
+    for encoding in ("ascii", "utf-8"):
+        refusal = refuse(data, kind, encoding=encoding)
+        assert (refusal.code, refusal.extra) == ("invalid-file", {"offset": data.index(b"\xe9")})
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "ndjson", "geojson", "yaml", "markdown"])
+@pytest.mark.parametrize(
+    ("encoding", "said", "guessed"),
+    [
+        ("utf-16", "utf-16-le", False),
+        ("utf-16-be", "utf-16-be", True),
+        ("cp1252", "windows-1252", True),
+    ],
+)
+def test_encoding_is_found_for_each_format_that_declares_none(
+    kind: str, encoding: str, said: str, guessed: bool
+) -> None:
+    """What is found out is said in the receipt, and a guess is a warning."""
+    loaded = Loaded(TEXTS[kind].format("Über").encode(encoding), kind)
+    assert (_value(loaded), loaded.converted.encoding) == ("Über", said)
+    assert any("read as" in warning for warning in loaded.converted.warnings) == guessed
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+@pytest.mark.parametrize("encoding", ["utf-32", "utf-16-le", "cp1252"])
+def test_encoding_that_is_said_is_what_the_format_is_found_by(
+    tmp_path: Path, kind: str, encoding: str
+) -> None:
+    """A file that would look like bytes is known for what it is by its name and its encoding."""
+    path = tmp_path / "in"
+    path.write_bytes(TEXTS[kind].replace("\n", " \n").format("ü").encode(encoding))
+    endings = {"icalendar": "ics", "markdown": "md"}
+    name = f"x.{endings.get(kind, kind)}"
+    found = detect(path, filename=name, media_type=None, encoding=encoding)
+    assert found == ("json" if kind == "geojson" and found == "json" else kind)
+
+
+def test_utf16_mark_decides_the_order_of_a_text_that_could_declare_it() -> None:
+    """``encoding=utf-16`` leaves the order of the bytes to the mark."""
+    data = "\ufeff<x><a>日本</a></x>".encode("utf-16-be")
+    loaded = Loaded(data, "xml", encoding="utf-16")
+    assert (loaded.tables["t"], loaded.converted.encoding) == ([("日本",)], "utf-16-be")

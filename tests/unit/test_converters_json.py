@@ -120,10 +120,13 @@ def test_ndjson_dates_stay_as_they_are_written(tmp_path: Path) -> None:
     ]
 
 
-def test_ndjson_of_bad_utf8_is_refused_with_its_place(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", [None, "utf-8"])
+def test_ndjson_of_bad_utf8_is_refused_with_its_place(tmp_path: Path, encoding: str | None) -> None:
     """A byte that is no UTF-8 is refused with its line."""
-    refusal = _refuse(tmp_path, b'{"a": 1}\n{"a": "\xff\xfe\xfa"}\n', "ndjson")
-    assert refusal.code == "invalid-file"
+    data = '{"a": "éé"}\n'.encode() + b'{"a": "\xff"}\n'
+    refusal = _refuse(tmp_path, data, "ndjson", encoding=encoding)
+    assert (refusal.code, refusal.line) == ("invalid-file", 2)
+    assert refusal.extra == {"offset": data.index(b"\xff")}
 
 
 FEATURE = (

@@ -20,6 +20,7 @@ from backports import zstd
 from headrace.errors import Refusal
 from ingest.converters import Conversion, Converted, run_converter
 from ingest.converters import unpack as unpacking
+from ingest.converters.wishes import Wishes
 from ingest.detect import detect
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ def make_sqlite(path: Path, *statements: str) -> bytes:
     return path.read_bytes()
 
 
-def _convert(folder: Path, data: bytes, filename: str, table: str | None = None) -> Converted:
+def _convert(
+    folder: Path, data: bytes, filename: str, table: str | None = None, **wishes: Any
+) -> Converted:
     source = folder / "sent"
     source.write_bytes(data)
     found = detect(source, filename=filename, media_type=None)
@@ -78,6 +81,7 @@ def _convert(folder: Path, data: bytes, filename: str, table: str | None = None)
         table=table or "t",
         table_given=table is not None,
         filename=filename,
+        wishes=Wishes(**wishes),
     )
     return run_converter(conversion)
 
@@ -91,9 +95,9 @@ def _names(converted: Converted) -> list[str]:
     return [table.name for table in converted.tables]
 
 
-def _refuse(folder: Path, data: bytes, filename: str = "x") -> Refusal:
+def _refuse(folder: Path, data: bytes, filename: str = "x", **wishes: Any) -> Refusal:
     with pytest.raises(Refusal) as caught:
-        _convert(folder, data, filename)
+        _convert(folder, data, filename, **wishes)
     return caught.value
 
 
@@ -388,7 +392,7 @@ def test_archive_with_too_many_files_is_refused(tmp_path: Path) -> None:
 
 
 def test_progress_of_packed_file_only_grows(tmp_path: Path) -> None:
-    """Bytes are those of what was sent, and reach its size."""
+    """Bytes are those of what was sent, and reach its size; rows are counted once."""
     source = tmp_path / "sent"
     source.write_bytes(make_zip({f"{number}.csv": CSV for number in range(9)}))
     seen: list[tuple[int, int]] = []
@@ -402,4 +406,29 @@ def test_progress_of_packed_file_only_grows(tmp_path: Path) -> None:
     run_converter(conversion)
     assert seen == sorted(seen)
     assert 0 < seen[-1][1] <= source.stat().st_size
-    assert seen[-1][0] == 8
+    assert seen[-1][0] == 9
+
+
+def test_packed_text_says_its_encoding(tmp_path: Path) -> None:
+    """The encoding is said where all files in there have the same."""
+    data = "a\nЯЖЮЙ\n".encode("cp1251")
+    packed = _convert(tmp_path, gzip.compress(data), "x.csv.gz", encoding="cp1251")
+    assert packed.encoding == "windows-1251"
+    (tmp_path / "out.db").unlink()
+    assert _convert(tmp_path, make_zip({"1.csv": CSV, "2.csv": CSV}), "x.zip").encoding == "utf-8"
+    (tmp_path / "out.db").unlink()
+    data = make_zip({"1.csv": CSV, "2.csv": "a\né\n".encode("utf-16")})
+    assert _convert(tmp_path, data, "x.zip").encoding is None
+
+
+def test_wish_counts_in_an_archive_if_one_file_honours_it(tmp_path: Path) -> None:
+    """What is asked for is for the files that know it; if none does, it is refused."""
+    files = {"1.csv": b"a.b\n1.2\n", "2.json": b'[{"c": {"d": 1}}]'}
+    _convert(tmp_path, make_zip(files), "x.zip", delimiter=".", nested="flatten")
+    assert (_read(tmp_path, "1"), _read(tmp_path, "2")) == ([(1, 2)], [(1,)])
+    (tmp_path / "out.db").unlink()
+    refusal = _refuse(tmp_path, make_zip({"2.json": files["2.json"]}), "x.zip", delimiter=".")
+    assert (refusal.code, refusal.extra) == ("invalid-option", {"known": {"delimiter": ["csv"]}})
+    assert "json.zip" not in refusal.detail
+    refusal = _refuse(tmp_path, gzip.compress(files["2.json"]), "2.json.gz", header=True)
+    assert refusal.code == "invalid-option"

@@ -149,7 +149,7 @@ def test_json_that_is_no_records_is_refused_with_what_would_do(tmp_path: Path, t
         ('{"a": 1}\n\n{"a": \n', "ndjson", 3, 6),
         ('{"a": 1}\n[1]\n', "ndjson", 2, None),
         ('[{"a": NaN}]', "json", 1, None),
-        (b'[{"a": "caf\xe9"}]', "json", 1, 12),
+        ('[{"a": "é", "b": "'.encode() + b'\xe9"}]', "json", 1, 19),
     ],
 )
 def test_json_that_is_broken_is_refused_with_its_place(
@@ -277,7 +277,7 @@ def test_yaml_keys_are_texts_as_they_are_written(tmp_path: Path) -> None:
         ("? [1]\n: 2\n", "invalid-file", 1),
         ("- 1\n- 2\n", "invalid-file", None),
         ("just text\n", "invalid-file", None),
-        (b"a: 1\nb: \xff\n", "invalid-file", 2),
+        ("a: é\nb: ".encode() + b"\xff\n", "invalid-file", 2),
         ("# nothing\n", "no-rows", None),
         ("---\n---\n", "no-rows", None),
         ("[" * 100_000, "limit-exceeded", 1),

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from headrace.errors import Refusal
-from ingest.converters.wishes import WISHES, Wishes, read_wishes
+from ingest.converters import FORMATS, Conversion, Format, run_converter
+from ingest.converters.wishes import READING, WISHES, Wishes, read_wishes
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_nothing_asked_gives_the_defaults() -> None:
@@ -86,3 +91,58 @@ def test_wish_that_is_no_wish_is_refused(name: str, value: str) -> None:
         read_wishes({name: value})
     assert refused.value.code == "invalid-option"
     assert name in refused.value.detail
+
+
+def _run(folder: Path, format_name: str, data: bytes, **wishes: Any) -> None:
+    source, output = folder / "in", folder / "out.db"
+    source.write_bytes(data)
+    output.unlink(missing_ok=True)
+    run_converter(
+        Conversion(
+            input=source, output=output, format=format_name, table="t", wishes=Wishes(**wishes)
+        )
+    )
+
+
+ASKED = {
+    "encoding": "utf-8",
+    "delimiter": ";",
+    "header": True,
+    "empty": "null",
+    "on_bad_rows": "quarantine",
+    "nested": "flatten",
+}
+
+
+@pytest.mark.parametrize(
+    ("known", "name"),
+    [
+        (known, name)
+        for known in FORMATS
+        if known.honours is not None
+        for name in sorted(READING - known.honours)
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_wish_that_a_format_cannot_honour_is_refused(
+    tmp_path: Path, known: Format, name: str
+) -> None:
+    """Nothing is left undone without a word; the formats that know the option are named."""
+    with pytest.raises(Refusal) as refused:
+        _run(tmp_path, known.name, b"", **{name: ASKED[name]})
+    assert refused.value.code == "invalid-option"
+    assert name in refused.value.detail
+    assert "csv" in str(refused.value.hint) or name == "nested"
+    assert known.name not in refused.value.extra["known"][name]
+
+
+def test_wish_for_what_is_so_anyway_is_never_refused(tmp_path: Path) -> None:
+    """The defaults may be said for every format; where types are cast, ``empty`` is for all."""
+    rows = b'[{"a": ""}]'
+    _run(tmp_path, "json", rows, empty="auto", on_bad_rows="fail", delimiter=None, header=None)
+    _run(tmp_path, "json", rows, empty="text", types={"a": "text"})
+
+
+def test_each_option_about_reading_has_a_format_that_honours_it() -> None:
+    """An option that no format knows would be refused always."""
+    assert set(ASKED) == READING == {name for known in FORMATS for name in known.honours or ()}
