@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import lz4.block
 import lz4.frame
@@ -17,12 +17,14 @@ from fastcrc.crc64 import go_iso as crc64
 from headrace.errors import LtxError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 HEADER_BYTES = 100
 TRAILER_BYTES = 16
 _FRAME_BYTES = 6  # page number, flags
 _SIZE_BYTES = 4
+_LEAST_BYTES = _FRAME_BYTES + _SIZE_BYTES + TRAILER_BYTES  # of a frame's head and what follows
+_READ_BYTES = 1024 * 1024
 
 _HEADER = struct.Struct(">4sIIIQQQQQQIIQ")
 _FRAME = struct.Struct(">IH")
@@ -132,6 +134,62 @@ def decode_pages(body: bytes | memoryview) -> Iterator[tuple[int, bytes]]:
         yield number, page
         last = number
     _check_tail(view, at, end, crc)
+
+
+def decode_growing(file: BinaryIO) -> Generator[tuple[int, bytes] | None]:
+    """Give the pages of a file that may still be written; None where there are no more of it yet.
+
+    It holds no more than a piece of the file. Whoever knows that the file is complete, and is given
+    None after that, has one that is cut short. The file is proven only when this ends by itself.
+
+    Raises:
+        LtxError: The file is damaged, or its pages are in a form that Litestream 0.5.17 never
+            writes: ``decode_pages`` may read it.
+    """
+    body = yield from _grow(file, b"", HEADER_BYTES + TRAILER_BYTES)
+    header = decode_header(body)
+    crc = crc64(body[:HEADER_BYTES])
+    at = HEADER_BYTES
+    last = 0
+    locked = lock_page(header.page_size)
+    while True:
+        if len(body) - at < _LEAST_BYTES:
+            body, at = (yield from _grow(file, body[at:], _LEAST_BYTES)), 0
+        number, flags = _FRAME.unpack_from(body, at)
+        if number == 0:
+            break
+        if not last < number <= header.commit or number == locked or flags != _HAS_SIZE:
+            raise LtxError(f"page {number} after {last} does not fit {header.commit} pages")
+        (size,) = _UINT32.unpack_from(body, at + _FRAME_BYTES)
+        if len(body) - at < _LEAST_BYTES + size:
+            body, at = (yield from _grow(file, body[at:], _LEAST_BYTES + size)), 0
+        view = memoryview(body)
+        head_bytes, at, page = _decode_frame(view, at, len(view), flags, header.page_size)
+        crc = crc64(page, crc64(head_bytes, crc))
+        yield number, page
+        last = number
+    yield from _prove_tail(file, body[at:], crc)
+
+
+def _grow(file: BinaryIO, body: bytes, least_bytes: int) -> Generator[None, None, bytes]:
+    """Read on until there are so many bytes; None while there are not."""
+    while len(body) < least_bytes:
+        if more := file.read(_READ_BYTES):
+            body += more
+        else:
+            yield None
+    return body
+
+
+def _prove_tail(file: BinaryIO, body: bytes, crc: int) -> Generator[None]:
+    """Check what follows the pages; None while that is not all there, or is damaged."""
+    while True:
+        while more := file.read(_READ_BYTES):
+            body += more
+        try:
+            return _check_tail(memoryview(body), 0, len(body) - TRAILER_BYTES, crc)
+        except LtxError:
+            yield None
 
 
 def _decode_frame(

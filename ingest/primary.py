@@ -94,7 +94,8 @@ class Primary:
         )
 
     async def _replicate(self, database: str, cut: Cut) -> Cut:
-        cut = replace(cut, txid=await self._litestream.sync(database, cut.lineage))
+        async with self._checksums.following(database, cut.lineage):
+            cut = replace(cut, txid=await self._litestream.sync(database, cut.lineage))
         sums = await self._checksums.advance(database, cut)
         return replace(cut, page_size=sums.page_size, pages=sums.pages, checksum=sums.value)
 

@@ -88,10 +88,11 @@ class Litestream:
     async def sync(self, database: str, lineage: str) -> int:
         """Have all that is committed replicated; give the TXID that is in the object store.
 
-        A new lineage is seen by Litestream's watch of the folder after about 0.26 s; until then it
-        is waited for. (``POST /register`` would be faster, but the watch then opens and closes the
-        file once more, and closing a descriptor drops the POSIX locks that Litestream holds on it:
-        the next connection to close takes itself for the last one, and deletes the WAL.)
+        A new lineage is seen by Litestream's watch of the folder after about 0.26 s, at once if the
+        folder is new as well; until then it is waited for. (``POST /register`` would be faster, but
+        the watch then opens and closes the file once more, and closing a descriptor drops the POSIX
+        locks that Litestream holds on it: the next connection to close takes itself for the last
+        one, and deletes the WAL.)
 
         Raises:
             LitestreamError: Litestream is down, failed, or took too long.

@@ -62,6 +62,15 @@ def test_adopt_moves_the_file_in_wal_mode(primary: Path, tmp_path: Path) -> None
     assert last_receipt(primary) == "receipt-1"
 
 
+def test_adopt_beside_an_earlier_lineage_leaves_that_alone(primary: Path, tmp_path: Path) -> None:
+    """Only the first lineage of a database brings its folder with it."""
+    staging = make_database(tmp_path / "second.db", "CREATE TABLE u (x)")
+    target = primary.with_name("fedcba9876543210")
+    adopt(staging, target, "receipt-2")
+    assert (last_receipt(primary), last_receipt(target)) == ("receipt-1", "receipt-2")
+    assert list(tmp_path.iterdir()) == [tmp_path / "dbs"]
+
+
 def test_merge_replace_takes_the_place_of_the_table(primary: Path, tmp_path: Path) -> None:
     """Rows, columns and indexes are the new file's; other tables stay."""
     make_database(primary, "CREATE TABLE other (x)", "INSERT INTO other VALUES (1)")
