@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ingest.converters.unpack import MAX_FILES
 from tests.e2e.conftest import System, running
 
 if TYPE_CHECKING:
@@ -49,13 +50,13 @@ def _tar_with_link() -> bytes:
 
 
 def _many_files() -> bytes:
-    return _zip({f"{number}.csv": b"a\n1\n" for number in range(100_000)})
+    return _zip({f"{number}.csv": b"a\n1\n" for number in range(MAX_FILES + 1)})
 
 
 def _gzip_bomb() -> bytes:
     made = io.BytesIO()
     with gzip.GzipFile(fileobj=made, mode="wb", compresslevel=6) as file:
-        for _ in range(600):
+        for _ in range(300):
             file.write(bytes(MIB))
     return made.getvalue()
 

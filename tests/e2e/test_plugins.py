@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import System
 
 ROOT = Path(__file__).parents[2]
-FILES = ROOT / "tests" / "files"
+FILES = ROOT / "tests" / "data" / "dbf"
 LOG = b"""\
 192.0.2.1 - - [23/Nov/2026:04:00:00 +0000] "GET / HTTP/1.1" 200 1043
 192.0.2.2 - eve [23/Nov/2026:04:00:01 +0000] "GET /x HTTP/1.1" 304 -

@@ -14,12 +14,6 @@ DATA = Path(__file__).parents[1] / "data"
 RECURSIVE = b"""CREATE TABLE t(a);
 INSERT INTO t WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x FROM c) SELECT x FROM c;
 """
-DUMP = b"""PRAGMA foreign_keys=OFF;
-BEGIN TRANSACTION;
-CREATE TABLE people(id INTEGER PRIMARY KEY, name TEXT);
-INSERT INTO people VALUES(1,'Ada; Lovelace');
-COMMIT;
-"""
 
 
 @pytest.mark.parametrize(
@@ -60,9 +54,27 @@ COMMIT;
             "arpa-table",
             {"Language": "Arabic", "Domain (A-label)": "XN--KGBECHTV"},
         ),
-        ("dump.sql", DUMP, "sql", "people", {"id": 1, "name": "Ada; Lovelace"}),
-        ("list.yaml", b"- zip: 01234\n", "yaml", "list", {"zip": "01234"}),
-        ("note.md", b"---\ntitle: x\n---\n# Hi\n", "markdown", "note", {"title": "x"}),
+        (
+            "greetings.sql",
+            (DATA / "sql" / "greetings_create.sql").read_bytes(),
+            "sql",
+            "greetings",
+            {"greeting_id": 1, "greeting": "Hi"},
+        ),
+        (
+            "members.yaml",
+            (DATA / "yaml" / "members.yaml").read_bytes(),
+            "yaml",
+            "members",
+            {"name": "Jack", "age": 27, "blog": "http://example.com/jack"},
+        ),
+        (
+            "post.markdown",
+            (DATA / "markdown" / "2013-07-22-post-excerpt-with-layout.markdown").read_bytes(),
+            "markdown",
+            "post",
+            {"title": "Post Excerpt with Layout", "layout": "post"},
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) and "." in value else "",
 )

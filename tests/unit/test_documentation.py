@@ -55,3 +55,11 @@ def test_every_option_of_an_upload_is_documented() -> None:
     start, end = text.index("## `POST /ingest`"), text.index("| request header |")
     documented = set(re.findall(r"^\| `([a-z_]+)` \|", text[start:end], re.MULTILINE))
     assert documented == FIELDS
+
+
+def test_every_file_that_was_not_made_here_says_where_it_is_from() -> None:
+    """The index of the test data has a row for each file, and no other."""
+    folder = Path(__file__).parents[1] / "data"
+    listed = re.findall(r"^\| `([^`]+)`", (folder / "README.md").read_text(), re.MULTILINE)
+    stored = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert sorted(listed) == sorted(stored - {"README.md"})
