@@ -6,17 +6,18 @@ import argparse
 import os
 import platform
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
-from functools import partial
+from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from benchmarks import convert, edge, formats, merge, restore, switch, upload, visible
-from benchmarks.table import Result, Row, summarise
+from benchmarks.table import summarise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from benchmarks.table import Result, Row
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -34,26 +35,17 @@ def main() -> None:
     parser.add_argument("--slow-peers", action="store_true", help="also those that take minutes")
     parser.add_argument("--large", action="store_true", help="also files of 1 and 5 GB")
     arguments = parser.parse_args()
-    benchmarks: dict[str, Callable[[Path], Result]] = {
-        "convert": partial(
-            convert.run,
-            rows=arguments.rows,
-            rounds=arguments.rounds,
-            slow_peers=arguments.slow_peers,
-            large=arguments.large,
-        ),
-        "upload": partial(
-            upload.run,
-            rows=arguments.rows,
-            rounds=arguments.rounds,
-            slow_peers=arguments.slow_peers,
-        ),
-        "formats": partial(formats.run, rows=arguments.rows, rounds=arguments.rounds),
-        "merge": partial(merge.run, rows_count=arguments.rows),
-        "visible": visible.run,
-        "restore": restore.run,
-        "switch": switch.run,
-        "edge": edge.run,
+    sizes = {"rows": arguments.rows, "rounds": arguments.rounds}
+    csv = {**sizes, "slow_peers": arguments.slow_peers}
+    benchmarks: dict[str, dict[str, Any]] = {
+        "convert": {**csv, "large": arguments.large},
+        "upload": csv,
+        "formats": sizes,
+        "merge": {"rows_count": arguments.rows},
+        "visible": {},
+        "restore": {},
+        "switch": {},
+        "edge": {},
     }
     at = datetime.now(UTC)
     cores = len(os.sched_getaffinity(0))
@@ -61,8 +53,7 @@ def main() -> None:
     parts: list[str] = []
     rows: list[Row] = []
     for name in arguments.names or benchmarks:
-        with TemporaryDirectory(prefix="headrace-bench-") as folder:
-            result = benchmarks[name](Path(folder))
+        result = _run_alone(name, benchmarks[name])
         parts.append(result.text.strip())
         rows += result.rows
         sys.stderr.write(f"{parts[-1]}\n\n")
@@ -71,6 +62,20 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{at:%Y-%m-%d-%H%M}.md").write_text(text)
     sys.stdout.write(text)
+
+
+def _run_alone(name: str, options: dict[str, Any]) -> Result:
+    """Run a benchmark in a process of its own: what others have imported is not in its memory."""
+    with (
+        TemporaryDirectory(prefix="headrace-bench-") as folder,
+        ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor,
+    ):
+        return executor.submit(_run, name, Path(folder), options).result()
+
+
+def _run(name: str, folder: Path, options: dict[str, Any]) -> Result:
+    result: Result = import_module(f"benchmarks.{name}").run(folder, **options)
+    return result
 
 
 if __name__ == "__main__":
