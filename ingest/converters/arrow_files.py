@@ -14,7 +14,7 @@ import pyarrow.parquet
 from headrace.errors import Refusal
 from ingest.converters import Conversion, Converted, TableRows
 from ingest.converters.arrow_columns import STORED, type_column
-from ingest.converters.arrow_insert import insert_batches
+from ingest.converters.arrow_insert import insert_batches, one_ahead
 from ingest.converters.signatures import ARROW_FILE, FEATHER_1, PARQUET_ENCRYPTED
 from ingest.converters.staging import (
     Kind,
@@ -65,7 +65,7 @@ def convert(conversion: Conversion) -> Converted:
             conversion.output,
             insert_statement(conversion.table, len(names)),
             pa.schema([(f"c{n}", STORED.get(kind, pa.string())) for n, kind in enumerate(kinds)]),
-            load.typed(),
+            one_ahead(load.typed()),
         )
         if load.needed == kinds:
             break

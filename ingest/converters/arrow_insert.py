@@ -12,14 +12,14 @@ import pyarrow as pa
 from ingest.converters.staging import PRAGMAS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 
 def insert_batches(
-    path: Path, statement: str, schema: pa.Schema, batches: Iterator[list[pa.Array]]
+    path: Path, statement: str, schema: pa.Schema, batches: Iterable[list[pa.Array]]
 ) -> None:
-    """Insert batches of columns in one transaction; the next one is made while one is inserted.
+    """Insert batches of columns in one transaction.
 
     Args:
         path: The staging database; nobody else has it open.
@@ -31,7 +31,7 @@ def insert_batches(
 
     def stream() -> Iterator[pa.RecordBatch]:
         try:
-            for columns in _one_ahead(batches):
+            for columns in batches:
                 yield pa.RecordBatch.from_arrays(columns, schema=schema)
         except Exception as exc:
             failures.append(exc)  # the C code that asks for batches would only keep its text
@@ -65,7 +65,7 @@ def _pragma(connection: adbc_driver_manager.AdbcConnection, pragma: str) -> None
         pa.RecordBatchReader.from_stream(stream).read_all()
 
 
-def _one_ahead(items: Iterator[list[pa.Array]]) -> Iterator[list[pa.Array]]:
+def one_ahead(items: Iterator[list[pa.Array]]) -> Iterator[list[pa.Array]]:
     """Give the items, and make the next one in a thread while the last one is used."""
     with ThreadPoolExecutor(1) as executor:
         coming = executor.submit(next, items, None)

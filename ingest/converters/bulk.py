@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import adbc_driver_manager
-import adbc_driver_sqlite
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingest.converters.arrow_insert import insert_batches, one_ahead
 from ingest.converters.lossless import EXACT_DIGITS, REAL_PATTERN, parse_integer, parse_real
 from ingest.converters.staging import (
-    PRAGMAS,
     Kind,
     create_table,
     insert_statement,
@@ -87,7 +84,7 @@ def load_batches(
         with open_staging(path) as connection:
             create_table(connection, table, columns.names, kinds, strict=columns.strict)
         load = _Load(batches, kinds, columns, report)
-        _insert(path, insert_statement(table, len(kinds)), load)
+        insert_batches(path, insert_statement(table, len(kinds)), load.schema, load)
         if load.needed == kinds:
             return load.rows, load.misfits
         kinds = load.needed
@@ -100,7 +97,6 @@ class _Load:
         needed: The kinds that all batches so far need.
         rows: The rows given.
         misfits: The rows left out.
-        failure: What stopped it; the C code that asks for batches would only keep its text.
     """
 
     def __init__(
@@ -117,7 +113,6 @@ class _Load:
         self.needed = kinds
         self.rows = 0
         self.misfits = 0
-        self.failure: Exception | None = None
         self.schema = pa.schema(
             [
                 (f"c{number}", _ARROW_TYPES.get(kind, pa.string()))
@@ -125,63 +120,20 @@ class _Load:
             ]
         )
 
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        try:
-            for batch in _one_ahead(self._typed()):
-                self.rows += batch.num_rows
-                yield batch
-                self._report(self.rows)
-        except Exception as exc:
-            self.failure = exc
-            raise
+    def __iter__(self) -> Iterator[list[pa.Array]]:
+        for arrays in one_ahead(self._typed()):
+            self.rows += len(arrays[0])
+            yield arrays
+            self._report(self.rows)
 
-    def _typed(self) -> Iterator[pa.RecordBatch]:
+    def _typed(self) -> Iterator[list[pa.Array]]:
         """Type each batch; give those that fit the table as it was created."""
         for batch in self._batches():
             fitting = _fitting_rows(batch, self._columns)
             self.misfits += batch.num_rows - fitting.num_rows
             self.needed, arrays = _type_batch(fitting, self.needed, self._columns)
             if self.needed == self._kinds:
-                yield pa.RecordBatch.from_arrays(arrays, schema=self.schema)
-
-
-def _insert(path: Path, statement: str, load: _Load) -> None:
-    """Insert the batches through SQLite's C interface, in one transaction."""
-    with (
-        adbc_driver_sqlite.connect(str(path)) as database,
-        adbc_driver_manager.AdbcConnection(database) as connection,
-    ):
-        for pragma in PRAGMAS:
-            _pragma(connection, pragma)
-        connection.set_autocommit(False)
-        with adbc_driver_manager.AdbcStatement(connection) as insert:
-            insert.set_sql_query(statement)
-            insert.prepare()
-            insert.bind_stream(pa.RecordBatchReader.from_batches(load.schema, iter(load)))
-            try:
-                insert.execute_update()
-            except adbc_driver_manager.Error:
-                if load.failure is not None:
-                    raise load.failure from None
-                raise
-        connection.commit()
-
-
-def _pragma(connection: adbc_driver_manager.AdbcConnection, pragma: str) -> None:
-    """Set a pragma, and read its answer to the end."""
-    with adbc_driver_manager.AdbcStatement(connection) as statement:
-        statement.set_sql_query(f"PRAGMA {pragma}")
-        stream, _ = statement.execute_query()
-        pa.RecordBatchReader.from_stream(stream).read_all()
-
-
-def _one_ahead(items: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Give the items, and make the next one in a thread while the last one is used."""
-    with ThreadPoolExecutor(1) as executor:
-        coming = executor.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = executor.submit(next, items, None)
-            yield item
+                yield arrays
 
 
 def _fitting_rows(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:

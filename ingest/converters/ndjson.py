@@ -20,7 +20,7 @@ import pyarrow.json
 
 from headrace.errors import Refusal
 from ingest.converters import Conversion, Converted, TableRows
-from ingest.converters.arrow_insert import insert_batches
+from ingest.converters.arrow_insert import insert_batches, one_ahead
 from ingest.converters.geojson import Features, is_feature, without_conflict
 from ingest.converters.json_text import decode_json
 from ingest.converters.records import flatten
@@ -117,7 +117,7 @@ def _convert(conversion: Conversion, features: Features) -> Converted:
                     for n, kind in enumerate(kinds.values())
                 ]
             ),
-            load.batches(),
+            one_ahead(load.batches()),
         )
         if load.needed == kinds:
             tables = (TableRows(name=conversion.table, rows=load.rows),)

@@ -12,7 +12,14 @@ import pytest
 from datasette.app import Datasette
 
 from headrace.errors import Refusal
-from ingest.converters import Conversion, Converted, TableRows, bulk, delimited, staging
+from ingest.converters import (
+    Conversion,
+    Converted,
+    TableRows,
+    arrow_insert,
+    delimited,
+    staging,
+)
 from ingest.converters.wishes import Wishes
 
 if TYPE_CHECKING:
@@ -503,7 +510,7 @@ def test_error_of_the_database_in_the_middle_is_raised_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that fills up under the bulk load is reported as that, and nothing hangs."""
-    monkeypatch.setattr(bulk, "PRAGMAS", (*staging.PRAGMAS, "max_page_count = 4"))
+    monkeypatch.setattr(arrow_insert, "PRAGMAS", (*staging.PRAGMAS, "max_page_count = 4"))
     monkeypatch.setattr(delimited, "BLOCK_BYTES", 1000)
     with pytest.raises(adbc_driver_manager.Error, match="full"):
         Loaded(tmp_path, "a\n" + "some text\n" * 10_000)
