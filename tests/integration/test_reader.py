@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -115,7 +116,7 @@ async def test_reader_prunes_what_nobody_serves(publisher: Publisher) -> None:
         await client.wait_generation(3)
 
         slots = publisher.root / "reader" / "slots"
-        await eventually(lambda: [each.name for each in slots.rglob("*.db")] == [slot_name(new)])
+        await eventually(lambda: _slots_in(slots) == [slot_name(new)])
         assert (await client.get("/more"))[0] == 404
 
 
@@ -360,6 +361,11 @@ async def test_reader_that_meets_a_broken_entry_serves_on(publisher: Publisher) 
         report = await client.json("/-/headrace.json")
         assert "cannot read a log entry" in report["following_errors"]["log"]
         assert await client.rows("/sales/orders") == []
+
+
+def _slots_in(folder: Path) -> list[str]:
+    """List slots; unlike a glob, this bears folders that go while it looks."""
+    return [name for _, _, names in os.walk(folder) for name in names if name.endswith(".db")]
 
 
 async def _is_ready(url: str) -> bool:
