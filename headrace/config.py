@@ -115,6 +115,12 @@ class WriterSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="HEADRACE_", extra="ignore")
 
+    lease_duration: float = Field(
+        30.0, ge=1, le=3600, description="Seconds that the primary's lease runs without a renewal."
+    )
+    lease_renewal: float = Field(
+        10.0, gt=0, description="Seconds between renewals of the lease; a third of it or less."
+    )
     log_retention: float = Field(
         30.0, ge=1, le=36500, description="Days that entries of the generation log are kept."
     )
@@ -157,6 +163,9 @@ class IngestSettings(NodeSettings, WriterSettings, ConverterSettings):
 
     port: int = Field(8100, ge=0, le=65535, description="Private port to listen on.")
     metrics_port: int = Field(8200, ge=0, le=65535, description="Port of /metrics.")
+    standby: bool = Field(
+        False, description="Wait while another primary holds the lease, and take over after it."
+    )
 
 
 class ServeSettings(NodeSettings, ReaderSettings):
@@ -232,10 +241,12 @@ def options_of(kind: type[BaseSettings]) -> Callable[[Command], Command]:
                 continue  # secrets show in process lists: environment only
             if get_origin(field.annotation) is dict:
                 continue  # tables of the file
-            default = "" if field.default is None else f"  [default: {field.default}]"
+            switch = field.annotation is bool
+            default = "" if field.default is None or switch else f"  [default: {field.default}]"
             command = click.option(
                 f"--{name.replace('_', '-')}",
                 name,
+                is_flag=switch,
                 default=None,
                 help=f"{field.description}{default}",
             )(command)

@@ -8,7 +8,8 @@
     │   ├── ObjectExistsError  a create-only put found the key taken
     │   └── ObjectMissingError the key is not there (or not yet)
     ├── LogError               the generation log says something it must not
-    │   └── PrimaryLostError   somebody else published: this node no longer is the primary
+    │   └── PrimaryLostError   this node no longer is the primary: somebody else published
+    │       └── LeaseLostError …or has the lease
     ├── LtxError               an LTX file is damaged, or not what it says
     ├── LitestreamError        Litestream is down, or answered with an error
     ├── RestoreError           a copy could not be made
@@ -59,6 +60,10 @@ class LogError(HeadraceError):
 
 class PrimaryLostError(LogError):
     """Somebody else published the next generation: this node no longer is the primary."""
+
+
+class LeaseLostError(PrimaryLostError):
+    """Somebody else has taken the lease: this node no longer is the primary."""
 
 
 class LtxError(HeadraceError):
@@ -114,6 +119,7 @@ REFUSALS: dict[str, tuple[HTTPStatus, str]] = {
     ),
     "internal-error": (HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here"),
     "primary-away": (HTTPStatus.SERVICE_UNAVAILABLE, "The primary cannot be reached"),
+    "lease-lapsed": (HTTPStatus.SERVICE_UNAVAILABLE, "The primary may not write now"),
     "replication-down": (HTTPStatus.SERVICE_UNAVAILABLE, "Replication is down"),
     "stopping": (HTTPStatus.SERVICE_UNAVAILABLE, "The server is stopping"),
     "not-there-yet": (

@@ -18,6 +18,13 @@ LAST_CHECKPOINT = "generations/_last_checkpoint.json"
 # Where every lineage of every database lies; Litestream's replica URL ends with it.
 DBS_PREFIX = "dbs"
 
+# The journal is replicated as a database of this name, which no upload can have.
+JOURNAL_DATABASE = "_headrace"
+
+LEASES_PREFIX = "leases"
+PROBES_PREFIX = "probes"
+
+_LEASE_KEY = re.compile(r"leases/([0-9]{20})\.json")
 _LOG_KEY = re.compile(r"generations/(checkpoints/)?([0-9]{20})\.json")
 
 
@@ -35,6 +42,22 @@ def parse_log_key(key: str) -> tuple[int, bool] | None:
     """Read the key of an entry or a checkpoint: its number, and whether it is a checkpoint."""
     found = _LOG_KEY.fullmatch(key)
     return (int(found[2]), found[1] is not None) if found else None
+
+
+def lease_key(number: int) -> str:
+    """Key of an entry of the lease's log."""
+    return f"{LEASES_PREFIX}/{number:020d}.json"
+
+
+def parse_lease_key(key: str) -> int | None:
+    """Read the key of a lease: its number."""
+    found = _LEASE_KEY.fullmatch(key)
+    return int(found[1]) if found else None
+
+
+def probe_key(name: str) -> str:
+    """Key of an object by which a store is tried, and which is deleted at once."""
+    return f"{PROBES_PREFIX}/{name}"
 
 
 def lineage_key(database: str, lineage: str) -> str:
@@ -67,8 +90,9 @@ class PrimaryPaths:
         dbs/<database>/.<lineage>-litestream/  Litestream's own
         spool/<receipt id>         uploads as they came, until they are converted
         staging/<receipt id>/      a converter's temporary folder and its output
-        receipts.db                the journal
+        dbs/_headrace/<lineage>    the journal, replicated like any other
         lock                       held by the process that owns the volume
+        id                         the volume's identity: the owner of the lease
     """
 
     def __init__(self, root: Path) -> None:
@@ -76,8 +100,8 @@ class PrimaryPaths:
         self.dbs = root / DBS_PREFIX
         self.spool = root / "spool"
         self.staging = root / "staging"
-        self.journal = root / "receipts.db"
         self.lock = root / "lock"
+        self.identity = root / "id"
 
     def database(self, database: str, lineage: str) -> Path:
         """Path of one lineage's live database file."""
@@ -92,8 +116,11 @@ class PrimaryPaths:
 
         Source: Litestream 0.5.17, ``litestream.go``, ``MetaDirSuffix`` and ``LTXFilePath``.
         """
-        meta = self.dbs / database / f".{lineage}-litestream"
-        return meta / "ltx" / "0" / f"{txid:016x}-{txid:016x}.ltx"
+        return self.level0_folder(database, lineage) / f"{txid:016x}-{txid:016x}.ltx"
+
+    def level0_folder(self, database: str, lineage: str) -> Path:
+        """Path of the folder of those."""
+        return self.dbs / database / f".{lineage}-litestream" / "ltx" / "0"
 
 
 class ReaderPaths:

@@ -36,10 +36,17 @@ class LitestreamRestore:
 
     async def run(self, database: str, cut: Cut, output: Path) -> str | None:
         """Restore a cut once; give why that failed, or None."""
-        url = self._store.litestream_url(lineage_key(database, cut.lineage))
+        txid = ("-txid", format_txid(cut.txid))
+        return await self._run(database, cut.lineage, output, *txid)
+
+    async def run_newest(self, database: str, lineage: str, output: Path) -> str | None:
+        """Restore a lineage as far as it goes, once; give why that failed, or None."""
+        return await self._run(database, lineage, output)
+
+    async def _run(self, database: str, lineage: str, output: Path, *flags: str) -> str | None:
+        url = self._store.litestream_url(lineage_key(database, lineage))
         process = await asyncio.create_subprocess_exec(
-            *leashed(str(self._litestream), "restore", "-txid", format_txid(cut.txid)),
-            *("-o", str(output), url),
+            *leashed(str(self._litestream), "restore", *flags, "-o", str(output), url),
             env=litestream_environment(),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,

@@ -1,13 +1,15 @@
-"""The lock that keeps a second process off a volume."""
+"""A volume: the lock that keeps a second process off it, and its identity."""
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
 import os
+import secrets
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from headrace.durable import replace_file
 from headrace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,3 +44,13 @@ async def volume_lock(path: Path) -> AsyncIterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def find_or_make_identity(path: Path) -> str:
+    """Read who a volume is, 16 hex digits; a new one is somebody new."""
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        made = secrets.token_hex(8)
+        replace_file(path, made.encode())
+        return made

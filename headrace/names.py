@@ -12,8 +12,10 @@ MAX_DATABASE_NAME = 64  # characters, all ASCII
 MAX_TABLE_NAME = 128  # characters
 MAX_COLUMN_NAME = 256  # characters
 
-# `ingest` is Headrace's own path, `-` and the rest are Datasette's.
-RESERVED_DATABASES = frozenset({"ingest", "static", "favicon", "robots", "_memory", "_internal"})
+# `ingest` is Headrace's own path, `_headrace` its journal; the rest are Datasette's.
+RESERVED_DATABASES = frozenset(
+    {"ingest", "static", "favicon", "robots", "_memory", "_internal", "_headrace"}
+)
 
 # Kept in every primary database by Litestream and by Headrace; never shown, never replaced.
 INTERNAL_TABLES = frozenset({"_litestream_seq", "_litestream_lock", "_headrace_merges"})

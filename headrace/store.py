@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import secrets
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 
 from headrace.durable import create_file, replace_file
 from headrace.errors import ConfigError, ObjectExistsError, ObjectMissingError, StoreError
+from headrace.keys import probe_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -172,6 +174,27 @@ class Store:
             raise ObjectExistsError(f"find {key} taken") from exc
         except (BaseError, OSError) as exc:
             raise StoreError(f"cannot create {key}: {_reason(exc)}") from exc
+
+    async def check_creates(self) -> None:
+        """Try that a second create of a key fails, because the log and the lease rest on that.
+
+        Raises:
+            ConfigError: It succeeds.
+            StoreError: The store could not be asked.
+        """
+        key = probe_key(secrets.token_hex(8))
+        await self.create(key, b"first")
+        try:
+            await self.create(key, b"second")
+        except ObjectExistsError:
+            return
+        finally:
+            await self.delete(key)
+        raise ConfigError(
+            "cannot use the store: it lets an object be created that is there already, so two "
+            "primaries could both believe that they had published",
+            hint="choose a store with conditional writes (If-None-Match: *)",
+        )
 
     async def replace(self, key: str, body: bytes) -> None:
         """Write an object, whether or not there is one; for hints only.

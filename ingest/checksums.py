@@ -21,6 +21,7 @@ from headrace.litestream_restore import LitestreamRestore
 from headrace.ltx import decode_header, decode_pages
 from headrace.sums import Sums, sum_file
 from ingest.growing import follow_growing
+from ingest.volume import make_empty
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator
@@ -106,7 +107,7 @@ class Checksums:
     async def _rebuild(self, database: str, cut: Cut) -> Sums:
         folder = self._paths.staging / f"sums-{cut.lineage}"
         output = folder / "restored.db"
-        await asyncio.to_thread(_make_empty, folder)
+        await asyncio.to_thread(make_empty, folder)
         try:
             reason = await self._litestream.run(database, cut, output)
             if reason is not None:
@@ -166,8 +167,3 @@ def _sum_restored(restored: Path, path: Path, txid: int) -> Sums:
     path.unlink(missing_ok=True)
     sums.path, sums.txid = path, txid
     return sums
-
-
-def _make_empty(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)

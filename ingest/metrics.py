@@ -55,6 +55,26 @@ class IngestMetrics:
             buckets=_STEP_BUCKETS_S,
             registry=self.registry,
         )
+        self.lease_held = Gauge(
+            "headrace_ingest_lease_held",
+            "Whether this node holds the lease, and may write.",
+            registry=self.registry,
+        )
+        self.lease_epoch = Gauge(
+            "headrace_ingest_lease_epoch",
+            "Epoch of the lease that this node took last.",
+            registry=self.registry,
+        )
+        self.lease_failures = Counter(
+            "headrace_ingest_lease_failures",
+            "Renewals of the lease that the store did not take.",
+            registry=self.registry,
+        )
+        self.rebuilds = Counter(
+            "headrace_ingest_rebuilds",
+            "Databases made anew from the store, because the volume did not hold them.",
+            registry=self.registry,
+        )
         self.generation = Gauge(
             "headrace_ingest_generation", "The newest generation.", registry=self.registry
         )

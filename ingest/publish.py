@@ -9,30 +9,34 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from headrace.errors import StoreError
+from headrace.errors import PrimaryLostError, StoreError
 from headrace.generation import Entry
 from ingest.insist import insist
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 
     from headrace.generation import Cut, State
     from headrace.log import GenerationLog
 
 log = structlog.get_logger()
 
-EPOCH = 1  # the lease will count it
-
 
 class Publisher:
     """The one writer of the log.
+
+    Args:
+        generations: The log.
+        state: The newest generation.
+        epoch: Gives the epoch of the lease that is held.
 
     Attributes:
         state: The newest generation.
     """
 
-    def __init__(self, generations: GenerationLog, state: State) -> None:
+    def __init__(self, generations: GenerationLog, state: State, epoch: Callable[[], int]) -> None:
         self.state = state
+        self._epoch = epoch
         self._log = generations
         self._lock = asyncio.Lock()
         self._listeners: set[asyncio.Queue[Entry]] = set()
@@ -50,14 +54,7 @@ class Publisher:
             PrimaryLostError: Another primary has published it.
         """
         async with self._lock:
-            entry = Entry(
-                number=self.state.number + 1,
-                epoch=EPOCH,
-                created_at=datetime.now(UTC),
-                cause=cause,
-                databases=databases or {},
-                removed=removed,
-            )
+            entry = self._next_entry(cause, databases or {}, removed)
             self.state = await insist(
                 lambda: self._log.publish(self.state, entry), StoreError, "publish failed"
             )
@@ -65,6 +62,37 @@ class Publisher:
                 listener.put_nowait(entry)
         log.info("generation published", generation=entry.number, cause=dict(cause))
         return entry
+
+    async def fence(self) -> None:
+        """Publish a first entry of this epoch: from then on nobody of an older one can publish.
+
+        What the primary before had on its way may come first: then that is gone on from.
+
+        Raises:
+            PrimaryLostError: Somebody of a newer epoch has published.
+        """
+        while True:
+            try:
+                await self.publish(cause={"kind": "takeover"})
+            except PrimaryLostError:
+                newest = await insist(self._log.read_newest, StoreError, "log not read")
+                if newest.epoch >= self._epoch():
+                    raise
+                self.state = newest
+            else:
+                return
+
+    def _next_entry(
+        self, cause: Mapping[str, str], databases: Mapping[str, Cut], removed: tuple[str, ...]
+    ) -> Entry:
+        return Entry(
+            number=self.state.number + 1,
+            epoch=self._epoch(),
+            created_at=datetime.now(UTC),
+            cause=cause,
+            databases=databases,
+            removed=removed,
+        )
 
     async def follow(self, after: int) -> AsyncGenerator[Entry]:
         """Give every entry after a generation: those of the log, then new ones as they come."""

@@ -7,13 +7,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
 from headrace.config import find_litestream_config, find_or_make_secret, store_url
-from headrace.keys import PrimaryPaths, socket_folder
-from headrace.lock import volume_lock
+from headrace.errors import ConfigError
+from headrace.keys import JOURNAL_DATABASE, PrimaryPaths, socket_folder
+from headrace.lease import LeaseLog
+from headrace.lock import find_or_make_identity, volume_lock
 from headrace.log import GenerationLog
 from headrace.logs import configure_logs
 from headrace.privacy import forbid_inspection
@@ -26,36 +28,43 @@ from ingest.checksums import Checksums
 from ingest.converters import Limits
 from ingest.converters.registry import Converter
 from ingest.journal import Journal
+from ingest.lease import LeaseHolder
 from ingest.metrics import IngestMetrics
 from ingest.plugins import load_registry
 from ingest.primary import Primary
 from ingest.prune import Pruner
 from ingest.publish import Publisher
+from ingest.rebuild import Rebuilder
 from ingest.regions import Regions
 from ingest.replicate import Litestream
+from ingest.succession import JournalReplica, find_journal
 from ingest.upload import Uploads
-from ingest.volume import check_and_clean, make_folders
+from ingest.volume import clean, make_folders
 from ingest.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from headrace.config import IngestSettings
-    from headrace.errors import PrimaryLostError
+    from ingest.lease import Taken
 
 log = structlog.get_logger()
+
+Done = TypeVar("Done")
 
 _TOKENS = ("token", "secret")
 STOP_UPLOADS_S = 20.0  # seconds for uploads in flight at a stop; the rest goes on at the next start
 
 
 async def run(settings: IngestSettings) -> None:
-    """Run the primary until SIGINT or SIGTERM.
+    """Run the primary until SIGINT or SIGTERM; a standby waits until it is its turn.
 
     Raises:
         ConfigError: It cannot start like this.
-        LogError: The log cannot be read.
-        PrimaryLostError: Another primary has published.
+        LitestreamError: The journal could not be restored.
+        LogError: The log or the lease cannot be read.
+        PrimaryLostError: Another primary has published, or has the lease.
+        StoreError: The store could not be asked.
     """
     configure_logs("ingest")
     forbid_inspection()  # converters run as the same user
@@ -63,85 +72,179 @@ async def run(settings: IngestSettings) -> None:
     make_folders(paths)
     store = Store(store_url(settings))
     stopping = stop_signals()
-    lost: list[PrimaryLostError] = []
+    failed: list[BaseException] = []
 
-    def give_up(exc: PrimaryLostError) -> None:
-        lost.append(exc)
+    def give_up(exc: BaseException) -> None:
+        failed.append(exc)
         stopping.set()
 
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(volume_lock(paths.lock))
-        generations = GenerationLog(store)
-        state = await generations.read_newest()
-        journal = Journal(paths.journal)
-        stack.push_async_callback(journal.close)
-        unfinished = {receipt.id for receipt, _options in await journal.read_unfinished()}
-        await asyncio.to_thread(check_and_clean, paths, state, unfinished)
         metrics = IngestMetrics()
-        publisher = Publisher(generations, state)
-        litestream = Litestream(
-            config=find_litestream_config(settings.litestream_config),
-            paths=paths,
-            store=store,
-            socket_path=socket_folder(paths.root) / "litestream.sock",
-            metrics=metrics,
-        )
-        await stack.enter_async_context(_running(litestream))
-        primary = Primary(
-            paths=paths,
-            litestream=litestream,
-            publisher=publisher,
-            checksums=Checksums(paths, store, metrics),
-            metrics=metrics,
-        )
-        registry = load_registry(_configured(settings), partial(_count_broken_plugin, metrics))
-        uploads = Uploads(
-            paths=paths,
-            journal=journal,
-            primary=primary,
-            registry=registry,
-            metrics=metrics,
-            limits=_limits(settings, paths),
-            on_lost=give_up,
-        )
-        stack.push_async_callback(uploads.stop, STOP_UPLOADS_S)
-        await uploads.resume()
-        await stack.enter_async_context(_running(Watchdog(paths, primary, metrics)))
-        retention = timedelta(days=settings.log_retention)
-        await stack.enter_async_context(_running(Pruner(store, generations, retention, metrics)))
-        node = Node(
-            paths=paths,
-            tokens=Tokens(_token(settings)),
-            journal=journal,
-            uploads=uploads,
-            registry=registry,
-            primary=primary,
-            publisher=publisher,
-            regions=Regions(journal, metrics),
-            litestream=litestream,
-            metrics=metrics,
-            stopping=stopping,
-            max_upload_bytes=settings.max_upload,
-        )
-        # A client that hangs up must not cancel the writing down of what happened to its upload.
-        port = await stack.enter_async_context(
-            listening(make_app(node), settings.host, settings.port, handler_cancellation=False)
-        )
         metrics_port = await stack.enter_async_context(
             listening(metrics_app(metrics.registry), settings.host, settings.metrics_port)
         )
-        log.info(
-            "ingest is ready",
-            port=port,
-            metrics_port=metrics_port,
-            generation=state.number,
-            store=store.url.partition("?")[0],
+        log.info("metrics are ready", metrics_port=metrics_port)
+        await store.check_creates()
+        generations = GenerationLog(store)
+        lease = _lease_holder(settings, paths, store, metrics)
+        taken = await _unless(stopping, _take_lease(lease, generations, settings))
+        if taken is None:
+            return
+        stack.push_async_callback(lease.give_back)
+        await stack.enter_async_context(_running(lease.run(), give_up))
+        await _lead(
+            stack,
+            settings,
+            paths=paths,
+            store=store,
+            generations=generations,
+            lease=lease,
+            believed=taken.believed,
+            metrics=metrics,
+            stopping=stopping,
+            give_up=give_up,
         )
         await stopping.wait()
         log.info("ingest is stopping")
-    if lost:
-        raise lost[0]
+    if failed:
+        raise failed[0]
     log.info("ingest has stopped")
+
+
+async def _lead(
+    stack: AsyncExitStack,
+    settings: IngestSettings,
+    *,
+    paths: PrimaryPaths,
+    store: Store,
+    generations: GenerationLog,
+    lease: LeaseHolder,
+    believed: bool,
+    metrics: IngestMetrics,
+    stopping: asyncio.Event,
+    give_up: Callable[[BaseException], None],
+) -> None:
+    """Start what only the holder of the lease may do; the stack ends it."""
+    publisher = Publisher(generations, await generations.read_newest(), lambda: lease.epoch)
+    if not believed:
+        await publisher.fence()
+    journal_lineage = await find_journal(paths, store, lease.journal, believed=believed)
+    journal = Journal(paths.database(JOURNAL_DATABASE, journal_lineage))
+    unfinished = {receipt.id for receipt, _options in await journal.read_unfinished()}
+    missing = await asyncio.to_thread(
+        clean,
+        paths,
+        publisher.state,
+        journal=journal_lineage,
+        spooled=unfinished,
+        believed=believed,
+    )
+    litestream = Litestream(
+        config=find_litestream_config(settings.litestream_config),
+        paths=paths,
+        store=store,
+        socket_path=socket_folder(paths.root) / "litestream.sock",
+        metrics=metrics,
+    )
+    await stack.enter_async_context(_running(lease.while_held(litestream.run), give_up))
+    # Before Litestream ends: the last connection to close would take the WAL away from it.
+    stack.push_async_callback(journal.close)
+    primary = Primary(
+        paths=paths,
+        litestream=litestream,
+        publisher=publisher,
+        checksums=Checksums(paths, store, metrics),
+        metrics=metrics,
+    )
+    rebuilder = Rebuilder(paths, store, primary, metrics)
+    await rebuilder.lock_all()
+    await stack.enter_async_context(_running(rebuilder.run(missing), give_up))
+    registry = load_registry(_configured(settings), partial(_count_broken_plugin, metrics))
+    uploads = Uploads(
+        paths=paths,
+        journal=journal,
+        primary=primary,
+        registry=registry,
+        metrics=metrics,
+        limits=_limits(settings, paths),
+        on_lost=give_up,
+    )
+    stack.push_async_callback(uploads.stop, STOP_UPLOADS_S)
+    await uploads.resume()
+    await stack.enter_async_context(_running(Watchdog(paths, primary, metrics).run(), give_up))
+    retention = timedelta(days=settings.log_retention)
+    pruner = Pruner(store, generations, retention, metrics)
+    await stack.enter_async_context(_running(pruner.run(), give_up))
+    node = Node(
+        paths=paths,
+        tokens=Tokens(_token(settings)),
+        journal=journal,
+        journal_replica=JournalReplica(litestream, lease, journal_lineage),
+        uploads=uploads,
+        registry=registry,
+        primary=primary,
+        publisher=publisher,
+        regions=Regions(journal, metrics),
+        lease=lease,
+        litestream=litestream,
+        metrics=metrics,
+        stopping=stopping,
+        max_upload_bytes=settings.max_upload,
+    )
+    # A client that hangs up must not cancel the writing down of what happened to its upload.
+    port = await stack.enter_async_context(
+        listening(make_app(node), settings.host, settings.port, handler_cancellation=False)
+    )
+    log.info(
+        "ingest is ready",
+        port=port,
+        generation=publisher.state.number,
+        epoch=lease.epoch,
+        store=store.url.partition("?")[0],
+    )
+
+
+def _lease_holder(
+    settings: IngestSettings, paths: PrimaryPaths, store: Store, metrics: IngestMetrics
+) -> LeaseHolder:
+    """Give the lease's holder.
+
+    Raises:
+        ConfigError: The lease would run out between two renewals.
+    """
+    if settings.lease_renewal * 3 > settings.lease_duration:
+        raise ConfigError(
+            "cannot use --lease-renewal: it is more than a third of --lease-duration",
+            hint="one renewal that is late must not end the lease",
+        )
+    return LeaseHolder(
+        LeaseLog(store),
+        find_or_make_identity(paths.identity),
+        duration_s=settings.lease_duration,
+        renew_every_s=settings.lease_renewal,
+        metrics=metrics,
+    )
+
+
+async def _take_lease(
+    lease: LeaseHolder, generations: GenerationLog, settings: IngestSettings
+) -> Taken:
+    newest = await generations.read_newest()
+    return await lease.take(standby=settings.standby, least_epoch=newest.epoch)
+
+
+async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, Done]) -> Done | None:
+    """Do something long; None if a stop comes first."""
+    working = asyncio.create_task(work)
+    waiting = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
+        return await working if working.done() else None
+    finally:
+        working.cancel()
+        waiting.cancel()
+        await asyncio.gather(working, waiting, return_exceptions=True)
 
 
 def _configured(settings: IngestSettings) -> list[Converter]:
@@ -159,13 +262,10 @@ def _configured(settings: IngestSettings) -> list[Converter]:
 
 def _secrets(paths: PrimaryPaths) -> tuple[str, ...]:
     """List what converters have no business to read: tokens, other uploads, live databases."""
-    journal = (
-        paths.journal.with_name(f"{paths.journal.name}{end}") for end in ("", "-wal", "-shm")
-    )
     # `headrace up` keeps its own one folder above.
     tokens = (folder / name for folder in (paths.root, paths.root.parent) for name in _TOKENS)
     clouds = (Path.home() / name for name in (".aws", ".azure", ".config/gcloud"))
-    return tuple(map(str, (paths.dbs, paths.spool, paths.staging, *journal, *tokens, *clouds)))
+    return tuple(map(str, (paths.dbs, paths.spool, paths.staging, *tokens, *clouds)))
 
 
 def _limits(settings: IngestSettings, paths: PrimaryPaths) -> Limits:
@@ -191,9 +291,17 @@ def _token(settings: IngestSettings) -> str:
 
 
 @asynccontextmanager
-async def _running(part: Litestream | Watchdog | Pruner) -> AsyncIterator[None]:
-    """Run a part of the primary while the block runs."""
-    task = asyncio.create_task(part.run())
+async def _running(
+    work: Coroutine[Any, Any, None], on_failure: Callable[[BaseException], None]
+) -> AsyncIterator[None]:
+    """Run a part of the primary while the block runs; say so if it fails."""
+
+    def look(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            on_failure(exc)
+
+    task = asyncio.create_task(work)
+    task.add_done_callback(look)
     try:
         yield
     finally:

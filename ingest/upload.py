@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from headrace.errors import LitestreamError, PrimaryLostError, Refusal
+from headrace.errors import LitestreamError, LogError, PrimaryLostError, Refusal
 from headrace.generation import Cut, Source
 from headrace.names import tilde_encode
 from headrace.receipt import NEXT_STATE, Progress, Receipt, TableOutcome, UploadState
@@ -26,7 +26,7 @@ from ingest.convert import convert
 from ingest.converters import Conversion, Converted
 from ingest.detect import detect
 from ingest.merge import Merged, adopt, count_tables, find_last_merge, merge, require_keys
-from ingest.volume import new_lineage
+from ingest.volume import make_empty, new_lineage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -56,7 +56,7 @@ class Uploads:
         registry: Registry,
         metrics: IngestMetrics,
         limits: Limits,
-        on_lost: Callable[[PrimaryLostError], None],
+        on_lost: Callable[[LogError], None],
     ) -> None:
         self._paths = paths
         self._journal = journal
@@ -162,20 +162,22 @@ class Uploads:
         cut = self._primary.state.databases.get(receipt.database or "")
         if cut is None or receipt.state not in {UploadState.MERGING, UploadState.REPLICATING}:
             return receipt, None
-        path = self._paths.database(receipt.database or "", cut.lineage)
-        last = await asyncio.to_thread(find_last_merge, path)
-        if last is None or last[0] != receipt.id:
-            return receipt, None
-        if last[1] is not None:
-            receipt = _with_merged(receipt, Merged.decode(last[1]))
-        tables = await asyncio.to_thread(count_tables, path)
+        async with self._primary.database_lock(receipt.database or ""):  # until it was looked at
+            cut = self._primary.cut(receipt.database or "")
+            path = self._paths.database(receipt.database or "", cut.lineage)
+            last = await asyncio.to_thread(find_last_merge, path)
+            if last is None or last[0] != receipt.id:
+                return receipt, None
+            if last[1] is not None:
+                receipt = _with_merged(receipt, Merged.decode(last[1]))
+            tables = await asyncio.to_thread(count_tables, path)
         return receipt, self._primary.unpublished_cut(cut.lineage, tables, _source_of(receipt))
 
     async def _convert(self, receipt: Receipt, options: Options) -> tuple[Receipt, Converted]:
         """detect, convert: the spooled file becomes a staging database."""
         spooled = self._paths.spool / receipt.id
         scratch = self._paths.staging / receipt.id
-        await asyncio.to_thread(_make_empty, scratch)
+        await asyncio.to_thread(make_empty, scratch)
         async with self._step(receipt, "detect") as timings_s:
             found = await asyncio.to_thread(
                 detect,
@@ -406,11 +408,6 @@ class Uploads:
         with suppress(FileNotFoundError):
             (self._paths.spool / receipt_id).unlink()
         shutil.rmtree(self._paths.staging / receipt_id, ignore_errors=True)
-
-
-def _make_empty(folder: os.PathLike[str]) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    os.makedirs(folder, mode=0o700)  # noqa: PTH103 - a PathLike
 
 
 def _source_of(receipt: Receipt) -> Source:

@@ -6,13 +6,15 @@ import secrets
 import shutil
 from typing import TYPE_CHECKING
 
-from headrace.errors import ConfigError
+from headrace.errors import ProofError
+from headrace.keys import JOURNAL_DATABASE
 from headrace.store import check_plain_path
+from headrace.sums import Sums
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from headrace.generation import State
+    from headrace.generation import Cut, State
     from headrace.keys import PrimaryPaths
 
 
@@ -32,27 +34,30 @@ def make_folders(paths: PrimaryPaths) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def check_and_clean(paths: PrimaryPaths, state: State, spooled: set[str]) -> None:
-    """Before Litestream starts: check that every live database is here, delete what nobody knows.
+def clean(
+    paths: PrimaryPaths, state: State, *, journal: str, spooled: set[str], believed: bool
+) -> list[str]:
+    """Before Litestream starts: delete what nobody knows; say what is not here.
 
     Args:
         paths: The volume.
         state: The newest generation.
+        journal: Lineage of the journal.
         spooled: Ids of the unfinished uploads, whose spooled files stay.
+        believed: Whether nobody else was the primary since the volume was written.
 
-    Raises:
-        ConfigError: A database of the newest generation is not on the volume.
+    Returns:
+        The databases that the volume does not hold as they are published, or newer.
     """
-    for database, cut in state.databases.items():
-        if not paths.database(database, cut.lineage).exists():
-            raise ConfigError(
-                f"find no file of the database {database!r} (lineage {cut.lineage}) in {paths.dbs}",
-                hint="start with the volume that published it",
-            )
-    live = {(database, cut.lineage) for database, cut in state.databases.items()}
+    held = {
+        (name, cut.lineage)
+        for name, cut in state.databases.items()
+        if believed and _holds(paths, name, cut)
+    }
+    kept = held | {(JOURNAL_DATABASE, journal)}
     for folder in paths.dbs.iterdir():
         for file in folder.iterdir():
-            if (folder.name, _lineage_of(file)) not in live:
+            if (folder.name, _lineage_of(file)) not in kept:
                 _delete(file)
         if not any(folder.iterdir()):
             folder.rmdir()
@@ -61,11 +66,29 @@ def check_and_clean(paths: PrimaryPaths, state: State, spooled: set[str]) -> Non
             file.unlink()
     for folder in paths.staging.iterdir():
         shutil.rmtree(folder)
+    return [name for name, cut in state.databases.items() if (name, cut.lineage) not in held]
+
+
+def make_empty(folder: Path) -> None:
+    """Make a folder for this user only, without what was in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+
+
+def _holds(paths: PrimaryPaths, database: str, cut: Cut) -> bool:
+    """Say whether a file is here, and was followed as far as it is published."""
+    try:
+        at = Sums.read(paths.sums(database, cut.lineage)).txid
+    except ProofError:
+        return False
+    return at >= cut.txid and paths.database(database, cut.lineage).exists()
 
 
 def delete_lineage(paths: PrimaryPaths, database: str, lineage: str) -> None:
     """Delete one lineage's files, after Litestream has let go of it."""
     folder = paths.database(database, lineage).parent
+    if not folder.exists():  # a primary before this one had it
+        return
     for file in folder.iterdir():
         if _lineage_of(file) == lineage:
             _delete(file)

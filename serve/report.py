@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -12,6 +11,7 @@ import structlog
 
 from headrace.errors import HeadraceError
 from headrace.keys import reader_key
+from headrace.lock import find_or_make_identity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +54,7 @@ class Reporter:
         self._url = f"{primary.rstrip('/')}/-/readers"
         self._store = store
         self._region = region
-        self._id = _find_or_make_id(id_file)
+        self._id = find_or_make_identity(id_file)
         self._stored_s = -TO_STORE_EVERY_S
 
     async def run(self) -> None:
@@ -81,12 +81,3 @@ class Reporter:
             await self._store.replace(reader_key(self._id), json.dumps(document).encode())
         except HeadraceError as exc:
             log.warning("report not kept", reason=str(exc))
-
-
-def _find_or_make_id(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except FileNotFoundError:
-        made = secrets.token_hex(8)
-        path.write_text(made)
-        return made

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from ingest.auth import Tokens
     from ingest.converters.registry import Registry
     from ingest.journal import Journal
+    from ingest.lease import LeaseHolder
     from ingest.metrics import IngestMetrics
     from ingest.primary import Primary
     from ingest.publish import Publisher
     from ingest.regions import Regions
     from ingest.replicate import Litestream
+    from ingest.succession import JournalReplica
     from ingest.upload import Uploads
 
 
@@ -32,11 +34,13 @@ class Node:
     paths: PrimaryPaths
     tokens: Tokens
     journal: Journal
+    journal_replica: JournalReplica
     uploads: Uploads
     registry: Registry
     primary: Primary
     publisher: Publisher
     regions: Regions
+    lease: LeaseHolder
     litestream: Litestream
     metrics: IngestMetrics
     stopping: asyncio.Event
@@ -46,11 +50,12 @@ class Node:
         """Refuse a write without the token, and every write while it could not be kept.
 
         Raises:
-            Refusal: ``unauthorized``, ``stopping`` or ``replication-down``.
+            Refusal: ``unauthorized``, ``stopping``, ``lease-lapsed`` or ``replication-down``.
         """
         self.tokens.check(request.headers)
         if self.stopping.is_set():
             raise Refusal("stopping", "the primary is stopping: send it again")
+        self.lease.check()
         if not self.litestream.up.is_set():
             raise Refusal(
                 "replication-down", "Litestream is down, so nothing could be kept: send it again"

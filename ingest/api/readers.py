@@ -22,7 +22,7 @@ routes = web.RouteTableDef()
 async def get_health(request: web.Request) -> web.Response:
     """Say whether uploads are taken."""
     node = request.app[NODE]
-    up = node.litestream.up.is_set() and not node.stopping.is_set()
+    up = node.lease.held.is_set() and node.litestream.up.is_set() and not node.stopping.is_set()
     document = {"ok": up, "generation": node.primary.state.number}
     return web.json_response(document, status=200 if up else 503)
 

@@ -65,6 +65,7 @@ async def post_ingest(request: web.Request) -> web.Response:
     if "wait_for" in fields:
         newest = max(receipt.generation or 0 for receipt in receipts)
         await node.regions.wait_live(newest, deadline_s - time.monotonic())
+    await node.journal_replica.keep()
     encoded = [await encode_receipt(node, receipt) for receipt in receipts]
     return _answer(request, receipts, encoded)
 

@@ -322,7 +322,7 @@ async def test_follower_restarted_at_a_pruned_generation_goes_on(log: Log) -> No
 async def test_push_after_a_pruned_generation_begins_with_the_next_entry(log: Log) -> None:
     """A stream that cannot give what it was asked for goes on with what is published."""
     await log.pruner().prune()
-    publisher = Publisher(log.log, log.states[-1])
+    publisher = Publisher(log.log, log.states[-1], lambda: 1)
     stream = publisher.follow(30)
     upcoming = asyncio.ensure_future(anext(stream))
     await eventually(lambda: publisher._listeners)  # noqa: SLF001 - whether it listens

@@ -1,0 +1,287 @@
+"""Holding the lease: taken before anything is written, renewed while this is the primary.
+
+What may write stops when the lease has not been renewed in time, before anybody else can take it,
+and goes on when it was had back. When somebody else has it, this node ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import structlog
+
+from headrace.errors import ConfigError, LeaseLostError, Refusal, StoreError
+from headrace.lease import Lease
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from headrace.lease import LeaseLog
+    from ingest.metrics import IngestMetrics
+
+log = structlog.get_logger()
+
+MARGIN_S = 5.0  # that a lease is left alone after it has expired: for clocks that run unequally
+POLL_S = 2.0  # between looks at a lease that somebody else holds
+RETRY_S = 1.0  # between tries of a store that failed
+
+# It goes on while the machine is suspended, and never jumps. Source: clock_gettime(2).
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """How the lease was taken.
+
+    Attributes:
+        believed: Whether nobody else had it since this volume was written.
+    """
+
+    believed: bool
+
+
+class LeaseHolder:
+    """The lease, as one node sees it.
+
+    Args:
+        leases: The lease's log.
+        owner: Identity of this node's volume.
+        duration_s: For how long the lease is taken.
+        renew_every_s: How often it is renewed; a third of the duration or less.
+        metrics: Told whether it is held, and its epoch.
+
+    Attributes:
+        held: Set while this node may write.
+        lapsed: Set while it may not.
+    """
+
+    def __init__(
+        self,
+        leases: LeaseLog,
+        owner: str,
+        *,
+        duration_s: float,
+        renew_every_s: float,
+        metrics: IngestMetrics,
+    ) -> None:
+        self.held = asyncio.Event()
+        self.lapsed = asyncio.Event()
+        self.lapsed.set()
+        self._leases = leases
+        self._owner = owner
+        self._process = secrets.token_hex(8)
+        self._duration_s = duration_s
+        self._renew_every_s = renew_every_s
+        self._metrics = metrics
+        self._turn = asyncio.Lock()  # one entry is created at a time
+        self._lease: Lease | None = None
+        self._until_s = 0.0  # by _CLOCK
+
+    @property
+    def epoch(self) -> int:
+        """The fencing number of what is published now; 0 before the lease was ever held."""
+        return self._lease.epoch if self._lease else 0
+
+    @property
+    def journal(self) -> str | None:
+        """Lineage of the journal that the lease names."""
+        return self._lease.journal if self._lease else None
+
+    async def name_journal(self, lineage: str) -> None:
+        """Renew the lease with another journal: its successor will go on with that one.
+
+        Raises:
+            LeaseLostError: Somebody else has it.
+            StoreError: The store could not be asked.
+        """
+        async with self._turn:
+            await self._put(replace(self._next(), journal=lineage))
+
+    def check(self) -> None:
+        """Refuse to answer for what was done while somebody else may have taken the lease.
+
+        Raises:
+            Refusal: ``lease-lapsed``.
+        """
+        if not self.held.is_set() or _now_s() >= self._until_s:
+            raise Refusal("lease-lapsed", "this primary cannot renew its lease in the object store")
+
+    async def take(self, *, standby: bool, least_epoch: int) -> Taken:
+        """Take the lease as soon as nobody else has it.
+
+        Args:
+            standby: Whether to wait for it for as long as somebody else renews it.
+            least_epoch: The epoch will be above it.
+
+        Raises:
+            ConfigError: Somebody else renews it, and this is no standby.
+            LogError: The lease cannot be read.
+            StoreError: The store could not be asked; a standby asks again.
+        """
+        newest, since_s = await self._leases.find_newest(), _now_s()
+        while True:
+            if newest is None or self._is_free(newest, since_s):
+                with suppress(LeaseLostError):  # somebody was faster
+                    await self._create(newest, least_epoch)
+                    return Taken(believed=newest is None or newest.owner == self._owner)
+                newest, since_s = await self._leases.find_newest(), _now_s()
+            elif newer := await self._wait_newer(newest, since_s, patient=standby):
+                if not standby:
+                    raise ConfigError(
+                        "cannot start: another primary holds the lease, and renews it",
+                        hint="stop that one, or wait for its end with --standby",
+                    )
+                newest, since_s = newer, _now_s()
+
+    async def run(self) -> None:
+        """Renew the lease until cancelled.
+
+        Raises:
+            LeaseLostError: Somebody else has it.
+            LogError: It cannot be read.
+        """
+        while True:
+            if self.held.is_set():
+                await asyncio.sleep(self._renew_every_s)
+                await self._renew()
+            else:
+                await self._regain()
+
+    async def while_held(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run something while the lease is held, and anew each time that it was had back."""
+        while True:
+            await self.held.wait()
+            working = asyncio.create_task(work())
+            lapsing = asyncio.create_task(self.lapsed.wait())
+            try:
+                await asyncio.wait([working, lapsing], return_when=asyncio.FIRST_COMPLETED)
+                if working.done():
+                    return working.result()
+            finally:
+                working.cancel()
+                lapsing.cancel()
+                await asyncio.gather(working, lapsing, return_exceptions=True)
+
+    async def give_back(self) -> None:
+        """Let others take the lease at once; if that fails they have to wait for its end."""
+        if not self.held.is_set():
+            return
+        self._lapse()
+        try:
+            async with asyncio.timeout(self._renew_every_s), self._turn:
+                await self._leases.create(replace(self._next(), duration_s=0.0))
+        except (StoreError, LeaseLostError, TimeoutError) as exc:
+            log.warning("lease not given back", reason=str(exc))
+
+    def _is_free(self, newest: Lease, since_s: float) -> bool:
+        """Say whether a lease that is the newest since then may be taken."""
+        return (
+            newest.owner == self._owner  # the volume's lock keeps others of that name off
+            or newest.duration_s == 0
+            or _now_s() - since_s > newest.duration_s + MARGIN_S
+        )
+
+    async def _wait_newer(self, newest: Lease, since_s: float, *, patient: bool) -> Lease | None:
+        """Wait for the next lease; None when the newest has expired instead."""
+        log.info("waiting for the lease", lease=newest.number, epoch=newest.epoch)
+        while not self._is_free(newest, since_s):
+            await asyncio.sleep(POLL_S)
+            try:
+                newer = await self._leases.find(newest.number + 1)
+            except StoreError as exc:
+                if not patient:
+                    raise
+                log.warning("lease not read", reason=str(exc))
+            else:
+                if newer is not None:
+                    return newer
+        return None
+
+    async def _create(self, newest: Lease | None, least_epoch: int) -> None:
+        """Take the lease: a new epoch."""
+        await self._put(
+            Lease(
+                number=newest.number + 1 if newest else 1,
+                epoch=max(newest.epoch if newest else 0, least_epoch) + 1,
+                owner=self._owner,
+                process=self._process,
+                duration_s=self._duration_s,
+                journal=newest.journal if newest else None,
+                created_at=_utc(),
+            )
+        )
+        log.info("lease taken", epoch=self.epoch)
+
+    def _next(self) -> Lease:
+        """Give the entry that renews the lease."""
+        assert self._lease is not None  # noqa: S101 - it was taken
+        return replace(self._lease, number=self._lease.number + 1, created_at=_utc())
+
+    async def _put(self, lease: Lease) -> None:
+        """Create an entry: from when it was asked for, it is held for its duration."""
+        while True:
+            asked_s = _now_s()
+            found = await self._leases.create(lease)
+            if found == lease:
+                break
+            lease = replace(lease, number=found.number + 1)
+        self._lease = lease
+        self._until_s = asked_s + lease.duration_s
+        if _now_s() < self._until_s:  # else the answer took longer
+            self.held.set()
+            self.lapsed.clear()
+        self._metrics.lease_held.set(self.held.is_set())
+        self._metrics.lease_epoch.set(lease.epoch)
+        await self._leases.prune(lease)
+
+    async def _renew(self) -> None:
+        """Create the next entry; if the store takes none in time, the lease has lapsed."""
+        async with self._turn:
+            while (left_s := self._until_s - _now_s()) > 0:
+                try:
+                    async with asyncio.timeout(left_s):
+                        await self._put(self._next())
+                except (StoreError, TimeoutError) as exc:
+                    self._metrics.lease_failures.inc()
+                    log.warning("lease not renewed", reason=str(exc), left_s=round(left_s, 1))
+                    await asyncio.sleep(min(RETRY_S, max(self._until_s - _now_s(), 0)))
+                else:
+                    return
+        self._lapse()
+        log.error("lease lapsed: nothing is written until it was had back")
+
+    async def _regain(self) -> None:
+        """Have a lapsed lease back, if nobody else took it.
+
+        Raises:
+            LeaseLostError: Somebody did.
+        """
+        assert self._lease is not None  # noqa: S101 - it was held
+        try:
+            newest = await self._leases.find_newest()
+            if newest is None or newest.process != self._process:
+                raise LeaseLostError("find the lease taken by another primary")
+            await self._create(newest, self._lease.epoch)
+        except StoreError as exc:
+            log.warning("lease not had back", reason=str(exc))
+            await asyncio.sleep(RETRY_S)
+
+    def _lapse(self) -> None:
+        self.held.clear()
+        self.lapsed.set()
+        self._metrics.lease_held.set(0)
+
+
+def _now_s() -> float:
+    return time.clock_gettime(_CLOCK)
+
+
+def _utc() -> datetime:
+    return datetime.now(UTC)

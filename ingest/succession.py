@@ -1,0 +1,122 @@
+"""succession: what a primary goes on with, of its volume and of the store.
+
+The volume is believed only if nobody else was the primary since it was written. Else, or where it
+lacks what is published, the store is what counts: the journal is restored as far as it goes, and
+each database as it was published (ingest/rebuild.py). Both become new lineages, so what a primary
+that lost its lease may still write to the old ones is in nobody's way (invariant I5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from headrace.durable import fsync_path
+from headrace.errors import LitestreamError, Refusal, StoreError
+from headrace.keys import JOURNAL_DATABASE, ltx_level_key
+from headrace.litestream_restore import LitestreamRestore
+from ingest.insist import insist
+from ingest.volume import make_empty, new_lineage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from headrace.keys import PrimaryPaths
+    from headrace.store import Store
+    from ingest.lease import LeaseHolder
+    from ingest.replicate import Litestream
+
+log = structlog.get_logger()
+
+STALL_S = 30.0  # without an answer of the store
+KEEP_TIMEOUT_S = 30.0  # until an answer waits no longer for the journal
+
+
+async def find_journal(
+    paths: PrimaryPaths, store: Store, named: str | None, *, believed: bool
+) -> str:
+    """Find the lineage of the journal to go on with; the volume has it then, if there is any.
+
+    Args:
+        paths: The volume.
+        store: Where it is replicated to.
+        named: The lineage that the lease names; None: there was no journal yet.
+        believed: Whether the volume's own may be gone on with.
+
+    Raises:
+        LitestreamError: It could not be restored.
+        StoreError: The store could not be asked.
+    """
+    if named is None:
+        return new_lineage()
+    if believed and paths.database(JOURNAL_DATABASE, named).exists():
+        folder = paths.level0_folder(JOURNAL_DATABASE, named)
+        local = _newest_txid(each.name for each in folder.glob("*.ltx"))
+        prefix = ltx_level_key(JOURNAL_DATABASE, named, 0)
+        if local >= _newest_txid(await store.list_sizes(prefix, stall_s=STALL_S)):
+            return named
+    return await _restore_journal(paths, store, named)
+
+
+async def _restore_journal(paths: PrimaryPaths, store: Store, named: str) -> str:
+    lineage = new_lineage()
+    target = paths.database(JOURNAL_DATABASE, lineage)
+    folder = paths.staging / "journal"
+    await asyncio.to_thread(make_empty, folder)
+    restored = folder / lineage
+    reason = await LitestreamRestore(store).run_newest(JOURNAL_DATABASE, named, restored)
+    if reason is not None:
+        raise LitestreamError(f"cannot restore the journal: {reason}")
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    restored.rename(target)
+    await asyncio.to_thread(fsync_path, target)
+    log.info("journal restored", lineage=lineage, from_lineage=named)
+    return lineage
+
+
+class JournalReplica:
+    """The journal in the store: nothing is answered for before it is there.
+
+    Args:
+        litestream: Replicates it.
+        lease: Names it, so that a successor finds it.
+        lineage: Its lineage.
+    """
+
+    def __init__(self, litestream: Litestream, lease: LeaseHolder, lineage: str) -> None:
+        self._litestream = litestream
+        self._lease = lease
+        self._lineage = lineage
+
+    async def keep(self) -> None:
+        """Have all that is journalled where a successor finds it, while the lease is still held.
+
+        Raises:
+            Refusal: ``replication-down`` or ``lease-lapsed``: it may be there, or not.
+            LeaseLostError: There is a successor.
+        """
+        try:
+            async with asyncio.timeout(KEEP_TIMEOUT_S):
+                await insist(self._sync, LitestreamError, "journal not replicated")
+                if self._lease.journal != self._lineage:
+                    await insist(self._name, StoreError, "journal not named")
+        except TimeoutError as exc:
+            raise Refusal(
+                "replication-down",
+                "the receipt could not be replicated: look for it before you send the file again",
+            ) from exc
+        self._lease.check()
+
+    async def _sync(self) -> None:
+        await self._litestream.sync(JOURNAL_DATABASE, self._lineage)
+
+    async def _name(self) -> None:
+        await self._lease.name_journal(self._lineage)
+
+
+def _newest_txid(names: Iterable[str]) -> int:
+    """Give the newest transaction of the names of LTX files; 0 if there are none."""
+    ends = (name.partition(".")[0].partition("-")[2] for name in names if name.endswith(".ltx"))
+    return max((int(end, 16) for end in ends), default=0)
