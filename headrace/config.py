@@ -115,6 +115,9 @@ class WriterSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="HEADRACE_", extra="ignore")
 
+    archive: bool = Field(
+        True, description="Keep the bytes of uploads in the object store, before the answer."
+    )
     lease_duration: float = Field(
         30.0, ge=1, le=3600, description="Seconds that the primary's lease runs without a renewal."
     )
@@ -242,11 +245,11 @@ def options_of(kind: type[BaseSettings]) -> Callable[[Command], Command]:
             if get_origin(field.annotation) is dict:
                 continue  # tables of the file
             switch = field.annotation is bool
-            default = "" if field.default is None or switch else f"  [default: {field.default}]"
+            default = "" if field.default is None else f"  [default: {_written(field.default)}]"
             command = click.option(
                 f"--{name.replace('_', '-')}",
                 name,
-                is_flag=switch,
+                type=click.Choice(["on", "off"]) if switch else None,
                 default=None,
                 help=f"{field.description}{default}",
             )(command)
@@ -262,8 +265,13 @@ def as_flags(settings: BaseSettings, names: list[str]) -> list[str]:
         part
         for name, value in values.items()
         if value is not None
-        for part in (f"--{name.replace('_', '-')}", str(value))
+        for part in (f"--{name.replace('_', '-')}", _written(value))
     ]
+
+
+def _written(value: Any) -> str:
+    """Give a value as a flag has it."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
 def store_url(settings: NodeSettings) -> str:

@@ -5,8 +5,10 @@ Source for why a local store needs it: object_store's ``LocalFileSystem`` does n
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,19 @@ def replace_file(path: Path, body: bytes) -> None:
     with _part(path, body) as part:
         part.rename(path)
         fsync_folder(path.parent)
+
+
+def link_file(path: Path, target: Path) -> None:
+    """Give a durable file a second name; a copy where the two are not on one file system."""
+    _make_folder(target.parent)
+    try:
+        os.link(path, target)
+    except OSError as exc:
+        if exc.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK}:
+            raise
+        shutil.copyfile(path, target)
+        fsync_folder(target)
+    fsync_folder(target.parent)
 
 
 def fsync_path(path: Path) -> None:

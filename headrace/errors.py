@@ -97,6 +97,7 @@ REFUSALS: dict[str, tuple[HTTPStatus, str]] = {
     "unauthorized": (HTTPStatus.UNAUTHORIZED, "A token is needed"),
     "not-found": (HTTPStatus.NOT_FOUND, "There is no such thing here"),
     "method-not-allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "The path does not take this method"),
+    "bytes-gone": (HTTPStatus.GONE, "The bytes of the upload are not kept any more"),
     "table-exists": (HTTPStatus.CONFLICT, "The table exists already"),
     "too-large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The file is larger than the limit"),
     "unknown-format": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The format of the file is not known"),

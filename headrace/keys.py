@@ -21,9 +21,12 @@ DBS_PREFIX = "dbs"
 # The journal is replicated as a database of this name, which no upload can have.
 JOURNAL_DATABASE = "_headrace"
 
+UPLOADS_PREFIX = "uploads"
 LEASES_PREFIX = "leases"
 PROBES_PREFIX = "probes"
 
+_UNPLAIN = re.compile(r"[^A-Za-z0-9._-]")
+_KEY_NAME = 100  # characters of a file's name that stand in a key
 _LEASE_KEY = re.compile(r"leases/([0-9]{20})\.json")
 _LOG_KEY = re.compile(r"generations/(checkpoints/)?([0-9]{20})\.json")
 
@@ -53,6 +56,12 @@ def parse_lease_key(key: str) -> int | None:
     """Read the key of a lease: its number."""
     found = _LEASE_KEY.fullmatch(key)
     return int(found[1]) if found else None
+
+
+def upload_key(receipt_id: str, filename: str) -> str:
+    """Key of an upload's bytes; the name in it is only for people, so it is made plain."""
+    name = _UNPLAIN.sub("_", filename)[-_KEY_NAME:].lstrip(".") or "file"
+    return f"{UPLOADS_PREFIX}/{receipt_id}/{name}"
 
 
 def probe_key(name: str) -> str:

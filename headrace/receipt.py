@@ -98,6 +98,7 @@ class Receipt:
         database: Where it goes; None if it was refused before that was known.
         mode: ``replace``, ``append``, ``upsert`` or ``create``.
         created_at: When its bytes had all arrived, or it was refused.
+        archive: Key of its bytes in the object store; None if they are not kept there.
         format: As detected; None before that.
         encoding: What a text file was in; None before that is known, and of other files.
         tables: What it did to each table.
@@ -120,6 +121,7 @@ class Receipt:
     database: str | None
     mode: str
     created_at: datetime
+    archive: str | None = None
     format: str | None = None
     encoding: str | None = None
     tables: tuple[TableOutcome, ...] = ()
@@ -140,6 +142,7 @@ class Receipt:
             "filename": self.filename,
             "bytes": self.bytes,
             "sha256": self.sha256,
+            "archive": self.archive,
             "format": self.format,
             "encoding": self.encoding,
             "database": self.database,

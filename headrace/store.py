@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 
-from headrace.durable import create_file, replace_file
+from headrace.durable import create_file, link_file, replace_file
 from headrace.errors import ConfigError, ObjectExistsError, ObjectMissingError, StoreError
 from headrace.keys import probe_key
 
@@ -130,6 +130,23 @@ class Store:
                     return spill
                 await asyncio.to_thread(_write_all, file.fileno(), chunk)
 
+    async def stream(self, key: str, *, stall_s: float) -> AsyncIterator[bytes]:
+        """Give a whole object in pieces.
+
+        Raises:
+            ObjectMissingError: It is not there, or not visible yet.
+            StoreError: The store could not be asked, or fell silent.
+        """
+        async with _asking(f"read {key}", stall_s):
+            result = await obstore.get_async(self._store, key)
+        chunks = aiter(result.stream(_CHUNK_BYTES))
+        while True:
+            async with _asking(f"read {key}", stall_s):
+                chunk = await anext(chunks, None)
+            if chunk is None:
+                return
+            yield bytes(chunk)
+
     async def list_objects(self, prefix: str, *, stall_s: float) -> AsyncIterator[Listed]:
         """List the objects under a prefix, in any order.
 
@@ -195,6 +212,31 @@ class Store:
             "primaries could both believe that they had published",
             hint="choose a store with conditional writes (If-None-Match: *)",
         )
+
+    async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None:
+        """Write an object of unknown size, in several parts at once; for what is written once.
+
+        If the chunks end by an error nothing is written.
+
+        Raises:
+            StoreError: The store could not be asked, or the chunks ended by an error.
+        """
+        try:
+            await obstore.put_async(self._store, key, chunks, use_multipart=True)
+        except (BaseError, OSError) as exc:
+            raise StoreError(f"cannot write {key}: {_reason(exc)}") from exc
+
+    async def link(self, key: str, path: Path) -> None:
+        """Have a durable file of this machine as an object of a local folder, also when it goes.
+
+        Raises:
+            StoreError: It cannot be had there.
+        """
+        assert self.folder is not None  # noqa: S101 - only a local folder can
+        try:
+            await asyncio.to_thread(link_file, path, self.folder / key)
+        except OSError as exc:
+            raise StoreError(f"cannot write {key}: {_reason(exc)}") from exc
 
     async def replace(self, key: str, body: bytes) -> None:
         """Write an object, whether or not there is one; for hints only.

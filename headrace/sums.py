@@ -94,6 +94,12 @@ class Sums:
         self.value ^= block[at] ^ share
         block[at] = share
 
+    def share(self, number: int) -> int:
+        """Give a page's share of the checksum; numbers begin at 1."""
+        index, at = divmod(number - 1, _BLOCK)
+        block = self._blocks.get(index)
+        return (self._load(index) if block is None else block)[at]
+
     def extend(self, pages: int) -> None:
         """Make the database so large, by pages of zeros."""
         for number in range(self.pages + 1, pages + 1):

@@ -136,7 +136,7 @@ class LeaseHolder:
                 if not standby:
                     raise ConfigError(
                         "cannot start: another primary holds the lease, and renews it",
-                        hint="stop that one, or wait for its end with --standby",
+                        hint="stop that one, or wait for its end with --standby on",
                     )
                 newest, since_s = newer, _now_s()
 

@@ -1,7 +1,8 @@
 """rebuild: a database that the volume does not hold as it was published is made anew of the store.
 
-At start no upload is merged into a database before that was looked at. Several are looked at, and
-several are restored, at once: the one that was changed last comes first.
+What the volume holds is looked at before Litestream starts: that would make a snapshot of a damaged
+file, and so of the damage. Nothing is merged into a database that is being made anew. Several are
+restored at once, the one that was changed last first.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ingest.volume import make_empty, new_lineage
 from ingest.watchdog import verify_apart
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from headrace.generation import Cut
@@ -38,7 +39,7 @@ PARALLEL = 4  # databases at once
 
 
 class Rebuilder:
-    """Looks at every database once, and makes anew those that the volume does not hold."""
+    """Makes databases anew."""
 
     def __init__(
         self, paths: PrimaryPaths, store: Store, primary: Primary, metrics: IngestMetrics
@@ -50,45 +51,31 @@ class Rebuilder:
         self._turns = asyncio.Semaphore(PARALLEL)
         self._locked: dict[str, AsyncExitStack] = {}
 
-    async def lock_all(self) -> None:
-        """Keep every database from being changed until ``run`` has looked at it."""
-        for name in self._primary.state.databases:
+    async def lock(self, names: Iterable[str]) -> None:
+        """Keep databases from being changed until ``run`` has made them anew."""
+        for name in names:
             stack = self._locked[name] = AsyncExitStack()
             await stack.enter_async_context(self._primary.database_lock(name))
 
-    async def run(self, missing: Collection[str]) -> None:
-        """Look at every database that was locked; each is free as soon as it is ready.
-
-        Args:
-            missing: Those that the volume is known not to hold.
-        """
+    async def run(self) -> None:
+        """Make every database anew that was locked; each is free as soon as it is ready."""
+        if not self._locked:
+            return
         started_s = time.monotonic()
         databases = self._primary.state.databases
         newest_first = sorted(self._locked, key=lambda name: databases[name].updated_at)[::-1]
         async with asyncio.TaskGroup() as tasks:
             for name in newest_first:
-                tasks.create_task(self._make_ready(name, whole=name not in missing))
-        if self._locked:
-            seconds = round(time.monotonic() - started_s, 2)
-            log.info("databases ready", count=len(self._locked), rebuilt=len(missing), s=seconds)
+                tasks.create_task(self._make_ready(name))
+        seconds = round(time.monotonic() - started_s, 2)
+        log.info("databases rebuilt", count=len(newest_first), s=seconds)
 
-    async def _make_ready(self, name: str, *, whole: bool) -> None:
+    async def _make_ready(self, name: str) -> None:
         async with self._locked[name], self._turns:
             cut = self._primary.state.databases[name]
-            if whole and await self._is_sound(name, cut):
-                return
             await insist(
                 lambda: self._rebuild(name, cut), LitestreamError, "rebuild failed", database=name
             )
-
-    async def _is_sound(self, name: str, cut: Cut) -> bool:
-        """Say whether the volume's file is what was replicated of it."""
-        await self._primary.replicate(name, cut)  # what a crash left in the WAL
-        differs = await verify_apart(self._paths.database(name, cut.lineage))
-        self._metrics.verifications.labels("differs" if differs else "equal").inc()
-        if differs:
-            log.error("database differs from its replica", database=name, why=differs)
-        return differs is None
 
     async def _rebuild(self, name: str, cut: Cut) -> None:
         """Restore a database as it was published, and publish it as a new lineage.
@@ -111,6 +98,24 @@ class Rebuilder:
         self._metrics.rebuilds.inc()
         seconds = round(time.monotonic() - started_s, 2)
         log.info("database rebuilt", database=name, lineage=lineage, s=seconds)
+
+
+async def find_damaged(held: Mapping[str, Path]) -> set[str]:
+    """Find which files are not what was replicated of them, while nothing has them open.
+
+    Args:
+        held: File of each database.
+    """
+    by_size = sorted(held, key=lambda name: -held[name].stat().st_size)
+    shares = [by_size[start::PARALLEL] for start in range(min(PARALLEL, len(by_size)))]
+    looks = (verify_apart(*(held[name] for name in share), at_rest=True) for share in shares)
+    damaged = set()
+    for share, found in zip(shares, await asyncio.gather(*looks), strict=True):
+        for name, differs in zip(share, found, strict=True):
+            if differs is not None:
+                log.error("database is damaged", database=name, why=differs)
+                damaged.add(name)
+    return damaged
 
 
 def _keep(restored: Path, cut: Cut, target: Path) -> None:

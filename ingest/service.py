@@ -23,6 +23,7 @@ from headrace.signals import stop_signals
 from headrace.store import Store
 from headrace.web import listening, metrics_app
 from ingest.api import Node, make_app
+from ingest.archive import Archive
 from ingest.auth import Tokens
 from ingest.checksums import Checksums
 from ingest.converters import Limits
@@ -34,12 +35,12 @@ from ingest.plugins import load_registry
 from ingest.primary import Primary
 from ingest.prune import Pruner
 from ingest.publish import Publisher
-from ingest.rebuild import Rebuilder
+from ingest.rebuild import Rebuilder, find_damaged
 from ingest.regions import Regions
 from ingest.replicate import Litestream
 from ingest.succession import JournalReplica, find_journal
 from ingest.upload import Uploads
-from ingest.volume import clean, make_folders
+from ingest.volume import clean, find_held, make_folders
 from ingest.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -132,14 +133,11 @@ async def _lead(
     journal_lineage = await find_journal(paths, store, lease.journal, believed=believed)
     journal = Journal(paths.database(JOURNAL_DATABASE, journal_lineage))
     unfinished = {receipt.id for receipt, _options in await journal.read_unfinished()}
-    missing = await asyncio.to_thread(
-        clean,
-        paths,
-        publisher.state,
-        journal=journal_lineage,
-        spooled=unfinished,
-        believed=believed,
-    )
+    lineages = {name: cut.lineage for name, cut in publisher.state.databases.items()}
+    held = find_held(paths, publisher.state) if believed else {}
+    sound = held.keys() - await find_damaged(held)
+    kept = {(name, lineages[name]) for name in sound} | {(JOURNAL_DATABASE, journal_lineage)}
+    await asyncio.to_thread(clean, paths, kept=kept, spooled=unfinished)
     litestream = Litestream(
         config=find_litestream_config(settings.litestream_config),
         paths=paths,
@@ -158,12 +156,14 @@ async def _lead(
         metrics=metrics,
     )
     rebuilder = Rebuilder(paths, store, primary, metrics)
-    await rebuilder.lock_all()
-    await stack.enter_async_context(_running(rebuilder.run(missing), give_up))
+    await rebuilder.lock(lineages.keys() - sound)
+    await stack.enter_async_context(_running(rebuilder.run(), give_up))
     registry = load_registry(_configured(settings), partial(_count_broken_plugin, metrics))
+    archive = Archive(store, on=settings.archive)
     uploads = Uploads(
         paths=paths,
         journal=journal,
+        archive=archive,
         primary=primary,
         registry=registry,
         metrics=metrics,
@@ -179,6 +179,7 @@ async def _lead(
     node = Node(
         paths=paths,
         tokens=Tokens(_token(settings)),
+        archive=archive,
         journal=journal,
         journal_replica=JournalReplica(litestream, lease, journal_lineage),
         uploads=uploads,

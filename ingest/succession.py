@@ -9,6 +9,8 @@ that lost its lease may still write to the old ones is in nobody's way (invarian
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import structlog
@@ -22,6 +24,7 @@ from ingest.volume import make_empty, new_lineage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from headrace.keys import PrimaryPaths
     from headrace.store import Store
@@ -51,7 +54,7 @@ async def find_journal(
     """
     if named is None:
         return new_lineage()
-    if believed and paths.database(JOURNAL_DATABASE, named).exists():
+    if believed and await asyncio.to_thread(_is_sound, paths.database(JOURNAL_DATABASE, named)):
         folder = paths.level0_folder(JOURNAL_DATABASE, named)
         local = _newest_txid(each.name for each in folder.glob("*.ltx"))
         prefix = ltx_level_key(JOURNAL_DATABASE, named, 0)
@@ -114,6 +117,17 @@ class JournalReplica:
 
     async def _name(self) -> None:
         await self._lease.name_journal(self._lineage)
+
+
+def _is_sound(journal: Path) -> bool:
+    """Say whether there is a journal that SQLite can read."""
+    if not journal.exists():
+        return False
+    try:
+        with closing(sqlite3.connect(journal)) as db:
+            return bool(db.execute("PRAGMA quick_check").fetchone()[0] == "ok")
+    except sqlite3.DatabaseError:
+        return False
 
 
 def _newest_txid(names: Iterable[str]) -> int:

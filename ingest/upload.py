@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from headrace.errors import LitestreamError, LogError, PrimaryLostError, Refusal
+from headrace.errors import LitestreamError, LogError, PrimaryLostError, Refusal, StoreError
 from headrace.generation import Cut, Source
 from headrace.names import tilde_encode
 from headrace.receipt import NEXT_STATE, Progress, Receipt, TableOutcome, UploadState
 from ingest.convert import convert
 from ingest.converters import Conversion, Converted
 from ingest.detect import detect
+from ingest.insist import insist
 from ingest.merge import Merged, adopt, count_tables, find_last_merge, merge, require_keys
 from ingest.volume import make_empty, new_lineage
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from headrace.keys import PrimaryPaths
+    from ingest.archive import Archive
     from ingest.converters import Limits
     from ingest.converters.registry import Converter, Registry
     from ingest.journal import Journal, Options
@@ -52,6 +54,7 @@ class Uploads:
         *,
         paths: PrimaryPaths,
         journal: Journal,
+        archive: Archive,
         primary: Primary,
         registry: Registry,
         metrics: IngestMetrics,
@@ -60,6 +63,7 @@ class Uploads:
     ) -> None:
         self._paths = paths
         self._journal = journal
+        self._archive = archive
         self._primary = primary
         self._registry = registry
         self._metrics = metrics
@@ -178,6 +182,10 @@ class Uploads:
         spooled = self._paths.spool / receipt.id
         scratch = self._paths.staging / receipt.id
         await asyncio.to_thread(make_empty, scratch)
+        if not spooled.exists():  # it was sent to a primary before this one
+            await insist(
+                lambda: self._archive.fetch(receipt, spooled), StoreError, "upload not fetched"
+            )
         async with self._step(receipt, "detect") as timings_s:
             found = await asyncio.to_thread(
                 detect,

@@ -1,7 +1,8 @@
 """verify: does a live database file hold what was replicated? (invariant I4).
 
-Runs in a process of its own (``python -m ingest.verify FILE``): the file is read past SQLite, and
-closing any descriptor of it would drop the POSIX locks of SQLite's connections in the same process.
+Runs in a process of its own (``python -m ingest.verify [--at-rest] FILE…``): the files are read past
+SQLite, and closing any descriptor of one would drop the POSIX locks of SQLite's connections in the
+same process.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from headrace.errors import LtxError, ProofError
 from headrace.keys import JOURNAL_DATABASE, PrimaryPaths
-from headrace.ltx import decode_header, decode_pages, lock_page
+from headrace.ltx import decode_header, decode_pages, lock_page, page_checksum
 from headrace.sums import Sums
 
 if TYPE_CHECKING:
@@ -81,6 +82,47 @@ def verify_database(database: Path) -> str | None:
     return found
 
 
+def verify_at_rest(database: Path) -> str | None:
+    """Compare a database file with what Litestream has replicated of it, while nothing has it open.
+
+    Pages that are in the WAL are left out: they may not be replicated yet, or not be in the file.
+
+    Args:
+        database: ``dbs/<database>/<lineage>``.
+
+    Returns:
+        What differs; None if all is well.
+    """
+    try:
+        replicated = _follow_local(database)
+    except (LtxError, ProofError) as exc:
+        return str(exc)
+    page_size = replicated.page_size
+    size_bytes = database.stat().st_size
+    in_wal = _pages_in_wal(database, page_size)
+    if not in_wal and size_bytes != replicated.pages * page_size:
+        return f"{size_bytes // page_size} pages in the file, {replicated.pages} replicated"
+    unknown = {*in_wal, lock_page(page_size)}
+    with database.open("rb") as file:
+        for number in range(1, min(size_bytes // page_size, replicated.pages) + 1):
+            page = file.read(page_size)
+            if number not in unknown and page_checksum(number, page) != replicated.share(number):
+                return f"page {number} is not what was replicated"
+    return None
+
+
+def _pages_in_wal(database: Path, page_size: int) -> set[int]:
+    """List the pages of all frames of the WAL, also of those that are not valid any more."""
+    wal = database.with_name(f"{database.name}-wal")
+    if not wal.exists():
+        return set()
+    frames = (wal.stat().st_size - _WAL_HEADER_BYTES) // (_FRAME_HEADER_BYTES + page_size)
+    if frames < 1:
+        return set()
+    with wal.open("rb") as file:
+        return {number for number, _page in _read_frames(file.fileno(), frames, page_size)}
+
+
 def _follow_local(database: Path) -> Sums:
     """Follow Litestream's own files from the last published checksum on; nothing is written."""
     lineage = database.name
@@ -131,4 +173,7 @@ def _read_frames(descriptor: int, frames: int, page_size: int) -> Iterator[tuple
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps({"differs": verify_database(Path(sys.argv[1]))}) + "\n")
+    at_rest = sys.argv[1] == "--at-rest"
+    look = verify_at_rest if at_rest else verify_database
+    for name in sys.argv[1 + at_rest :]:
+        sys.stdout.write(json.dumps({"differs": look(Path(name))}) + "\n")

@@ -7,7 +7,6 @@ import shutil
 from typing import TYPE_CHECKING
 
 from headrace.errors import ProofError
-from headrace.keys import JOURNAL_DATABASE
 from headrace.store import check_plain_path
 from headrace.sums import Sums
 
@@ -34,27 +33,23 @@ def make_folders(paths: PrimaryPaths) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def clean(
-    paths: PrimaryPaths, state: State, *, journal: str, spooled: set[str], believed: bool
-) -> list[str]:
-    """Before Litestream starts: delete what nobody knows; say what is not here.
+def find_held(paths: PrimaryPaths, state: State) -> dict[str, Path]:
+    """Find the databases whose file is here, followed as far as it is published or farther."""
+    return {
+        name: paths.database(name, cut.lineage)
+        for name, cut in state.databases.items()
+        if _holds(paths, name, cut)
+    }
+
+
+def clean(paths: PrimaryPaths, *, kept: set[tuple[str, str]], spooled: set[str]) -> None:
+    """Delete what nobody knows, before Litestream starts.
 
     Args:
         paths: The volume.
-        state: The newest generation.
-        journal: Lineage of the journal.
+        kept: Databases to keep, each with its lineage.
         spooled: Ids of the unfinished uploads, whose spooled files stay.
-        believed: Whether nobody else was the primary since the volume was written.
-
-    Returns:
-        The databases that the volume does not hold as they are published, or newer.
     """
-    held = {
-        (name, cut.lineage)
-        for name, cut in state.databases.items()
-        if believed and _holds(paths, name, cut)
-    }
-    kept = held | {(JOURNAL_DATABASE, journal)}
     for folder in paths.dbs.iterdir():
         for file in folder.iterdir():
             if (folder.name, _lineage_of(file)) not in kept:
@@ -66,7 +61,6 @@ def clean(
             file.unlink()
     for folder in paths.staging.iterdir():
         shutil.rmtree(folder)
-    return [name for name, cut in state.databases.items() if (name, cut.lineage) not in held]
 
 
 def make_empty(folder: Path) -> None:

@@ -41,7 +41,7 @@ class Watchdog:
                 live = self._primary.state.databases.get(database)
                 if live is None or live.lineage != cut.lineage:
                     continue
-                differs = await verify_apart(self._paths.database(database, cut.lineage))
+                (differs,) = await verify_apart(self._paths.database(database, cut.lineage))
                 self._metrics.verifications.labels("differs" if differs else "equal").inc()
                 if differs:
                     log.error("database differs from its replica", database=database, why=differs)
@@ -49,22 +49,27 @@ class Watchdog:
                 await asyncio.sleep(PAUSE_S)
 
 
-async def verify_apart(database: Path) -> str | None:
-    """Verify one live database in a process of its own; give what differs."""
+async def verify_apart(*databases: Path, at_rest: bool = False) -> list[str | None]:
+    """Verify live databases in a process of its own; give what differs of each.
+
+    Args:
+        databases: The files.
+        at_rest: Whether nothing has them open, Litestream included.
+    """
+    flags = ["--at-rest"] if at_rest else []
     process = await asyncio.create_subprocess_exec(
-        *leashed(sys.executable, "-m", "ingest.verify", str(database)),
+        *leashed(sys.executable, "-m", "ingest.verify", *flags, *map(str, databases)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
     )
     try:
         async with asyncio.timeout(TIMEOUT_S):
             output, _ = await process.communicate()
-        differs: str | None = json.loads(output)["differs"]
     except TimeoutError:
-        return "it took too long to tell"
-    except ValueError:
-        return f"the process that looks ended with {process.returncode}"
+        return ["it took too long to tell"] * len(databases)
     finally:
         if process.returncode is None:
             await stop_process(process, grace_s=0.5)
-    return differs
+    found = [json.loads(line)["differs"] for line in output.splitlines()]
+    ended = f"the process that looks ended with {process.returncode}"
+    return [*found, *[ended] * (len(databases) - len(found))]

@@ -11,7 +11,7 @@ from headrace.errors import Refusal
 from headrace.receipt import new_receipt_id
 from ingest.api.node import NODE
 from ingest.options import check_digest, clean_filename, filename_of, read_target
-from ingest.receive import Spooled, check_announced_size, receive
+from ingest.receive import Spooled, check_announced_size
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -29,6 +29,7 @@ class ArrivedFile:
     filename: str = ""
     media_type: str | None = None
     spooled: Spooled | None = None
+    archive: str | None = None
     refusal: Refusal | None = None
 
 
@@ -89,7 +90,11 @@ async def _spool(
     node = request.app[NODE]
     path = node.paths.spool / arrived.receipt_id
     try:
-        arrived.spooled = await receive(_chunks(read), path, limit_bytes=node.max_upload_bytes)
+        key = node.archive.key(arrived.receipt_id, arrived.filename)
+        arrived.spooled = await node.archive.receive(
+            _chunks(read), path, key=key, limit_bytes=node.max_upload_bytes
+        )
+        arrived.archive = key
     except Refusal as refusal:
         arrived.refusal = refusal
 

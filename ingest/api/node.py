@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from headrace.keys import PrimaryPaths
+    from ingest.archive import Archive
     from ingest.auth import Tokens
     from ingest.converters.registry import Registry
     from ingest.journal import Journal
@@ -33,6 +34,7 @@ class Node:
 
     paths: PrimaryPaths
     tokens: Tokens
+    archive: Archive
     journal: Journal
     journal_replica: JournalReplica
     uploads: Uploads

@@ -84,6 +84,7 @@ async def _start(node: Node, arrived: ArrivedFile, fields: Mapping[str, str]) ->
         filename=target.filename if target else arrived.filename,
         bytes=arrived.spooled.bytes if arrived.spooled else 0,
         sha256=arrived.spooled.sha256 if arrived.spooled else None,
+        archive=arrived.archive,
         database=target.database if target else None,
         mode=target.mode if target else fields.get("mode", "replace")[:16],
         warnings=target.warnings if target else (),

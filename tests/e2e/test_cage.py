@@ -24,8 +24,9 @@ def attempt(name, act):
         found[name] = type(exc).__name__
 for pid in filter(str.isdigit, os.listdir("/proc")):
     attempt(pid, lambda: Path(f"/proc/{pid}/environ").read_text(errors="replace"))
-for path in (Path(data) / "token", Path(data) / "secret", Path(data) / "primary" / "receipts.db"):
+for path in (Path(data) / "token", Path(data) / "secret"):
     attempt(path.name, path.read_bytes)
+attempt("journal", lambda: os.listdir(Path(data) / "primary" / "dbs"))
 attempt("connect", lambda: socket.create_connection(("127.0.0.1", int(port)), 5))
 db = sqlite3.connect(output)
 db.execute("CREATE TABLE t (name TEXT, leaked INTEGER, found TEXT)")
@@ -57,5 +58,5 @@ command = "{sys.executable} {tmp_path}/spy.py {{input}} {{output}} {data} {port}
             rows = {row["name"]: row for row in system.rows("/x/t")}
     assert not [name for name, row in rows.items() if row["leaked"]]
     assert rows["connect"]["found"] == "PermissionError"
-    refused = {rows[name]["found"] for name in ("secret", "receipts.db")}
+    refused = {rows[name]["found"] for name in ("secret", "journal")}
     assert refused == {"PermissionError"}

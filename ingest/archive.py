@@ -1,0 +1,138 @@
+"""The bytes as they came, in the object store: what a 202 promises (invariant I1).
+
+While a body is spooled it also goes to the store; nothing is answered before it is there whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from headrace.errors import ObjectMissingError, Refusal, StoreError
+from headrace.keys import upload_key
+from ingest.receive import receive
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from headrace.receipt import Receipt
+    from headrace.store import Store
+    from ingest.receive import Spooled
+
+QUEUED = 16  # chunks of a body that the store may be behind the spool
+STALL_S = 60.0  # without an answer of the store
+
+
+class Archive:
+    """Where uploads are kept.
+
+    Args:
+        store: Takes them.
+        on: Whether it does.
+    """
+
+    def __init__(self, store: Store, *, on: bool) -> None:
+        self._store = store
+        self.on = on
+
+    def key(self, receipt_id: str, filename: str) -> str | None:
+        """Give the key of an upload; None if it is not archived."""
+        return upload_key(receipt_id, filename) if self.on else None
+
+    async def receive(
+        self, chunks: AsyncIterator[bytes], path: Path, *, key: str | None, limit_bytes: int
+    ) -> Spooled:
+        """Spool a body, and have it in the store as well.
+
+        Raises:
+            Refusal: Those of ``receive``; ``replication-down`` if the store did not take it.
+        """
+        if key is None:
+            return await receive(chunks, path, limit_bytes=limit_bytes)
+        try:
+            if self._store.folder is not None:
+                spooled = await receive(chunks, path, limit_bytes=limit_bytes)
+                await self._store.link(key, path)
+                return spooled
+            return await self._receive_both(chunks, path, key=key, limit_bytes=limit_bytes)
+        except StoreError as exc:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+            raise Refusal(
+                "replication-down", "the object store did not take the file: send it again"
+            ) from exc
+
+    async def fetch(self, receipt: Receipt, path: Path) -> None:
+        """Have an archived upload in the spool again.
+
+        Raises:
+            Refusal: ``bytes-gone``.
+            StoreError: The store could not be asked.
+        """
+        digest = hashlib.sha256()
+        try:
+            if receipt.archive is None:
+                raise ObjectMissingError("it was not archived")
+            with path.open("wb") as file:
+                async for chunk in self._store.stream(receipt.archive, stall_s=STALL_S):
+                    digest.update(chunk)
+                    await asyncio.to_thread(file.write, chunk)
+        except ObjectMissingError as exc:
+            raise Refusal("bytes-gone", "the bytes of this upload are not kept any more") from exc
+        if digest.hexdigest() != receipt.sha256:
+            raise Refusal("bytes-gone", "the archived bytes are not those that were sent")
+
+    async def _receive_both(
+        self, chunks: AsyncIterator[bytes], path: Path, *, key: str, limit_bytes: int
+    ) -> Spooled:
+        queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue(QUEUED)
+        putting = asyncio.create_task(self._store.put_stream(key, _drain(queue)))
+        try:
+            spooled = await receive(_tee(chunks, queue, putting), path, limit_bytes=limit_bytes)
+            await _hand_over(queue, None, putting)
+            await putting
+        except BaseException:
+            # An error inside of the body makes the store throw away what it has of it.
+            with suppress(StoreError):
+                await _hand_over(queue, ConnectionError("the body was not whole"), putting)
+            await asyncio.gather(putting, return_exceptions=True)
+            raise
+        return spooled
+
+
+async def _tee(
+    chunks: AsyncIterator[bytes],
+    queue: asyncio.Queue[bytes | Exception | None],
+    putting: asyncio.Task[None],
+) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        await _hand_over(queue, chunk, putting)
+        yield chunk
+
+
+async def _hand_over(
+    queue: asyncio.Queue[bytes | Exception | None],
+    item: bytes | Exception | None,
+    putting: asyncio.Task[None],
+) -> None:
+    """Put something into the queue, unless whoever reads it has ended.
+
+    Raises:
+        StoreError: It has ended by this.
+    """
+    handing = asyncio.create_task(queue.put(item))
+    try:
+        await asyncio.wait([handing, putting], return_when=asyncio.FIRST_COMPLETED)
+        if putting.done():
+            putting.result()
+    finally:
+        handing.cancel()
+
+
+async def _drain(queue: asyncio.Queue[bytes | Exception | None]) -> AsyncIterator[bytes]:
+    while (item := await queue.get()) is not None:
+        if isinstance(item, Exception):
+            raise item
+        yield item
