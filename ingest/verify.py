@@ -1,8 +1,8 @@
 """verify: does a live database file hold what was replicated? (invariant I4).
 
-Runs in a process of its own (``python -m ingest.verify [--at-rest] FILE…``): the files are read past
-SQLite, and closing any descriptor of one would drop the POSIX locks of SQLite's connections in the
-same process.
+Runs in a process of its own (``python -m ingest.verify [--at-rest] FILE…``): the files are read
+past SQLite, and closing any descriptor of one would drop the POSIX locks of SQLite's connections in
+the same process.
 """
 
 from __future__ import annotations

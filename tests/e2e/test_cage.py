@@ -26,7 +26,8 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
     attempt(pid, lambda: Path(f"/proc/{pid}/environ").read_text(errors="replace"))
 for path in (Path(data) / "token", Path(data) / "secret"):
     attempt(path.name, path.read_bytes)
-attempt("journal", lambda: os.listdir(Path(data) / "primary" / "dbs"))
+journal = Path(data) / "primary" / "dbs" / "_headrace"
+attempt("journal", lambda: next(path for path in journal.iterdir() if path.is_file()).read_bytes())
 attempt("connect", lambda: socket.create_connection(("127.0.0.1", int(port)), 5))
 db = sqlite3.connect(output)
 db.execute("CREATE TABLE t (name TEXT, leaked INTEGER, found TEXT)")
