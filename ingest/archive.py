@@ -10,6 +10,8 @@ import hashlib
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import structlog
+
 from headrace.errors import ObjectMissingError, Refusal, StoreError
 from headrace.keys import upload_key
 from ingest.receive import receive
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from headrace.receipt import Receipt
     from headrace.store import Store
     from ingest.receive import Spooled
+
+log = structlog.get_logger()
 
 QUEUED = 16  # chunks of a body that the store may be behind the spool
 STALL_S = 60.0  # without an answer of the store
@@ -83,6 +87,13 @@ class Archive:
             raise Refusal("bytes-gone", "the bytes of this upload are not kept any more") from exc
         if digest.hexdigest() != receipt.sha256:
             raise Refusal("bytes-gone", "the archived bytes are not those that were sent")
+
+    async def forget(self, key: str) -> None:
+        """Delete what nothing will be done with; if that fails, its retention does."""
+        try:
+            await self._store.delete(key)
+        except StoreError as exc:
+            log.warning("archived upload not deleted", key=key, reason=str(exc))
 
     async def _receive_both(
         self, chunks: AsyncIterator[bytes], path: Path, *, key: str, limit_bytes: int

@@ -10,16 +10,19 @@ import json
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from headrace.generation import format_time
 from headrace.receipt import Receipt
 from ingest.converters.wishes import Wishes
+from ingest.idempotency import KEPT_FOR, Claim
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import datetime
+    from collections.abc import Callable, Iterable
     from pathlib import Path
+
+SERVER_ERROR = 500  # and above: HTTP statuses of what is not the client's fault
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS receipts (
@@ -33,6 +36,12 @@ CREATE TABLE IF NOT EXISTS live (  -- when a region first showed a generation
     generation INTEGER NOT NULL,
     at TEXT NOT NULL,
     PRIMARY KEY (region, generation)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS claims (  -- what an Idempotency-Key stands for
+    key TEXT PRIMARY KEY,
+    fingerprint TEXT NOT NULL,
+    receipts TEXT NOT NULL,  -- JSON: ids
+    at TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS receipts_unfinished ON receipts (id)
     WHERE state NOT IN ('published', 'failed');
@@ -69,10 +78,46 @@ class Journal:
         await self._run(self._db.close)
         self._thread.shutdown()
 
-    async def add(self, receipt: Receipt, options: Options) -> None:
-        """Write down a new receipt, durably."""
-        row = (receipt.id, receipt.state.value, _dump(receipt.encode()), _dump_options(options))
-        await self._run(lambda: self._db.execute("INSERT INTO receipts VALUES (?, ?, ?, ?)", row))
+    async def add(
+        self, uploads: Iterable[tuple[Receipt, Options]], claim: Claim | None = None
+    ) -> None:
+        """Write down the new receipts of one request, and its key: durably, all or none."""
+        rows = [
+            (receipt.id, receipt.state.value, _dump(receipt.encode()), _dump_options(options))
+            for receipt, options in uploads
+        ]
+        now = datetime.now(UTC)
+
+        def write() -> None:
+            self._db.execute("BEGIN")
+            try:
+                self._db.executemany("INSERT INTO receipts VALUES (?, ?, ?, ?)", rows)
+                if claim is not None:
+                    kept_since = format_time(now - KEPT_FOR)
+                    self._db.execute("DELETE FROM claims WHERE at < ?", (kept_since,))
+                    ids = json.dumps(claim.receipts)
+                    row = (claim.key, claim.fingerprint, ids, format_time(now))
+                    self._db.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", row)
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+
+        await self._run(write)
+
+    async def find_claim(self, key: str) -> Claim | None:
+        """Read what a key stands for, if it was used lately and its request was not our failure."""
+        query = "SELECT fingerprint, receipts FROM claims WHERE key = ? AND at >= ?"
+        since = format_time(datetime.now(UTC) - KEPT_FOR)
+        row = await self._run(lambda: self._db.execute(query, (key, since)).fetchone())
+        if row is None:
+            return None
+        claim = Claim(key=key, fingerprint=row[0], receipts=tuple(json.loads(row[1])))
+        found = [await self.find(receipt_id) for receipt_id in claim.receipts]
+        # Sent again after a failure of the server's, it is tried again.
+        if any(each.error["status"] >= SERVER_ERROR for each in found if each and each.error):
+            return None
+        return claim
 
     async def save(self, receipt: Receipt) -> None:
         """Write down a receipt's new state, durably."""

@@ -28,6 +28,7 @@ from ingest.auth import Tokens
 from ingest.checksums import Checksums
 from ingest.converters import Limits
 from ingest.converters.registry import Converter
+from ingest.idempotency import KeysInFlight
 from ingest.journal import Journal
 from ingest.lease import LeaseHolder
 from ingest.metrics import IngestMetrics
@@ -180,6 +181,7 @@ async def _lead(
         paths=paths,
         tokens=Tokens(_token(settings)),
         archive=archive,
+        keys_in_flight=KeysInFlight(),
         journal=journal,
         journal_replica=JournalReplica(litestream, lease, journal_lineage),
         uploads=uploads,

@@ -30,13 +30,14 @@ from ingest.merge import Merged, adopt, count_tables, find_last_merge, merge, re
 from ingest.volume import make_empty, new_lineage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterable
     from pathlib import Path
 
     from headrace.keys import PrimaryPaths
     from ingest.archive import Archive
     from ingest.converters import Limits
     from ingest.converters.registry import Converter, Registry
+    from ingest.idempotency import Claim
     from ingest.journal import Journal, Options
     from ingest.metrics import IngestMetrics
     from ingest.primary import Primary
@@ -74,19 +75,24 @@ class Uploads:
         self._running: dict[str, asyncio.Task[Receipt]] = {}
         self._last: dict[str, asyncio.Task[Receipt]] = {}  # of each database
 
-    async def start(self, receipt: Receipt, options: Options) -> None:
-        """Journal an upload whose bytes lie in the spool, and send it on its way."""
-        await self._journal.add(receipt, options)
-        self._metrics.uploads.labels(receipt.state.value).inc()
-        self._metrics.received_bytes.inc(receipt.bytes)
-        self._go(receipt, options)
+    async def start(
+        self, uploads: Iterable[tuple[Receipt, Options]], claim: Claim | None = None
+    ) -> None:
+        """Journal the uploads of one request, and send those on their way that were not refused.
 
-    async def refuse(self, receipt: Receipt, options: Options, refusal: Refusal) -> Receipt:
-        """Journal an upload that was refused before it was spooled whole."""
-        receipt = replace(receipt, state=UploadState.FAILED, error=refusal.document())
-        await self._journal.add(receipt, options)
-        self._count_failure(refusal)
-        return receipt
+        Args:
+            uploads: Each with its bytes in the spool, or refused already.
+            claim: What the request's key stands for.
+        """
+        uploads = tuple(uploads)
+        await self._journal.add(uploads, claim)
+        for receipt, options in uploads:
+            if receipt.error is not None:
+                self._count_failure(receipt.error["code"])
+                continue
+            self._metrics.uploads.labels(receipt.state.value).inc()
+            self._metrics.received_bytes.inc(receipt.bytes)
+            self._go(receipt, options)
 
     async def resume(self) -> None:
         """Send every upload on its way again that a stop or a crash left there."""
@@ -373,13 +379,13 @@ class Uploads:
         newest = await self._journal.find(receipt.id) or receipt
         receipt = replace(newest, state=UploadState.FAILED, error=refusal.document(), tables=())
         await self._journal.save(receipt)
-        self._count_failure(refusal)
+        self._count_failure(refusal.code)
         log.info("upload refused", receipt=receipt.id, code=refusal.code)
         return receipt
 
-    def _count_failure(self, refusal: Refusal) -> None:
+    def _count_failure(self, code: str) -> None:
         self._metrics.uploads.labels(UploadState.FAILED.value).inc()
-        self._metrics.refusals.labels(refusal.code).inc()
+        self._metrics.refusals.labels(code).inc()
 
     def _count_plugin_failure(self, converter: Converter, exc: Exception) -> None:
         # Not the message: it may hold what the file does.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ingest.archive import Archive
     from ingest.auth import Tokens
     from ingest.converters.registry import Registry
+    from ingest.idempotency import KeysInFlight
     from ingest.journal import Journal
     from ingest.lease import LeaseHolder
     from ingest.metrics import IngestMetrics
@@ -35,6 +36,7 @@ class Node:
     paths: PrimaryPaths
     tokens: Tokens
     archive: Archive
+    keys_in_flight: KeysInFlight
     journal: Journal
     journal_replica: JournalReplica
     uploads: Uploads

@@ -18,6 +18,7 @@ from ingest.api.files import receive_body, receive_form
 from ingest.api.node import NODE, answer_json
 from ingest.api.receipts import encode_receipt
 from ingest.converters.wishes import Wishes
+from ingest.idempotency import KEPT_FOR, Claim, fingerprint, read_key
 from ingest.journal import Options
 from ingest.options import DEFAULT_WAIT_S, FIELDS, MODES, Target, read_target, wait_of
 
@@ -42,6 +43,7 @@ async def get_ingest(request: web.Request) -> web.Response:
             "options": sorted(FIELDS),
             "max_upload_bytes": node.max_upload_bytes,
             "default_wait_s": DEFAULT_WAIT_S,
+            "idempotency_key_s": KEPT_FOR.total_seconds(),
             "databases": sorted(node.primary.state.databases),
         }
     )
@@ -52,26 +54,69 @@ async def post_ingest(request: web.Request) -> web.Response:
     """Take one file as the body, or several as a form."""
     node = request.app[NODE]
     node.check_writer(request)
-    if request.content_type == "multipart/form-data":
-        arrived, fields = await receive_form(request)
-    else:
-        arrived, fields = [await receive_body(request)], dict(request.query)
+    key = read_key(request.headers)
+    with node.keys_in_flight.hold(key):
+        if request.content_type == "multipart/form-data":
+            arrived, fields = await receive_form(request)
+        else:
+            arrived, fields = [await receive_body(request)], dict(request.query)
+        ids = await _start(node, arrived, fields, key)
+        wait_s = wait_of(request.headers.getall("Prefer", []))
+        deadline_s = time.monotonic() + wait_s
+        ends = await asyncio.gather(*(node.uploads.wait(each, wait_s) for each in ids))
+        receipts = [receipt for receipt in ends if receipt is not None]
+        if "wait_for" in fields:
+            newest = max(receipt.generation or 0 for receipt in receipts)
+            await node.regions.wait_live(newest, deadline_s - time.monotonic())
+        await node.journal_replica.keep()
+        encoded = [await encode_receipt(node, receipt) for receipt in receipts]
+        return _answer(request, receipts, encoded)
+
+
+async def _start(
+    node: Node, arrived: list[ArrivedFile], fields: Mapping[str, str], key: str | None
+) -> tuple[str, ...]:
+    """Journal a request, and send its files on their way; give the ids of its receipts.
+
+    A request with a key that was used before gets the receipts of that time.
+
+    Raises:
+        Refusal: ``key-reused``.
+    """
+    claim: Claim | None = None
+    if key is not None:
+        mark = fingerprint(fields, arrived)
+        before = await node.journal.find_claim(key)
+        if before is not None:
+            for each in arrived:
+                await _drop(node, each)
+            if before.fingerprint != mark:
+                raise Refusal(
+                    "key-reused", "another request had this Idempotency-Key in the last 24 hours"
+                )
+            return before.receipts
+        ids = tuple(each.receipt_id for each in arrived)
+        claim = Claim(key=key, fingerprint=mark, receipts=ids)
+    uploads = [_prepare(node, each, fields) for each in arrived]
     for each in arrived:
-        await _start(node, each, fields)
-    wait_s = wait_of(request.headers.getall("Prefer", []))
-    deadline_s = time.monotonic() + wait_s
-    ends = await asyncio.gather(*(node.uploads.wait(each.receipt_id, wait_s) for each in arrived))
-    receipts = [receipt for receipt in ends if receipt is not None]
-    if "wait_for" in fields:
-        newest = max(receipt.generation or 0 for receipt in receipts)
-        await node.regions.wait_live(newest, deadline_s - time.monotonic())
-    await node.journal_replica.keep()
-    encoded = [await encode_receipt(node, receipt) for receipt in receipts]
-    return _answer(request, receipts, encoded)
+        if each.refusal is not None:
+            await _drop(node, each)
+    await node.uploads.start(uploads, claim)
+    return tuple(receipt.id for receipt, _options in uploads)
 
 
-async def _start(node: Node, arrived: ArrivedFile, fields: Mapping[str, str]) -> None:
-    """Journal one file of a request, and send it on its way if nothing speaks against it."""
+async def _drop(node: Node, arrived: ArrivedFile) -> None:
+    """Let go of bytes that nothing will be done with."""
+    if arrived.spooled is not None:
+        arrived.spooled.path.unlink(missing_ok=True)
+    if arrived.archive is not None:
+        await node.archive.forget(arrived.archive)
+
+
+def _prepare(
+    node: Node, arrived: ArrivedFile, fields: Mapping[str, str]
+) -> tuple[Receipt, Options]:
+    """Give the receipt of one file of a request; it is refused if something speaks against it."""
     target: Target | None = None
     try:
         target = read_target(fields, arrived.filename)
@@ -96,13 +141,15 @@ async def _start(node: Node, arrived: ArrivedFile, fields: Mapping[str, str]) ->
         wishes=target.wishes if target else Wishes(),
         table_given=target is not None and target.table_given,
     )
-    if arrived.refusal is None:
-        await node.uploads.start(receipt, options)
-        return
-    if arrived.spooled is not None:
-        arrived.spooled.path.unlink(missing_ok=True)
-    receipt = replace(receipt, bytes=arrived.refusal.extra.pop("bytes", receipt.bytes))
-    await node.uploads.refuse(receipt, options, arrived.refusal)
+    if arrived.refusal is not None:
+        receipt = replace(
+            receipt,
+            state=UploadState.FAILED,
+            bytes=arrived.refusal.extra.pop("bytes", receipt.bytes),
+            archive=None,
+            error=arrived.refusal.document(),
+        )
+    return receipt, options
 
 
 def _check_create(node: Node, target: Target) -> None:

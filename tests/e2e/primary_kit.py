@@ -70,10 +70,12 @@ class Primary:
         return self.process.wait(60)
 
     def post(
-        self, body: bytes, filename: str, *, prefer: str = "", **options: str
+        self, body: bytes, filename: str, *, prefer: str = "", key: str = "", **options: str
     ) -> httpx.Response:
         """POST a file."""
         headers = {"Authorization": f"Bearer {TOKEN}", "Prefer": prefer}
+        if key:
+            headers["Idempotency-Key"] = key
         options["filename"] = filename
         url = f"{self.url}/ingest"
         return httpx.post(url, content=body, params=options, headers=headers, timeout=60)

@@ -19,7 +19,7 @@ async def test_journal_keeps_receipts_over_a_restart(tmp_path: Path) -> None:
     """What was saved is there after closing and opening again."""
     journal = Journal(tmp_path / "r.db")
     receipt = make_receipt()
-    await journal.add(receipt, OPTIONS)
+    await journal.add([(receipt, OPTIONS)])
     merging = replace(receipt, state=UploadState.MERGING)
     await journal.save(merging)
     await journal.close()
@@ -37,7 +37,7 @@ async def test_journal_pages_newest_first(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "r.db")
     receipts = [make_receipt(id=f"{n:032x}") for n in range(5)]
     for receipt in receipts:
-        await journal.add(receipt, OPTIONS)
+        await journal.add([(receipt, OPTIONS)])
     first = await journal.read_newest(limit=3)
     assert first == receipts[:1:-1]
     assert await journal.read_newest(limit=3, before=first[-1].id) == receipts[1::-1]

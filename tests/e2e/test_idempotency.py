@@ -1,0 +1,146 @@
+"""I6, exactly once: the same `Idempotency-Key` and body give the same receipt, come what may."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from tests.conftest import wait_for
+from tests.e2e.primary_kit import Primary, primaries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.e2e.conftest import System
+
+
+def post(system: System, key: str, body: bytes = b"n\n1\n", **options: Any) -> httpx.Response:
+    """Append a file to a table of the key's name."""
+    headers = {"Idempotency-Key": key}
+    return system.post(body, f"{key}.csv", mode="append", headers=headers, **options)
+
+
+def without_live(receipt: dict[str, Any]) -> dict[str, Any]:
+    """Give what of a receipt never changes once it is published."""
+    return {**receipt, "live": None}
+
+
+def test_same_key_and_body_count_once(system: System) -> None:
+    """Who did not get an answer sends it again, and gets the receipt of the first time."""
+    first = post(system, "twice")
+    again = post(system, "twice")
+    quoted = system.post(
+        b"n\n1\n", "twice.csv", mode="append", headers={"Idempotency-Key": '"twice"'}
+    )
+
+    assert first.status_code == again.status_code == quoted.status_code == 201
+    assert without_live(first.json()) == without_live(again.json()) == without_live(quoted.json())
+    assert first.json()["tables"][0]["added"] == 1
+    system.wait_until_live(first.json())
+    assert len(system.rows("/twice/twice")) == 1
+
+
+def test_same_key_for_another_request_is_refused(system: System) -> None:
+    """Other bytes, or other options, with a key that was used are a mistake of the client's."""
+    post(system, "other")
+
+    for answer in (post(system, "other", b"n\n2\n"), post(system, "other", pk="n")):
+        assert answer.status_code == 422
+        assert answer.json()["code"] == "key-reused"
+    assert post(system, "other").status_code == 201
+
+
+def test_same_key_while_the_first_is_on_its_way_is_refused(system: System) -> None:
+    """Two requests with one key at once: the second is told to wait for the first."""
+    more = threading.Event()
+
+    def slow() -> Iterator[bytes]:
+        yield b"n\n"
+        more.wait(30)
+        yield b"1\n"
+
+    answers: list[httpx.Response] = []
+
+    def send() -> None:
+        answers.append(
+            httpx.post(
+                f"{system.url}/ingest?filename=slow.csv",
+                content=slow(),
+                headers={**system.auth, "Idempotency-Key": "slow"},
+                timeout=60,
+            )
+        )
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    try:
+        wait_for(lambda: list((system.data / "primary" / "spool").iterdir()))
+
+        answer = system.post(b"n\n1\n", "slow.csv", headers={"Idempotency-Key": "slow"})
+
+        assert answer.status_code == 409
+        assert answer.json()["code"] == "in-flight"
+    finally:
+        more.set()
+        sending.join()
+
+
+def test_same_key_after_the_files_own_fault_gets_the_same_error(system: System) -> None:
+    """A file that was refused is refused again, with the receipt of the first time."""
+    first = post(system, "ragged", b"a,b\n1\n")
+    again = post(system, "ragged", b"a,b\n1\n")
+
+    assert first.status_code == again.status_code == 422
+    assert first.json()["instance"] == again.json()["instance"]
+
+
+def test_key_that_is_none_is_refused(system: System) -> None:
+    """A key is short and printable."""
+    for key in ("", "x" * 256, "a\tb"):
+        answer = system.post(b"n\n1\n", "key.csv", headers={"Idempotency-Key": key})
+        assert answer.status_code == 400
+
+
+def test_form_sent_twice_counts_once(system: System) -> None:
+    """Several files of one request have one key."""
+    files = [("file", (f"form{n}.csv", b"n\n1\n")) for n in range(3)]
+    ids = []
+    for _ in range(2):
+        answer = system.client.post(
+            "/ingest?mode=append",
+            files=files,
+            headers={**system.auth, "Idempotency-Key": "form"},
+        )
+        assert answer.status_code == 201
+        ids.append([receipt["id"] for receipt in answer.json()["receipts"]])
+    assert ids[0] == ids[1]
+
+
+def test_same_key_after_a_kill_counts_once(tmp_path: Path) -> None:
+    """A primary that dies before it answers has journalled the request with its key, or not."""
+    lines = b"n\n" + b"".join(b"%d\n" % number for number in range(300_000))
+    primary = Primary(tmp_path, "first").start().wait_until_up()
+    with primaries(primary):
+        primary.upload(b"n\n-1\n", "sales.csv")
+        accepted = primary.post(
+            lines, "sales.csv", prefer="wait=0", mode="append", key="after-a-kill"
+        )
+        assert accepted.status_code == 202
+        os.kill(primary.process.pid, signal.SIGKILL)
+        primary.process.wait()
+        primary.start().wait_until_up()
+
+        again = primary.post(
+            lines, "sales.csv", prefer="wait=60", mode="append", key="after-a-kill"
+        )
+
+        assert again.status_code == 201
+        assert again.json()["id"] == accepted.json()["id"]
+        last = primary.upload(b"n\n-2\n", "sales.csv", mode="append")
+        assert last["tables"][0]["unchanged"] == 300_001
+        primary.stop()
