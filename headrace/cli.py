@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from headrace import __version__
+from headrace import __version__, history_commands
 from headrace.config import (
     IngestSettings,
     ServeSettings,
+    StoreSettings,
     UpSettings,
     load_settings,
     options_of,
@@ -75,6 +77,56 @@ def verify(data: Path) -> None:
             click.echo(f"{path.relative_to(data)}: {fault or 'ok'}")
             equal = equal and fault is None
     sys.exit(0 if equal else 1)
+
+
+@main.command()
+@options_of(StoreSettings)
+@click.option("--limit", default=20, show_default=True, help="How many at the most.")
+def generations(limit: int, **flags: Any) -> None:
+    """List the newest generations: when, why, and what they changed."""
+    _run(history_commands.list_generations(_load(StoreSettings, flags), limit))
+
+
+@main.command()
+@click.argument("first", type=int)
+@click.argument("second", type=int)
+@options_of(StoreSettings)
+def diff(first: int, second: int, **flags: Any) -> None:
+    """Say which tables changed from one generation to another."""
+    _run(history_commands.show_difference(_load(StoreSettings, flags), first, second))
+
+
+@main.command()
+@click.argument("generation", type=int)
+@click.option(
+    "--to",
+    "folder",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the files.",
+)
+@click.option("--database", help="Only this one.")
+@options_of(StoreSettings)
+def restore(generation: int, folder: Path, database: str | None, **flags: Any) -> None:
+    """Write the databases of a generation as SQLite files, straight from the store."""
+    settings = _load(StoreSettings, flags)
+    _run(history_commands.restore_files_of(settings, generation, folder, database))
+
+
+@main.command()
+@click.argument("generation", type=int)
+@click.option("--database", help="Only this one.")
+@click.option(
+    "--to",
+    "url",
+    default="http://127.0.0.1:8000",
+    show_default=True,
+    help="A reader, or the primary. The token is in HEADRACE_TOKEN.",
+)
+def rollback(generation: int, database: str | None, url: str) -> None:
+    """Publish what an earlier generation held, as a new one."""
+    token = os.environ.get("HEADRACE_TOKEN", "")
+    _run(history_commands.roll_back(url, token, generation, database))
 
 
 def _load(kind: Any, flags: dict[str, Any]) -> Any:

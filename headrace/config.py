@@ -35,8 +35,8 @@ GIB = 1024**3
 CONFIG_NAME = "headrace.toml"
 
 
-class NodeSettings(BaseSettings):
-    """What every kind of node needs."""
+class StoreSettings(BaseSettings):
+    """Where things are kept: what is needed to look at them."""
 
     model_config = SettingsConfigDict(env_prefix="HEADRACE_", extra="ignore")
 
@@ -47,11 +47,6 @@ class NodeSettings(BaseSettings):
     store: str | None = Field(
         None,
         description="Object store: a folder, s3://bucket/prefix, gs://… or az://….",
-    )
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
-    token: SecretStr | None = Field(
-        None, description="Token that allows to write (environment only)."
     )
 
     @classmethod
@@ -66,6 +61,16 @@ class NodeSettings(BaseSettings):
         nearer = {**env_settings(), **init_settings()}
         file = InitSettingsSource(settings_cls, _read_config(nearer))
         return init_settings, env_settings, file
+
+
+class NodeSettings(StoreSettings):
+    """What every kind of node needs."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+    token: SecretStr | None = Field(
+        None, description="Token that allows to write (environment only)."
+    )
 
 
 class ReaderSettings(BaseSettings):
@@ -274,7 +279,7 @@ def _written(value: Any) -> str:
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
-def store_url(settings: NodeSettings) -> str:
+def store_url(settings: StoreSettings) -> str:
     """Give the object store's URL: by default a folder inside the data folder."""
     return settings.store or str(settings.data.absolute() / "store")
 

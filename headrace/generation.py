@@ -120,9 +120,9 @@ class Entry:
     databases: Mapping[str, Cut] = field(default_factory=dict)
     removed: tuple[str, ...] = ()
 
-    def encode(self) -> bytes:
-        """Give the bytes of the log's object."""
-        document = {
+    def document(self) -> dict[str, Any]:
+        """Give the JSON form."""
+        return {
             "generation": self.number,
             "epoch": self.epoch,
             "created_at": format_time(self.created_at),
@@ -130,6 +130,10 @@ class Entry:
             "databases": {name: cut.encode() for name, cut in self.databases.items()},
             "removed": list(self.removed),
         }
+
+    def encode(self) -> bytes:
+        """Give the bytes of the log's object."""
+        document = self.document()
         return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
     @classmethod

@@ -28,6 +28,7 @@ PROBES_PREFIX = "probes"
 _UNPLAIN = re.compile(r"[^A-Za-z0-9._-]")
 _KEY_NAME = 100  # characters of a file's name that stand in a key
 _LEASE_KEY = re.compile(r"leases/([0-9]{20})\.json")
+_LTX_NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.ltx")
 _LOG_KEY = re.compile(r"generations/(checkpoints/)?([0-9]{20})\.json")
 
 
@@ -82,6 +83,12 @@ def ltx_level_key(database: str, lineage: str, level: int) -> str:
 def ltx_key(database: str, lineage: str, level: int, min_txid: int, max_txid: int) -> str:
     """Key of one LTX file, which covers the transactions from ``min_txid`` to ``max_txid``."""
     return f"{ltx_level_key(database, lineage, level)}/{min_txid:016x}-{max_txid:016x}.ltx"
+
+
+def parse_ltx_name(name: str) -> tuple[int, int] | None:
+    """Read the name of an LTX file: its first and last transaction."""
+    found = _LTX_NAME.fullmatch(name)
+    return (int(found[1], 16), int(found[2], 16)) if found else None
 
 
 def reader_key(reader: str) -> str:

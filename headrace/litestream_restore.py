@@ -14,7 +14,6 @@ from headrace.litestream_binary import find_litestream, litestream_environment
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from headrace.generation import Cut
     from headrace.store import Store
 
 RESTORE_TIMEOUT_S = 3600.0  # for one run
@@ -34,17 +33,17 @@ class LitestreamRestore:
         self._store = store
         self._litestream = find_litestream()
 
-    async def run(self, database: str, cut: Cut, output: Path) -> str | None:
-        """Restore a cut once; give why that failed, or None."""
-        txid = ("-txid", format_txid(cut.txid))
-        return await self._run(database, cut.lineage, output, *txid)
+    async def run(self, database: str, lineage: str, txid: int | None, output: Path) -> str | None:
+        """Restore a lineage once; give why that failed, or None.
 
-    async def run_newest(self, database: str, lineage: str, output: Path) -> str | None:
-        """Restore a lineage as far as it goes, once; give why that failed, or None."""
-        return await self._run(database, lineage, output)
-
-    async def _run(self, database: str, lineage: str, output: Path, *flags: str) -> str | None:
+        Args:
+            database: Its database.
+            lineage: The lineage.
+            txid: As of which transaction; None: as far as it goes.
+            output: The file to write.
+        """
         url = self._store.litestream_url(lineage_key(database, lineage))
+        flags = [] if txid is None else ["-txid", format_txid(txid)]
         process = await asyncio.create_subprocess_exec(
             *leashed(str(self._litestream), "restore", *flags, "-o", str(output), url),
             env=litestream_environment(),

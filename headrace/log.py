@@ -89,6 +89,18 @@ class GenerationLog:
             return None
         return _decode_entry(number, body)
 
+    async def find_checkpoint_of(self, number: int) -> State | None:
+        """Read the checkpoint of a generation, or None if there is none (any more).
+
+        Raises:
+            LogError: It cannot be read.
+            StoreError: The store could not be asked.
+        """
+        try:
+            return State.decode(await self._store.read(checkpoint_key(number)))
+        except ObjectMissingError:
+            return None
+
     async def publish(self, state: State, entry: Entry) -> State:
         """Create the next entry, and a checkpoint when one is due; give the state after it.
 

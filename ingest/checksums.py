@@ -109,7 +109,7 @@ class Checksums:
         output = folder / "restored.db"
         await asyncio.to_thread(make_empty, folder)
         try:
-            reason = await self._litestream.run(database, cut, output)
+            reason = await self._litestream.run(database, cut.lineage, cut.txid, output)
             if reason is not None:
                 raise LitestreamError(f"cannot restore {database}: {reason}")
             path = self._paths.sums(database, cut.lineage)

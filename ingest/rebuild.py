@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from headrace.durable import fsync_path
-from headrace.errors import LitestreamError, ProofError
+from headrace.errors import LitestreamError, RestoreError, StoreError
+from headrace.history import restore_cut
 from headrace.litestream_restore import LitestreamRestore
-from headrace.sums import sum_file
 from ingest.insist import insist
+from ingest.merge import count_tables
 from ingest.volume import make_empty, new_lineage
 from ingest.watchdog import verify_apart
 
@@ -39,12 +40,13 @@ PARALLEL = 4  # databases at once
 
 
 class Rebuilder:
-    """Makes databases anew."""
+    """Makes databases anew, as they were published."""
 
     def __init__(
         self, paths: PrimaryPaths, store: Store, primary: Primary, metrics: IngestMetrics
     ) -> None:
         self._paths = paths
+        self._store = store
         self._primary = primary
         self._metrics = metrics
         self._litestream = LitestreamRestore(store)
@@ -70,34 +72,42 @@ class Rebuilder:
         seconds = round(time.monotonic() - started_s, 2)
         log.info("databases rebuilt", count=len(newest_first), s=seconds)
 
-    async def _make_ready(self, name: str) -> None:
-        async with self._locked[name], self._turns:
-            cut = self._primary.state.databases[name]
-            await insist(
-                lambda: self._rebuild(name, cut), LitestreamError, "rebuild failed", database=name
-            )
+    async def revive(self, name: str, cut: Cut) -> Cut:
+        """Restore a cut into a new lineage, which is replicated; give its cut, to be published.
 
-    async def _rebuild(self, name: str, cut: Cut) -> None:
-        """Restore a database as it was published, and publish it as a new lineage.
+        Called under the database's lock. If what is wanted is not kept any more, it is what was
+        there shortly before (``restore_cut``): then the cut has no source.
 
         Raises:
-            LitestreamError: It could not be restored, or is not what was published.
+            LitestreamError: It could not be restored.
         """
         started_s = time.monotonic()
-        folder = self._paths.staging / f"rebuild-{name}"
-        await asyncio.to_thread(make_empty, folder)
-        restored = folder / "restored.db"
-        reason = await self._litestream.run(name, cut, restored)
-        if reason is not None:
-            raise LitestreamError(f"cannot restore {name}: {reason}")
-        lineage = new_lineage()
-        target = self._paths.database(name, lineage)
-        await asyncio.to_thread(_keep, restored, cut, target)
-        fresh = await self._primary.replicate(name, replace(cut, lineage=lineage))
-        await self._primary.publish(cause={"kind": "rebuild"}, databases={name: fresh})
-        self._metrics.rebuilds.inc()
+        async with self._turns:
+            folder = self._paths.staging / f"revive-{name}"
+            await asyncio.to_thread(make_empty, folder)
+            restored = folder / "restored.db"
+            try:
+                txid = await restore_cut(self._store, self._litestream, name, cut, restored)
+            except (RestoreError, StoreError) as exc:
+                raise LitestreamError(str(exc)) from exc
+            if txid != cut.txid:
+                tables = await asyncio.to_thread(count_tables, restored)
+                cut = replace(cut, tables=tables, source=None)
+            lineage = new_lineage()
+            await asyncio.to_thread(_move, restored, self._paths.database(name, lineage))
+            cut = await self._primary.replicate(name, replace(cut, lineage=lineage))
         seconds = round(time.monotonic() - started_s, 2)
-        log.info("database rebuilt", database=name, lineage=lineage, s=seconds)
+        log.info("database revived", database=name, lineage=lineage, from_txid=txid, s=seconds)
+        return cut
+
+    async def _make_ready(self, name: str) -> None:
+        async with self._locked[name]:
+            cut = self._primary.state.databases[name]
+            fresh = await insist(
+                lambda: self.revive(name, cut), LitestreamError, "rebuild failed", database=name
+            )
+            await self._primary.publish(cause={"kind": "rebuild"}, databases={name: fresh})
+            self._metrics.rebuilds.inc()
 
 
 async def find_damaged(held: Mapping[str, Path]) -> set[str]:
@@ -118,18 +128,7 @@ async def find_damaged(held: Mapping[str, Path]) -> set[str]:
     return damaged
 
 
-def _keep(restored: Path, cut: Cut, target: Path) -> None:
-    """Move a restored file to its place, if it is what was published.
-
-    Raises:
-        LitestreamError: It is not.
-    """
-    try:
-        checksum = sum_file(restored, cut.page_size).value
-    except ProofError as exc:
-        raise LitestreamError(f"cannot use what was restored: {exc}") from exc
-    if cut.checksum not in {None, checksum}:
-        raise LitestreamError("what was restored is not what was published")
+def _move(restored: Path, target: Path) -> None:
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     restored.rename(target)
     fsync_path(target)

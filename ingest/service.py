@@ -39,6 +39,7 @@ from ingest.publish import Publisher
 from ingest.rebuild import Rebuilder, find_damaged
 from ingest.regions import Regions
 from ingest.replicate import Litestream
+from ingest.rollback import Rollback
 from ingest.succession import JournalReplica, find_journal
 from ingest.upload import Uploads
 from ingest.volume import clean, find_held, make_folders
@@ -188,6 +189,8 @@ async def _lead(
         registry=registry,
         primary=primary,
         publisher=publisher,
+        generations=generations,
+        rollback=Rollback(generations, primary, rebuilder),
         regions=Regions(journal, metrics),
         lease=lease,
         litestream=litestream,

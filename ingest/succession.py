@@ -17,7 +17,7 @@ import structlog
 
 from headrace.durable import fsync_path
 from headrace.errors import LitestreamError, Refusal, StoreError
-from headrace.keys import JOURNAL_DATABASE, ltx_level_key
+from headrace.keys import JOURNAL_DATABASE, ltx_level_key, parse_ltx_name
 from headrace.litestream_restore import LitestreamRestore
 from ingest.insist import insist
 from ingest.volume import make_empty, new_lineage
@@ -69,7 +69,7 @@ async def _restore_journal(paths: PrimaryPaths, store: Store, named: str) -> str
     folder = paths.staging / "journal"
     await asyncio.to_thread(make_empty, folder)
     restored = folder / lineage
-    reason = await LitestreamRestore(store).run_newest(JOURNAL_DATABASE, named, restored)
+    reason = await LitestreamRestore(store).run(JOURNAL_DATABASE, named, None, restored)
     if reason is not None:
         raise LitestreamError(f"cannot restore the journal: {reason}")
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -132,5 +132,4 @@ def _is_sound(journal: Path) -> bool:
 
 def _newest_txid(names: Iterable[str]) -> int:
     """Give the newest transaction of the names of LTX files; 0 if there are none."""
-    ends = (name.partition(".")[0].partition("-")[2] for name in names if name.endswith(".ltx"))
-    return max((int(end, 16) for end in ends), default=0)
+    return max((parsed[1] for name in names if (parsed := parse_ltx_name(name))), default=0)

@@ -6,18 +6,17 @@ TXID that a slot is at, and the cheapest of all ways is taken instead of the gre
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from headrace.keys import parse_ltx_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 LEVELS = range(10)  # 0: one transaction a file; 1 to 8: compacted; 9: snapshots
 REQUEST_BYTES = 64 * 1024  # what a further request costs, in bytes that could be sent instead
-
-_NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.ltx")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +46,12 @@ def decode_listing(level: int, sizes: Mapping[str, int]) -> list[LtxFile]:
     return [
         LtxFile(
             level=level,
-            min_txid=int(match[1], 16),
-            max_txid=int(match[2], 16),
+            min_txid=parsed[0],
+            max_txid=parsed[1],
             size_bytes=size_bytes,
         )
         for name, size_bytes in sizes.items()
-        if (match := _NAME.fullmatch(name))
+        if (parsed := parse_ltx_name(name))
     ]
 
 

@@ -230,7 +230,7 @@ class Restorer:
 
     async def _run_litestream(self, cut: Cut, aim: Aim, part: Path) -> Sums:
         with self._metrics.step("restore"):
-            reason = await self._litestream.run(aim.database, cut, part)
+            reason = await self._litestream.run(aim.database, cut.lineage, cut.txid, part)
         if reason is not None:
             raise LtxError(f"litestream: {reason}")
         return await asyncio.to_thread(_record, part, cut)

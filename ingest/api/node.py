@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from headrace.keys import PrimaryPaths
+    from headrace.log import GenerationLog
     from ingest.archive import Archive
     from ingest.auth import Tokens
     from ingest.converters.registry import Registry
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ingest.publish import Publisher
     from ingest.regions import Regions
     from ingest.replicate import Litestream
+    from ingest.rollback import Rollback
     from ingest.succession import JournalReplica
     from ingest.upload import Uploads
 
@@ -43,6 +45,8 @@ class Node:
     registry: Registry
     primary: Primary
     publisher: Publisher
+    generations: GenerationLog
+    rollback: Rollback
     regions: Regions
     lease: LeaseHolder
     litestream: Litestream

@@ -1,0 +1,107 @@
+"""The commands that look at earlier generations, and go back to one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import click
+
+from headrace.config import store_url
+from headrace.errors import HeadraceError
+from headrace.generation import format_time, format_txid
+from headrace.history import compare, read_at, read_back, restore_files
+from headrace.log import GenerationLog
+from headrace.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from headrace.config import StoreSettings
+    from headrace.generation import Entry
+
+TIMEOUT_S = 3600.0  # a rollback copies whole databases
+
+
+async def list_generations(settings: StoreSettings, limit: int) -> None:
+    """Print the newest entries of the log, one a line."""
+    log = GenerationLog(Store(store_url(settings)))
+    newest = await log.read_newest()
+    rows = [_row(entry) async for entry in read_back(log, newest.number, limit)]
+    _print_table(("generation", "at", "why", "changed", "MB"), rows)
+
+
+async def show_difference(settings: StoreSettings, first: int, second: int) -> None:
+    """Print the tables that differ between two generations."""
+    log = GenerationLog(Store(store_url(settings)))
+    found = compare(await read_at(log, first), await read_at(log, second))
+    rows = [
+        (each.database, each.table, _rows(each.before), _rows(each.after), _change(each))
+        for each in found
+    ]
+    _print_table(("database", "table", f"rows in {first}", f"rows in {second}", ""), rows)
+
+
+async def restore_files_of(
+    settings: StoreSettings, number: int, folder: Path, database: str | None
+) -> None:
+    """Write the databases of a generation as files."""
+    store = Store(store_url(settings))
+    state = await read_at(GenerationLog(store), number)
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    async for name, txid in restore_files(store, state, folder, database):
+        wanted = state.databases[name].txid
+        note = "" if txid == wanted else f" (the nearest that is kept to {format_txid(wanted)})"
+        click.echo(f"{folder / name}.db: TXID {format_txid(txid)}{note}")
+
+
+async def roll_back(url: str, token: str, number: int, database: str | None) -> None:
+    """Ask the primary to publish an earlier generation again.
+
+    Raises:
+        HeadraceError: It refused, or cannot be reached.
+    """
+    address = f"{url.rstrip('/')}/ingest/generations/{number}/rollback"
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.post(
+                address,
+                params={"database": database} if database else {},
+                headers={"Authorization": f"Bearer {token}"},
+            ) as response,
+        ):
+            answer: dict[str, Any] = await response.json(content_type=None)
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:
+        raise HeadraceError(f"cannot ask {url}: {exc}") from exc
+    if not response.ok:
+        raise HeadraceError(str(answer.get("detail")), hint=answer.get("hint"))
+    click.echo(f"generation {answer['generation']} holds what {number} held")
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    changed = [*entry.databases, *(f"-{name}" for name in entry.removed)]
+    size_bytes = sum(cut.pages * cut.page_size for cut in entry.databases.values())
+    cause = " ".join(entry.cause.values())
+    at = format_time(entry.created_at)
+    return str(entry.number), at, cause, " ".join(changed), f"{size_bytes / 1e6:.1f}"
+
+
+def _rows(count: int | None) -> str:
+    return "-" if count is None else str(count)
+
+
+def _change(each: Any) -> str:
+    if each.before is None or each.after is None:
+        return "new" if each.before is None else "gone"
+    return f"{each.after - each.before:+d}" if each.after != each.before else "other values"
+
+
+def _print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())

@@ -1,0 +1,45 @@
+"""Earlier generations: the list, and going back to one."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from headrace.errors import Refusal
+from headrace.history import read_back
+from headrace.names import check_database_name
+from ingest.api.node import NODE, answer_json
+
+PAGE = 100  # entries
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/ingest/generations")
+async def get_generations(request: web.Request) -> web.Response:
+    """Show the newest entries of the log first; ``?before=N`` pages on."""
+    node = request.app[NODE]
+    node.tokens.check(request.headers)
+    newest = _number(request.query.get("before", str(node.primary.state.number + 1))) - 1
+    entries = [entry.document() async for entry in read_back(node.generations, newest, PAGE)]
+    next_page = f"/ingest/generations?before={entries[-1]['generation']}"
+    full = len(entries) == PAGE and entries[-1]["generation"] > 1
+    return answer_json({"generations": entries, "next": next_page if full else None})
+
+
+@routes.post("/ingest/generations/{number}/rollback")
+async def post_rollback(request: web.Request) -> web.Response:
+    """Publish what an earlier generation held; ``?database=`` for one of its databases."""
+    node = request.app[NODE]
+    node.check_writer(request)
+    number = _number(request.match_info["number"])
+    database = request.query.get("database")
+    if database is not None:
+        database = check_database_name(database)
+    state = await node.rollback.to(number, database)
+    return answer_json({"generation": state.number, "rolled_back_to": number})
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or len(text) > 20:  # noqa: PLR2004 - digits of a key of the log
+        raise Refusal("invalid-option", f"{text!r} is not the number of a generation")
+    return int(text)
