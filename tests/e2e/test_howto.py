@@ -1,0 +1,89 @@
+"""The how-to guides, run word by word."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import free_ports, wait_for
+
+HOWTO = Path(__file__).parents[2] / "docs" / "howto"
+BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+UP = """
+headrace up --readers 1 --workers 1 > up.log 2> up.err & HEADRACE_PID=$!
+until grep -q ready: up.log; do kill -0 $HEADRACE_PID; sleep 0.1; done
+"""
+DOWN = """
+kill $HEADRACE_PID && wait $HEADRACE_PID
+"""
+
+
+def run(name: str, folder: Path, *, before: str = "", after: str = "") -> str:
+    """Run all blocks of a guide as one script, on ports that are free; give what it prints."""
+    port = free_ports([0, 100, 101, 102, 103, 200, 201])
+    text = (HOWTO / name).read_text()
+    script = "\n".join(["set -eux", before, *BLOCK.findall(text), after])
+    for offset in (0, 100, 101, 102, 103):
+        script = script.replace(f"8{offset:03d}", str(port + offset))
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "HEADRACE_PORT": str(port), "HEADRACE_LEASE_DURATION": "3"}
+    env["HEADRACE_LEASE_RENEWAL"] = "1"
+    process = subprocess.Popen(
+        ["bash", "-c", script],
+        cwd=folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, errors = process.communicate(timeout=110)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):  # what a failed script left running
+            if not _group_is_gone(process.pid):
+                os.killpg(process.pid, number)
+                wait_for(lambda: _group_is_gone(process.pid), timeout_s=30)
+    assert process.returncode == 0, errors[-3000:]
+    return output
+
+
+def _group_is_gone(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_guide_to_roll_back_works(tmp_path: Path) -> None:
+    """Who follows the guide has the old rows again."""
+    output = run("roll-back.md", tmp_path, before=UP, after=DOWN)
+    assert "Bern|133000\n" in output
+    assert "generation 3 holds what 1 held" in output
+
+
+def test_guide_to_recover_from_a_lost_volume_works(tmp_path: Path) -> None:
+    """Who follows the guide has the rows of before, and appends to them."""
+    output = run("recover-from-a-lost-volume.md", tmp_path, before=UP, after=DOWN)
+    assert '"unchanged": 1' in output.splitlines()[-1]
+
+
+def test_guide_to_move_the_primary_works(tmp_path: Path) -> None:
+    """Who follows the guide has all rows on the new primary."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "token").write_text("of-tests")
+    output = run("move-the-primary.md", tmp_path)
+    assert '"unchanged": 1' in output.splitlines()[-1]
+
+
+@pytest.mark.parametrize("path", sorted(HOWTO.glob("*.md")), ids=lambda path: path.name)
+def test_every_guide_is_linked_from_the_readme(path: Path) -> None:
+    """People find a guide from the first page."""
+    assert f"docs/howto/{path.name}" in (HOWTO.parents[1] / "README.md").read_text()
