@@ -53,11 +53,16 @@ async def eventually(look: Callable[[], Any], *, timeout_s: float = 30.0) -> Any
 
 
 class Publisher:
-    """The write side as a reader sees it: Litestream's replicas and the generation log."""
+    """The write side as a reader sees it: Litestream's replicas and the generation log.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: Where everything lies.
+        store: The object store, as a setting; a folder in ``root`` if it is not said.
+    """
+
+    def __init__(self, root: Path, store: str | None = None) -> None:
         self.root = root
-        self.store = Store(str(root / "store"))
+        self.store = Store(store or str(root / "store"))
         self.log = GenerationLog(self.store)
         self.state = State()
         self._lineages: dict[str, str] = {}
@@ -126,8 +131,7 @@ class Publisher:
         return folder.rename(self.root / f"hidden-{cut.lineage}")
 
     def _cut(self, database: str, lineage: str, path: Path) -> Cut:
-        assert self.store.folder
-        replica = self.store.folder / lineage_key(database, lineage) / "ltx" / "0"
+        replicated = path.with_name(f".{lineage}-litestream") / "ltx" / "0"
         with closing(sqlite3.connect(path)) as db:
             names = [
                 name
@@ -136,7 +140,7 @@ class Publisher:
             ]
             return Cut(
                 lineage=lineage,
-                txid=max(int(file.stem.partition("-")[2], 16) for file in replica.iterdir()),
+                txid=max(int(file.stem.partition("-")[2], 16) for file in replicated.iterdir()),
                 page_size=db.execute("PRAGMA page_size").fetchone()[0],
                 pages=db.execute("PRAGMA page_count").fetchone()[0],
                 tables={
@@ -212,6 +216,44 @@ class Client:
 
         error: dict[str, Any] = await eventually(look)
         return error
+
+    async def metric(self, sample: str) -> float:
+        """Read a metric by its name and labels, as Prometheus writes them; 0 if it is not there."""
+        async with self.session.get(self.reader.metrics_url) as response:
+            lines = (await response.text()).splitlines()
+        found = [line for line in lines if line.startswith(f"{sample} ")]
+        return float(found[0].rpartition(" ")[2]) if found else 0.0
+
+
+class Loop:
+    """Reads again and again, and counts.
+
+    Args:
+        client: Reads.
+        path: What is read; ``{n}`` in it is the number of the read, so that none is from memory.
+    """
+
+    def __init__(self, client: Client, path: str) -> None:
+        self.reads = 0
+        self.failures: list[str] = []
+        self._client = client
+        self._path = path
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                status, body = await self._client.get(self._path.format(n=self.reads))
+                if status != 200:
+                    self.failures.append(f"{status} {body}")
+            except aiohttp.ClientError as exc:
+                self.failures.append(repr(exc))
+            self.reads += 1
+
+    async def stop(self) -> None:
+        """End it."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
 
 
 @asynccontextmanager

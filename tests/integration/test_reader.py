@@ -17,7 +17,7 @@ from headrace.keys import generation_key, socket_folder
 from serve.service import running
 from tests.integration.reader_kit import (
     ORDERS,
-    Client,
+    Loop,
     Publisher,
     eventually,
     primary_of,
@@ -37,32 +37,6 @@ if TYPE_CHECKING:
 def publisher(tmp_path: Path) -> Publisher:
     """Give a publisher with an empty log."""
     return Publisher(tmp_path)
-
-
-class Loop:
-    """Reads one page again and again, and counts."""
-
-    def __init__(self, client: Client, path: str) -> None:
-        self.reads = 0
-        self.failures: list[str] = []
-        self._client = client
-        self._path = path
-        self._task = asyncio.create_task(self._run())
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                status, body = await self._client.get(self._path)
-                if status != 200:
-                    self.failures.append(f"{status} {body}")
-            except aiohttp.ClientError as exc:
-                self.failures.append(repr(exc))
-            self.reads += 1
-
-    async def stop(self) -> None:
-        """End it."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
 
 
 async def test_reader_of_an_empty_log_serves_generation_0(publisher: Publisher) -> None:
@@ -131,10 +105,7 @@ async def test_reader_coalesces_generations(publisher: Publisher) -> None:
             await publisher.publish({})
         await client.wait_generation(30)
 
-        async with client.session.get(client.reader.metrics_url) as response:
-            text = await response.text()
-        switches = float(text.partition("\nheadrace_reader_switches_total ")[2].split()[0])
-        assert switches < 30
+        assert await client.metric("headrace_reader_switches_total") < 30
 
 
 async def test_reader_with_a_missing_lineage_serves_on_and_recovers(

@@ -1,0 +1,163 @@
+"""A proxy before an object store that breaks as the network and the store do, while it runs.
+
+One connection a request: whoever is answered is told to close, so that each request meets the faults
+of its own moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import struct
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+    Fault = Callable[["FaultProxy", bytes, Streams], Awaitable[None]]
+
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close(2) sends RST
+_READ_BYTES = 64 * 1024
+
+_ERROR = """HTTP/1.1 {status}\r
+Content-Type: application/xml\r
+Content-Length: {length}\r
+Connection: close\r
+\r
+{body}"""
+_ERROR_BODY = """<?xml version="1.0" encoding="UTF-8"?>
+<Error><Code>{code}</Code><Message>{message}</Message><RequestId>18EB56364DFECE38</RequestId></Error>"""
+
+
+class FaultProxy:
+    """Passes everything on to the store, but for the keys that are broken.
+
+    Args:
+        port: Where the store listens.
+
+    Attributes:
+        faults: What happens to requests for keys with a prefix.
+        met: Requests that met a fault.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.faults: dict[str, Fault] = {}
+        self.met = 0
+        self._port = port
+        self._ended = asyncio.Event()
+
+    def break_keys(self, prefix: str, fault: Fault) -> None:
+        """Let requests for keys with a prefix, and lists of them, meet a fault from now on."""
+        self.faults[prefix] = fault
+
+    def heal(self) -> None:
+        """Let all be well. Who waits in a hanging request waits on: there is no answer to it."""
+        self.faults.clear()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[int]:
+        """Listen while the block runs; give the port."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            self._ended.set()
+            server.close()
+            await server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            request = await _read_request(reader)
+            target = unquote(request.split(b" ", 2)[1].decode())
+            fault = next((f for prefix, f in self.faults.items() if prefix in target), None)
+            if fault is None:
+                await self.pass_on(request, writer)
+            else:
+                self.met += 1
+                await fault(self, request, (reader, writer))
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    async def pass_on(self, request: bytes, writer: asyncio.StreamWriter) -> None:
+        """Hand a request on, and the store's answer back, to its end."""
+        async for chunk in self.ask(request):
+            writer.write(chunk)
+            await writer.drain()
+
+    async def ask(self, request: bytes) -> AsyncIterator[bytes]:
+        """Give the store's answer as it comes."""
+        line, _, rest = request.partition(b"\r\n")
+        upstream, asking = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            asking.write(line + b"\r\nConnection: close\r\n" + rest)  # no header that is signed
+            while chunk := await upstream.read(_READ_BYTES):
+                yield chunk
+        finally:
+            asking.close()
+
+    async def hang(self, reader: asyncio.StreamReader) -> None:
+        """Wait until the client is gone."""
+        gone = asyncio.create_task(reader.read())
+        ended = asyncio.create_task(self._ended.wait())
+        try:
+            await asyncio.wait([gone, ended], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (gone, ended):
+                task.cancel()
+            await asyncio.gather(gone, ended, return_exceptions=True)
+
+
+async def _read_request(reader: asyncio.StreamReader) -> bytes:
+    """Read one request to its end; its body has a length, as S3 clients send it."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = re.search(rb"\r\ncontent-length: *(\d+)\r\n", head, re.IGNORECASE)
+    return head + await reader.readexactly(int(length[1]) if length else 0)
+
+
+# the faults
+
+
+def answering(status: str, code: str, message: str) -> Fault:
+    """Answer every request with an error, in S3's own form."""
+
+    async def fault(_proxy: FaultProxy, _request: bytes, streams: Streams) -> None:
+        body = _ERROR_BODY.format(code=code, message=message)
+        streams[1].write(_ERROR.format(status=status, length=len(body), body=body).encode())
+        await streams[1].drain()
+
+    return fault
+
+
+async def never_answering(proxy: FaultProxy, _request: bytes, streams: Streams) -> None:
+    """Take the request, and say nothing for as long as the client waits."""
+    await proxy.hang(streams[0])
+
+
+async def falling_silent(proxy: FaultProxy, request: bytes, streams: Streams) -> None:
+    """Send half of the body, and then nothing for as long as the client waits."""
+    await _send_half(proxy, request, streams[1])
+    await proxy.hang(streams[0])
+
+
+async def cutting_short(proxy: FaultProxy, request: bytes, streams: Streams) -> None:
+    """Send half of the body, and end the connection."""
+    await _send_half(proxy, request, streams[1])
+
+
+async def resetting(_proxy: FaultProxy, _request: bytes, streams: Streams) -> None:
+    """Reset the connection instead of an answer."""
+    peer: socket.socket = streams[1].get_extra_info("socket")
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    streams[1].transport.abort()
+
+
+async def _send_half(proxy: FaultProxy, request: bytes, writer: asyncio.StreamWriter) -> None:
+    answer = b"".join([chunk async for chunk in proxy.ask(request)])
+    head, end, body = answer.partition(b"\r\n\r\n")
+    writer.write(head + end + body[: len(body) // 2])
+    await writer.drain()
