@@ -1,7 +1,7 @@
 """A proxy before an object store that breaks as the network and the store do, while it runs.
 
-One connection a request: whoever is answered is told to close, so that each request meets the faults
-of its own moment.
+One connection a request: whoever is answered is told to close, so that each request meets what is
+broken at its own moment.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import asyncio
 import re
 import socket
 import struct
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
     Fault = Callable[["FaultProxy", bytes, Streams], Awaitable[None]]
@@ -39,24 +39,24 @@ class FaultProxy:
     Args:
         port: Where the store listens.
 
-    Attributes:
-        faults: What happens to requests for keys with a prefix.
-        met: Requests that met a fault.
     """
 
     def __init__(self, port: int) -> None:
-        self.faults: dict[str, Fault] = {}
-        self.met = 0
+        self._faults: dict[str, Fault] = {}
         self._port = port
         self._ended = asyncio.Event()
 
-    def break_keys(self, prefix: str, fault: Fault) -> None:
-        """Let requests for keys with a prefix, and lists of them, meet a fault from now on."""
-        self.faults[prefix] = fault
+    @contextmanager
+    def broken(self, prefix: str, fault: Fault) -> Iterator[None]:
+        """Let requests for keys with a prefix, and lists of them, meet a fault in the block.
 
-    def heal(self) -> None:
-        """Let all be well. Who waits in a hanging request waits on: there is no answer to it."""
-        self.faults.clear()
+        Who waits in a hanging request by then waits on: there is no answer to it.
+        """
+        self._faults[prefix] = fault
+        try:
+            yield
+        finally:
+            del self._faults[prefix]
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[int]:
@@ -73,11 +73,10 @@ class FaultProxy:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             request = await _read_request(reader)
             target = unquote(request.split(b" ", 2)[1].decode())
-            fault = next((f for prefix, f in self.faults.items() if prefix in target), None)
+            fault = next((f for prefix, f in self._faults.items() if prefix in target), None)
             if fault is None:
                 await self.pass_on(request, writer)
             else:
-                self.met += 1
                 await fault(self, request, (reader, writer))
         writer.close()
         with suppress(ConnectionError):

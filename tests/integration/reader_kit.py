@@ -225,19 +225,26 @@ class Client:
         return float(found[0].rpartition(" ")[2]) if found else 0.0
 
 
+def be_impatient(client: Client) -> None:
+    """Have what is not there waited for only shortly, not 30 s."""
+    client.reader.supervisor._restorer._retry_for_s = 0.2  # noqa: SLF001
+
+
 class Loop:
     """Reads again and again, and counts.
 
     Args:
         client: Reads.
         path: What is read; ``{n}`` in it is the number of the read, so that none is from memory.
+        pause_s: Time between two reads.
     """
 
-    def __init__(self, client: Client, path: str) -> None:
+    def __init__(self, client: Client, path: str, pause_s: float = 0.0) -> None:
         self.reads = 0
         self.failures: list[str] = []
         self._client = client
         self._path = path
+        self._pause_s = pause_s
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
@@ -249,11 +256,25 @@ class Loop:
             except aiohttp.ClientError as exc:
                 self.failures.append(repr(exc))
             self.reads += 1
+            await asyncio.sleep(self._pause_s)
 
     async def stop(self) -> None:
         """End it."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def served_all_the_while(client: Client) -> AsyncIterator[Loop]:
+    """Read `sales` from Datasette, not from memory, while the block runs: no read may fail."""
+    query = "select+count(*)+from+orders"
+    loop = Loop(client, f"/sales.json?sql={query}&n={{n}}", pause_s=0.02)
+    try:
+        yield loop
+    finally:
+        await loop.stop()
+    assert loop.failures == []
+    assert loop.reads
 
 
 @asynccontextmanager

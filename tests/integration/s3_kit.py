@@ -26,6 +26,8 @@ _OFF = ("master.telemetry=false", "admin.ui=false", "webdav=false")
 _OFF_PORTS = ("s3.port.iceberg=0", "s3.port.lance=0")  # other protocols, on ports of their own
 _MEMORY = {"GOMEMLIMIT": "256MiB"}
 
+_PUT = "curl -s -X PUT -o /dev/null -w %{http_code} --aws-sigv4 aws:amz:us-east-1:s3 --config -"
+
 _CONFIG = """{{"identities": [{{"name": "test", "actions": ["Admin"],
   "credentials": [{{"accessKey": "{key}", "secretKey": "{secret}"}}]}}]}}"""
 
@@ -59,10 +61,9 @@ class S3:
     def _create(self, bucket: str) -> str:
         key = self.environment["AWS_ACCESS_KEY_ID"]
         user = f'user = "{key}:{self.environment["AWS_SECRET_ACCESS_KEY"]}"\n'
+        url = f"http://127.0.0.1:{self.port}/{bucket}"
         return subprocess.run(
-            ["curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}"]
-            + ["--aws-sigv4", "aws:amz:us-east-1:s3", "--config", "-", "--request", "PUT"]
-            + [f"http://127.0.0.1:{self.port}/{bucket}"],
+            [*_PUT.split(), url],
             input=user,
             capture_output=True,
             text=True,
