@@ -155,7 +155,10 @@ class GenerationLog:
 
 
 def _decode_entry(number: int, body: bytes) -> Entry:
-    entry = Entry.decode(body)
+    try:
+        entry = Entry.decode(body)
+    except LogError as exc:
+        raise LogError(f"cannot read {generation_key(number)}: {exc}") from exc
     if entry.number != number:
-        raise LogError(f"entry {number} of the log says that it is {entry.number}")
+        raise LogError(f"cannot read {generation_key(number)}: it says that it is {entry.number}")
     return entry

@@ -36,40 +36,24 @@ from tests.integration.reader_kit import (
 )
 from tests.integration.slots_kit import (
     PROJECT,
+    ROWS,
     LivePublisher,
     counted,
+    live_publisher,  # noqa: F401 - a fixture
     ltx_files,
     make_restorer,
     replicating,
     restore,
     serve,
     with_checksum,
+    write,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from pathlib import Path
 
-    from headrace.generation import Cut
     from serve.restore import Restorer
-
-ROWS = (
-    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 500) "
-    "INSERT INTO orders (item) SELECT hex(randomblob(40)) FROM n"
-)
-
-
-@pytest.fixture
-async def publisher(tmp_path: Path) -> AsyncIterator[LivePublisher]:
-    """Give a publisher with a running litestream."""
-    async with replicating(tmp_path) as live:
-        yield live
-
-
-async def write(publisher: LivePublisher, *statements: str, page_size: int = 4096) -> Cut:
-    """Change sales, and give its proven cut."""
-    cut = await publisher.write("sales", *statements, page_size=page_size)
-    return with_checksum(publisher, "sales", cut)
 
 
 def read_rows(slot: Path) -> int:

@@ -10,7 +10,7 @@ import asyncio
 import re
 import socket
 import struct
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -44,7 +44,7 @@ class FaultProxy:
     def __init__(self, port: int) -> None:
         self._faults: dict[str, Fault] = {}
         self._port = port
-        self._ended = asyncio.Event()
+        self._serving: set[asyncio.Task[None]] = set()
 
     @contextmanager
     def broken(self, prefix: str, fault: Fault) -> Iterator[None]:
@@ -61,54 +61,44 @@ class FaultProxy:
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[int]:
         """Listen while the block runs; give the port."""
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._begin, "127.0.0.1", 0)
         try:
             yield server.sockets[0].getsockname()[1]
         finally:
-            self._ended.set()
             server.close()
-            await server.wait_closed()
+            for task in self._serving:
+                task.cancel()
+            await asyncio.gather(*self._serving, return_exceptions=True)
+
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)  # asyncio itself would let go of one that hangs
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
+        try:
             request = await _read_request(reader)
             target = unquote(request.split(b" ", 2)[1].decode())
-            fault = next((f for prefix, f in self._faults.items() if prefix in target), None)
-            if fault is None:
-                await self.pass_on(request, writer)
-            else:
-                await fault(self, request, (reader, writer))
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
+            fault = next((f for prefix, f in self._faults.items() if prefix in target), _passing)
+            await fault(self, request, (reader, writer))
+            if not writer.transport.is_closing():
+                writer.write_eof()
+                await reader.read()  # until the client has all of it, and has closed
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the client is gone
+        finally:
+            writer.transport.abort()
 
-    async def pass_on(self, request: bytes, writer: asyncio.StreamWriter) -> None:
-        """Hand a request on, and the store's answer back, to its end."""
-        async for chunk in self.ask(request):
-            writer.write(chunk)
-            await writer.drain()
-
-    async def ask(self, request: bytes) -> AsyncIterator[bytes]:
-        """Give the store's answer as it comes."""
+    @asynccontextmanager
+    async def asked(self, request: bytes) -> AsyncIterator[asyncio.StreamReader]:
+        """Ask the store; give its answer as it comes, to its end."""
         line, _, rest = request.partition(b"\r\n")
         upstream, asking = await asyncio.open_connection("127.0.0.1", self._port)
         try:
             asking.write(line + b"\r\nConnection: close\r\n" + rest)  # no header that is signed
-            while chunk := await upstream.read(_READ_BYTES):
-                yield chunk
+            yield upstream
         finally:
-            asking.close()
-
-    async def hang(self, reader: asyncio.StreamReader) -> None:
-        """Wait until the client is gone."""
-        gone = asyncio.create_task(reader.read())
-        ended = asyncio.create_task(self._ended.wait())
-        try:
-            await asyncio.wait([gone, ended], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (gone, ended):
-                task.cancel()
-            await asyncio.gather(gone, ended, return_exceptions=True)
+            asking.transport.abort()
 
 
 async def _read_request(reader: asyncio.StreamReader) -> bytes:
@@ -121,31 +111,40 @@ async def _read_request(reader: asyncio.StreamReader) -> bytes:
 # the faults
 
 
+async def _passing(proxy: FaultProxy, request: bytes, streams: Streams) -> None:
+    """Hand the request on, and the store's answer back: no fault."""
+    async with proxy.asked(request) as upstream:
+        while chunk := await upstream.read(_READ_BYTES):
+            streams[1].write(chunk)
+            await streams[1].drain()
+
+
 def answering(status: str, code: str, message: str) -> Fault:
     """Answer every request with an error, in S3's own form."""
 
     async def fault(_proxy: FaultProxy, _request: bytes, streams: Streams) -> None:
         body = _ERROR_BODY.format(code=code, message=message)
         streams[1].write(_ERROR.format(status=status, length=len(body), body=body).encode())
-        await streams[1].drain()
 
     return fault
 
 
-async def never_answering(proxy: FaultProxy, _request: bytes, streams: Streams) -> None:
+async def never_answering(_proxy: FaultProxy, _request: bytes, streams: Streams) -> None:
     """Take the request, and say nothing for as long as the client waits."""
-    await proxy.hang(streams[0])
+    await streams[0].read()
 
 
 async def falling_silent(proxy: FaultProxy, request: bytes, streams: Streams) -> None:
     """Send half of the body, and then nothing for as long as the client waits."""
-    await _send_half(proxy, request, streams[1])
-    await proxy.hang(streams[0])
+    await cutting_short(proxy, request, streams)
+    await streams[0].read()
 
 
 async def cutting_short(proxy: FaultProxy, request: bytes, streams: Streams) -> None:
     """Send half of the body, and end the connection."""
-    await _send_half(proxy, request, streams[1])
+    async with proxy.asked(request) as upstream:
+        head, end, body = (await upstream.read()).partition(b"\r\n\r\n")
+        streams[1].write(head + end + body[: len(body) // 2])
 
 
 async def resetting(_proxy: FaultProxy, _request: bytes, streams: Streams) -> None:
@@ -153,10 +152,3 @@ async def resetting(_proxy: FaultProxy, _request: bytes, streams: Streams) -> No
     peer: socket.socket = streams[1].get_extra_info("socket")
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     streams[1].transport.abort()
-
-
-async def _send_half(proxy: FaultProxy, request: bytes, writer: asyncio.StreamWriter) -> None:
-    answer = b"".join([chunk async for chunk in proxy.ask(request)])
-    head, end, body = answer.partition(b"\r\n\r\n")
-    writer.write(head + end + body[: len(body) // 2])
-    await writer.drain()

@@ -208,14 +208,25 @@ class Client:
         report: dict[str, Any] = await eventually(look)
         return report
 
-    async def wait_error(self) -> dict[str, Any]:
-        """Wait until the reader reports an error; give it."""
+    async def wait_error(self, reason: str = "") -> dict[str, Any]:
+        """Wait until the reader says why its newest generation is not in service; give that."""
 
         async def look() -> Any:
-            return (await self.json("/-/headrace.json"))["last_error"]
+            error = (await self.json("/-/headrace.json"))["last_error"]
+            return error and reason in error["message"] and error
 
         error: dict[str, Any] = await eventually(look)
         return error
+
+    async def wait_not_following(self, reason: str) -> dict[str, Any]:
+        """Wait until the reader says why it cannot read the log; give its report."""
+
+        async def look() -> Any:
+            report = await self.json("/-/headrace.json")
+            return reason in report["following_errors"].get("log", "") and report
+
+        report: dict[str, Any] = await eventually(look)
+        return report
 
     async def metric(self, sample: str) -> float:
         """Read a metric by its name and labels, as Prometheus writes them; 0 if it is not there."""
@@ -223,11 +234,6 @@ class Client:
             lines = (await response.text()).splitlines()
         found = [line for line in lines if line.startswith(f"{sample} ")]
         return float(found[0].rpartition(" ")[2]) if found else 0.0
-
-
-def be_impatient(client: Client) -> None:
-    """Have what is not there waited for only shortly, not 30 s."""
-    client.reader.supervisor._restorer._retry_for_s = 0.2  # noqa: SLF001
 
 
 class Loop:
@@ -262,19 +268,6 @@ class Loop:
         """End it."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-
-
-@asynccontextmanager
-async def served_all_the_while(client: Client) -> AsyncIterator[Loop]:
-    """Read `sales` from Datasette, not from memory, while the block runs: no read may fail."""
-    query = "select+count(*)+from+orders"
-    loop = Loop(client, f"/sales.json?sql={query}&n={{n}}", pause_s=0.02)
-    try:
-        yield loop
-    finally:
-        await loop.stop()
-    assert loop.failures == []
-    assert loop.reads
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from headrace.leash import leashed
-from tests.conftest import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 _PARTS = ("s3", "master", "volume", "filer", "admin")
 _OFF = ("master.telemetry=false", "admin.ui=false", "webdav=false")
 _OFF_PORTS = ("s3.port.iceberg=0", "s3.port.lance=0")  # other protocols, on ports of their own
+START_S = 30.0  # it takes one
 _MEMORY = {"GOMEMLIMIT": "256MiB"}
 
 _PUT = "curl -s -X PUT -o /dev/null -w %{http_code} --aws-sigv4 aws:amz:us-east-1:s3 --config -"
 
-_CONFIG = """{{"identities": [{{"name": "test", "actions": ["Admin"],
-  "credentials": [{{"accessKey": "{key}", "secretKey": "{secret}"}}]}}]}}"""
+_CONFIG = """{"identities": [{"name": "test", "actions": ["Admin"],
+  "credentials": [{"accessKey": "%s", "secretKey": "%s"}]}]}"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +39,16 @@ class S3:
 
     Attributes:
         port: Where it listens, on 127.0.0.1.
-        environment: The credentials, as S3 clients find them.
+        credentials: As S3 clients find them in their environment.
     """
 
     port: int
-    environment: dict[str, str]
+    credentials: dict[str, str]
+
+    def give_credentials(self, patch: pytest.MonkeyPatch) -> None:
+        """Put the credentials into this process's environment, and into that of what it starts."""
+        for name, value in self.credentials.items():
+            patch.setenv(name, value)
 
     def make_bucket(self) -> str:
         """Make an empty bucket; give its name."""
@@ -59,8 +65,7 @@ class S3:
         return self._create("probe") in {"200", "409"}
 
     def _create(self, bucket: str) -> str:
-        key = self.environment["AWS_ACCESS_KEY_ID"]
-        user = f'user = "{key}:{self.environment["AWS_SECRET_ACCESS_KEY"]}"\n'
+        user = 'user = "{AWS_ACCESS_KEY_ID}:{AWS_SECRET_ACCESS_KEY}"'.format(**self.credentials)
         url = f"http://127.0.0.1:{self.port}/{bucket}"
         return subprocess.run(
             [*_PUT.split(), url],
@@ -73,14 +78,10 @@ class S3:
 
 @contextmanager
 def s3_server(root: Path) -> Iterator[S3]:
-    """Run SeaweedFS in a folder while the block runs.
-
-    The credentials are in this process's environment meanwhile, where whatever the tests start
-    finds them.
-    """
-    environment = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16)}
+    """Run SeaweedFS in a folder while the block runs."""
+    credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16)}
     config = root / "s3.json"
-    config.write_text(_CONFIG.format(key="test", secret=environment["AWS_SECRET_ACCESS_KEY"]))
+    config.write_text(_CONFIG % tuple(credentials.values()))
     names = [f"{part}.port{kind}" for part in _PARTS for kind in ("", ".grpc")]
     ports = dict(zip(names, _free_ports(len(names)), strict=True))
     flags = [f"{name}={port}" for name, port in ports.items()]
@@ -88,9 +89,7 @@ def s3_server(root: Path) -> Iterator[S3]:
     flags += ["ip=127.0.0.1", "ip.bind=127.0.0.1", *_OFF, *_OFF_PORTS]
     (root / "data").mkdir()
     weed = Path(sys.executable).with_name("weed")
-    with (root / "out").open("wb") as out, pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
+    with (root / "out").open("wb") as out:
         process = subprocess.Popen(
             leashed(str(weed), "mini", *(f"-{flag}" for flag in flags)),
             stdout=out,
@@ -98,18 +97,17 @@ def s3_server(root: Path) -> Iterator[S3]:
             cwd=root,
             env={**os.environ, **_MEMORY},
         )
-        try:
-            server = S3(port=ports["s3.port"], environment=environment)
-
-            def is_up() -> bool:
-                assert process.poll() is None, (root / "out").read_text()
-                return server.is_up()
-
-            wait_for(is_up)
-            yield server
-        finally:
-            process.kill()  # its orderly end takes two seconds, and nothing is kept
-            process.wait()
+    try:
+        server = S3(port=ports["s3.port"], credentials=credentials)
+        deadline_s = time.monotonic() + START_S
+        while not server.is_up():
+            if process.poll() is not None or time.monotonic() > deadline_s:
+                pytest.fail(f"the S3 server did not start: {(root / 'out').read_text()}")
+            time.sleep(0.01)
+        yield server
+    finally:
+        process.kill()  # its orderly end takes two seconds, and nothing is kept
+        process.wait()
 
 
 def _free_ports(count: int) -> list[int]:

@@ -118,7 +118,7 @@ async def test_follower_that_meets_a_broken_entry_stays_and_says_so(
     await publisher.publish({})
     await publisher.store.create(generation_key(2), b"{not json")
     async with following(publisher.store, NO_PRIMARY) as follower:
-        await eventually(lambda: "cannot read a log entry" in follower.why.get("log", ""))
+        await eventually(lambda: "find no entry of the log" in follower.why.get("log", ""))
         assert follower.newest
         assert follower.newest.number == 1
 

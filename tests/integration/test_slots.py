@@ -13,38 +13,20 @@ from headrace.errors import RestoreError
 from serve.slot_files import check_slot
 from tests.integration.reader_kit import ORDERS, eventually
 from tests.integration.slots_kit import (
+    ROWS,
     LivePublisher,
     counted,
+    live_publisher,  # noqa: F401 - a fixture
     ltx_files,
     make_restorer,
-    replicating,
     restore,
     serve,
-    with_checksum,
+    write,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
-
-    from headrace.generation import Cut
-
-ROWS = (
-    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 500) "
-    "INSERT INTO orders (item) SELECT hex(randomblob(40)) FROM n"
-)
-
-
-@pytest.fixture
-async def publisher(tmp_path: Path) -> AsyncIterator[LivePublisher]:
-    """Give a publisher with a running litestream."""
-    async with replicating(tmp_path) as live:
-        yield live
-
-
-async def write(publisher: LivePublisher, *statements: str) -> Cut:
-    """Change sales, and give its proven cut."""
-    return with_checksum(publisher, "sales", await publisher.write("sales", *statements))
 
 
 def names(folder: Path) -> list[str]:
