@@ -161,7 +161,7 @@ class Entry:
                 removed=tuple(document["removed"]),
             )
         except _NOT_AN_ENTRY as exc:
-            raise LogError(f"find no entry of the log: {exc!r}") from exc
+            raise LogError(f"it is no entry of the log: {exc!r}") from exc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +227,7 @@ class State:
                 databases=MappingProxyType(_decode_cuts(document["databases"])),
             )
         except _NOT_AN_ENTRY as exc:
-            raise LogError(f"find no checkpoint of the log: {exc!r}") from exc
+            raise LogError(f"it is no checkpoint of the log: {exc!r}") from exc
 
 
 def _decode_cuts(document: dict[str, Any]) -> dict[str, Cut]:

@@ -124,7 +124,8 @@ class Roller:
         reason = f"no LTX files lead from {format_txid(at)} to {format_txid(aim.txid)}"
         if newest >= aim.txid:
             raise LtxError(reason)
-        raise ObjectMissingError(f"{reason}; the newest is {format_txid(newest)}")
+        found = f"the newest is {format_txid(newest)}" if files else "there are none"
+        raise ObjectMissingError(f"{reason}; {found}")
 
     async def _list(self, aim: Aim, level: int) -> list[LtxFile]:
         key = ltx_level_key(aim.database, aim.lineage, level, s3=self._store.is_s3)

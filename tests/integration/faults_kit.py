@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.integration.reader_kit import ORDERS, Client, Loop, Publisher, eventually
+from tests.integration.reader_kit import ORDERS, Client, Loop, Publisher, Visitor, eventually
 from tests.integration.slots_kit import with_checksum
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from headrace.generation import Cut
 
+# Metrics that say what has failed.
 RESTORE_FAILURES = 'headrace_reader_switch_failures_total{step="restore"}'
 START_FAILURES = 'headrace_reader_switch_failures_total{step="start"}'
 LOG_ERRORS = 'headrace_reader_follow_errors_total{source="log"}'
@@ -31,7 +32,7 @@ class Bench:
     Each generation has one row more, whose id is the generation's number.
     """
 
-    client: Client
+    client: Visitor
     publisher: Publisher
 
     @property
@@ -39,13 +40,14 @@ class Bench:
         """The generation that was published last."""
         return self.publisher.state.number
 
-    def write(self, *, anew: bool = False) -> Cut:
-        """Write the next generation's row, in a database that is begun anew if it is said."""
+    def write(self, *statements: str, anew: bool = False) -> Cut:
+        """Write the next generation's row and more, in a database that may be begun anew."""
         if anew:
             self.publisher.begin_lineage("sales")
         create = ORDERS if anew or not self.newest else ()
         row = f"INSERT INTO orders VALUES ({self.newest + 1}, 'pen')"
-        return with_checksum(self.publisher, "sales", self.publisher.write("sales", *create, row))
+        cut = self.publisher.write("sales", *create, row, *statements)
+        return with_checksum(self.publisher, "sales", cut)
 
     async def publish(self, cut: Cut | None = None) -> None:
         """Publish the next generation."""

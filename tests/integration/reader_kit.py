@@ -175,21 +175,22 @@ def settings_for(root: Path, **values: Any) -> ServeSettings:
     return ServeSettings(**{**defaults, **values})
 
 
-class Client:
+class Visitor:
     """What a person does with a reader."""
 
-    def __init__(self, reader: Reader, session: aiohttp.ClientSession) -> None:
-        self.reader = reader
+    def __init__(self, url: str, metrics_url: str, session: aiohttp.ClientSession) -> None:
+        self.url = url
+        self.metrics_url = metrics_url
         self.session = session
 
     async def get(self, path: str, **options: Any) -> tuple[int, str]:
         """GET a path; give status and body."""
-        async with self.session.get(self.reader.url + path, **options) as response:
+        async with self.session.get(self.url + path, **options) as response:
             return response.status, await response.text()
 
     async def json(self, path: str) -> Any:
         """GET a JSON document that must be there."""
-        async with self.session.get(self.reader.url + path) as response:
+        async with self.session.get(self.url + path) as response:
             assert response.status == 200, await response.text()
             return await response.json()
 
@@ -230,10 +231,18 @@ class Client:
 
     async def metric(self, sample: str) -> float:
         """Read a metric by its name and labels, as Prometheus writes them; 0 if it is not there."""
-        async with self.session.get(self.reader.metrics_url) as response:
+        async with self.session.get(self.metrics_url) as response:
             lines = (await response.text()).splitlines()
         found = [line for line in lines if line.startswith(f"{sample} ")]
         return float(found[0].rpartition(" ")[2]) if found else 0.0
+
+
+class Client(Visitor):
+    """The same, with a look inside: the reader runs in this process."""
+
+    def __init__(self, reader: Reader, session: aiohttp.ClientSession) -> None:
+        super().__init__(reader.url, reader.metrics_url, session)
+        self.reader = reader
 
 
 class Loop:
@@ -245,7 +254,7 @@ class Loop:
         pause_s: Time between two reads.
     """
 
-    def __init__(self, client: Client, path: str, pause_s: float = 0.0) -> None:
+    def __init__(self, client: Visitor, path: str, pause_s: float = 0.0) -> None:
         self.reads = 0
         self.failures: list[str] = []
         self._client = client
@@ -293,9 +302,10 @@ async def reading(settings: ServeSettings) -> AsyncIterator[Client]:
 class Spawned:
     """A reader in a process of its own."""
 
-    def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, url: str, metrics_url: str) -> None:
         self.process = process
         self.url = url
+        self.metrics_url = metrics_url
 
     def peak_kb(self) -> int:
         """Give the most memory that it ever held. Source: proc(5), VmHWM."""
@@ -312,11 +322,21 @@ class Spawned:
 
 
 @asynccontextmanager
-async def spawned_reader(root: Path, *, prelude: str = "", **values: Any) -> AsyncIterator[Spawned]:
-    """Run `headrace serve` while the block runs, after some Python of the test."""
+async def spawned_reader(
+    root: Path, *, prefix: Iterable[str] = (), prelude: str = "", **values: Any
+) -> AsyncIterator[Spawned]:
+    """Run `headrace serve` while the block runs.
+
+    Args:
+        root: Where everything lies.
+        prefix: A command that becomes the reader.
+        prelude: Python that runs before.
+        values: Settings.
+    """
     settings = settings_for(root, **values)
     names = ["data", "store", "port", "metrics_port", "primary", "workers", "datasette_dir"]
     process = await asyncio.create_subprocess_exec(
+        *prefix,
         *(sys.executable, "-c", f"{prelude}\nfrom headrace.cli import main; main()", "serve"),
         *as_flags(settings, names),
         stderr=asyncio.subprocess.PIPE,
@@ -330,7 +350,7 @@ async def spawned_reader(root: Path, *, prelude: str = "", **values: Any) -> Asy
         else:
             pytest.fail("the reader ended")
         draining = asyncio.create_task(process.stderr.read())
-        yield Spawned(process, event["url"])
+        yield Spawned(process, event["url"], event["metrics_url"])
     finally:
         if process.returncode is None:
             process.terminate()

@@ -204,6 +204,22 @@ def ltx_files(
     return sorted(folder.glob("*.ltx"))
 
 
+def cut_short(body: bytes) -> bytes:
+    """Lose the last half."""
+    return body[: len(body) // 2]
+
+
+def cut_to_nothing(_body: bytes) -> bytes:
+    """Lose all."""
+    return b""
+
+
+def flip(body: bytes, at: int, bit: int = 0) -> bytes:
+    """Change one bit of the byte at a place, or at one from the end."""
+    at %= len(body)
+    return body[:at] + bytes([body[at] ^ 1 << bit]) + body[at + 1 :]
+
+
 def counted(restorer: Restorer, name: str) -> float:
     """Read a counter."""
     value = restorer._metrics.registry.get_sample_value(f"headrace_reader_{name}_total")  # noqa: SLF001
