@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from headrace.keys import generation_key
+from headrace.keys import generation_key, ltx_key
 from tests.integration.fault_proxy import (
     FaultProxy,
     answering,
     cutting_short,
     falling_silent,
     never_answering,
+    of_litestream,
     resetting,
 )
 from tests.integration.faults_kit import LOG_ERRORS, RESTORE_FAILURES, Bench, be_impatient
 from tests.integration.reader_kit import Publisher, reading, settings_for
+from tests.integration.slots_kit import cut_short
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -71,6 +73,7 @@ async def bench(s3: S3, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
         s3.give_credentials(patch)
         patch.setattr("headrace.store.ANSWER_S", DEADLINE_S)
         patch.setattr("serve.roll.STALL_S", DEADLINE_S)
+        patch.setattr("headrace.litestream_restore.STALL_S", DEADLINE_S / 2)
         patch.setattr("serve.switch.MAX_BACKOFF_S", 0.1)
         patch.setattr("serve.follow.POLL_S", 0.1)
         async with proxy.listening() as port:
@@ -118,3 +121,20 @@ async def test_files_that_cannot_be_fetched_are_told_and_fetched_when_they_can(
             assert error["message"].startswith("cannot restore sales at ")
             report = await bench.report()
             assert (report["generation"], report["newest_generation"]) == (served, served + 1)
+
+
+async def test_litestream_that_hangs_is_told_and_started_again(bench: S3Bench) -> None:
+    """A damaged file has Litestream asked, and what hangs then is not waited for until its end."""
+    store = bench.publisher.store
+    async with bench.served_on(RESTORE_FAILURES):
+        with bench.proxy.broken("dbs/", of_litestream(never_answering)):
+            cut = bench.write()
+            key = ltx_key("sales", cut.lineage, 0, cut.txid, cut.txid, s3=True)
+            whole = await store.read(key)
+            await store.replace(key, cut_short(whole))
+            await bench.publish(cut)
+
+            error = await bench.client.wait_error("litestream: it wrote nothing for 0.5 s")
+
+            assert "a page is cut short" in error["message"]
+        await store.replace(key, whole)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
     Fault = Callable[["FaultProxy", bytes, Streams], Awaitable[None]]
 
+_LITESTREAM = b"aws-sdk-go"  # in its User-Agent
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close(2) sends RST
 _READ_BYTES = 64 * 1024
 
@@ -79,7 +80,7 @@ class FaultProxy:
         try:
             request = await _read_request(reader)
             target = unquote(request.split(b" ", 2)[1].decode())
-            fault = next((f for prefix, f in self._faults.items() if prefix in target), _passing)
+            fault = next((f for prefix, f in self._faults.items() if prefix in target), passing)
             await fault(self, request, (reader, writer))
             if not writer.transport.is_closing():
                 writer.write_eof()
@@ -111,7 +112,7 @@ async def _read_request(reader: asyncio.StreamReader) -> bytes:
 # the faults
 
 
-async def _passing(proxy: FaultProxy, request: bytes, streams: Streams) -> None:
+async def passing(proxy: FaultProxy, request: bytes, streams: Streams) -> None:
     """Hand the request on, and the store's answer back: no fault."""
     async with proxy.asked(request) as upstream:
         while chunk := await upstream.read(_READ_BYTES):
@@ -132,6 +133,16 @@ def answering(status: str, code: str, message: str) -> Fault:
 async def never_answering(_proxy: FaultProxy, _request: bytes, streams: Streams) -> None:
     """Take the request, and say nothing for as long as the client waits."""
     await streams[0].read()
+
+
+def of_litestream(fault: Fault) -> Fault:
+    """Give a fault that only Litestream meets."""
+
+    async def selected(proxy: FaultProxy, request: bytes, streams: Streams) -> None:
+        meets = fault if _LITESTREAM in request.partition(b"\r\n\r\n")[0] else passing
+        await meets(proxy, request, streams)
+
+    return selected
 
 
 async def falling_silent(proxy: FaultProxy, request: bytes, streams: Streams) -> None:

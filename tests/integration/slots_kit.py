@@ -117,9 +117,11 @@ class LivePublisher:
 
 
 @asynccontextmanager
-async def replicating(root: Path, *, more_config: str = "") -> AsyncIterator[LivePublisher]:
+async def replicating(
+    root: Path, *, more_config: str = "", store_url: str | None = None
+) -> AsyncIterator[LivePublisher]:
     """Run the real litestream, as the primary configures it, while the block runs."""
-    store = Store(str(root / "store"))
+    store = Store(store_url or str(root / "store"))
     paths = PrimaryPaths(root / "live")
     paths.dbs.mkdir(parents=True)
     config = root / "litestream.yml"
