@@ -135,7 +135,7 @@ async def run(settings: IngestSettings) -> None:
             port=port,
             metrics_port=metrics_port,
             generation=state.number,
-            store=store.url.partition("?")[0],
+            store=store.url,
         )
         await stopping.wait()
         log.info("ingest is stopping")

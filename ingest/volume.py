@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from headrace.errors import ConfigError
-from headrace.store import check_plain_path
+from headrace.store_url import check_plain_path
 
 if TYPE_CHECKING:
     from pathlib import Path
