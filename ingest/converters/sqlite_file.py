@@ -23,7 +23,7 @@ from ingest.converters.sqlite_objects import (
     check_rows,
     drop_internal_tables,
     drop_unreadable,
-    rename_brackets,
+    rename_unnameable,
     report_triggers,
 )
 from ingest.converters.utf16 import copy_as_utf8
@@ -80,7 +80,7 @@ def convert(conversion: Conversion) -> Converted:
             warnings += drop_internal_tables(staging)
             with _bounded_cpu(SCHEMA_CPU_S):
                 warnings += drop_unreadable(staging)
-                warnings += rename_brackets(staging)
+                warnings += rename_unnameable(staging)
             warnings += check_indexes(staging)
             warnings += report_triggers(staging)
             tables = _count_rows(staging)

@@ -9,6 +9,7 @@ from headrace.errors import Refusal
 from headrace.names import INTERNAL_TABLES, quote_identifier, without_brackets
 
 MAX_SHOWN = 10  # names in a warning
+_NAMELESS = "table_1"  # what a table is called whose name is empty: it would have no URL
 
 _TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table'"
 _SEARCH_MODULE = re.compile(r"\sUSING\s+[\"'`\[]?(fts[345]|rtree|rtree_i32)\b", re.IGNORECASE)
@@ -34,8 +35,8 @@ def drop_internal_tables(staging: sqlite3.Connection) -> list[str]:
     return [f"table {name!r} was left out: it is kept for internal use" for name in names]
 
 
-def rename_brackets(staging: sqlite3.Connection) -> list[str]:
-    """Rename the tables and columns that Datasette could not name.
+def rename_unnameable(staging: sqlite3.Connection) -> list[str]:
+    """Rename the tables and columns that Datasette could not name: with brackets, or no name.
 
     Raises:
         Refusal: ``invalid-file``: the new name is taken.
@@ -46,7 +47,7 @@ def rename_brackets(staging: sqlite3.Connection) -> list[str]:
     ).fetchall()
     taken = {name.lower() for (name, _kind) in names}
     for name, kind in names:
-        plain = without_brackets(name)
+        plain = without_brackets(name) or _NAMELESS
         if plain != name:
             if plain.lower() in taken:
                 raise Refusal(
@@ -179,15 +180,19 @@ def _find_obstacle(staging: sqlite3.Connection, name: str) -> str | None:
 
 
 def check_rows(staging: sqlite3.Connection, tables: list[str]) -> None:
-    """Refuse a table of which not even a row can be read: a generated column may fail.
+    """Refuse a table with a row that cannot be read: a generated column may fail, or never fit.
 
     Raises:
         Refusal: ``invalid-file``.
     """
+    generated = "SELECT EXISTS (SELECT 1 FROM pragma_table_xinfo(?) WHERE hidden = 2)"
     for table in tables:
+        (computed,) = staging.execute(generated, (table,)).fetchone()
+        query = f"SELECT * FROM {quote_identifier(table)}"  # noqa: S608 - quoted
         try:
-            staging.execute(f"SELECT * FROM {quote_identifier(table)} LIMIT 1").fetchall()  # noqa: S608 - quoted
-        except sqlite3.OperationalError as exc:
+            for _ in staging.execute(query if computed else f"{query} LIMIT 1"):
+                pass
+        except (sqlite3.OperationalError, sqlite3.DataError) as exc:
             raise Refusal("invalid-file", f"the table {table!r} cannot be read: {exc}") from exc
 
 

@@ -11,7 +11,7 @@ import pytest
 import sqlite_utils
 
 from headrace.errors import Refusal
-from ingest.converters import Conversion, Converted, sqlite_file
+from ingest.converters import Conversion, Converted, TableRows, sqlite_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -268,16 +268,41 @@ def test_table_that_no_row_can_be_read_of_is_refused(tmp_path: Path) -> None:
     assert "'u' cannot be read" in refusal.detail
 
 
-@pytest.mark.skipif(
-    sqlite3.sqlite_version_info >= (3, 41), reason="from 3.41 on SQLite lets a schema use these"
-)
-def test_function_that_a_schema_may_not_use_is_told(tmp_path: Path) -> None:
-    """A table that runs such a function whenever it is read is refused, and the function named."""
-    source = make(tmp_path / "in.db", "CREATE TABLE t (a TEXT, b AS (json_extract(a, '$.x')))")
+def test_row_that_a_generated_column_fails_at_is_refused(tmp_path: Path) -> None:
+    """Every row of such a table is read once: one alone would make the page that it is on fail."""
+    source = make(
+        tmp_path / "in.db",
+        "CREATE TABLE u (a INT); INSERT INTO u VALUES (1), (2), (3000000000);",
+        WRITABLE + "UPDATE sqlite_schema SET sql ="
+        " 'CREATE TABLE u (a INT, b AS (zeroblob(a)))' WHERE name = 'u'",
+    )
     refusal = refuse(source)
     assert refusal.code == "invalid-file"
-    assert "json_extract" in refusal.detail
-    assert "plain column" in str(refusal.hint)
+    assert "'u' cannot be read: string or blob too big" in refusal.detail
+
+
+def test_table_without_a_name_gets_one(tmp_path: Path) -> None:
+    """A table whose name is empty has no URL in Datasette, which readers would wait for."""
+    source = make(tmp_path / "in.db", 'CREATE TABLE "" (a); INSERT INTO "" VALUES (1)')
+    converted = convert(source)
+    assert converted.tables == (TableRows(name="table_1", rows=1),)
+    assert converted.warnings == ("table '' was renamed to 'table_1'",)
+
+
+def test_function_of_json_in_a_schema_is_kept_or_told(tmp_path: Path) -> None:
+    """A column by a function of JSON is kept where SQLite lets a schema use it, else it is named.
+
+    SQLite does from 3.41 on.
+    """
+    source = make(tmp_path / "in.db", "CREATE TABLE t (a TEXT, b AS (json_extract(a, '$.x')))")
+    if sqlite3.sqlite_version_info >= (3, 41):
+        assert [table.name for table in convert(source).tables] == ["t"]
+        assert query(source, "SELECT name FROM pragma_table_xinfo('t')") == [("a",), ("b",)]
+    else:
+        refusal = refuse(source)
+        assert refusal.code == "invalid-file"
+        assert "json_extract" in refusal.detail
+        assert "plain column" in str(refusal.hint)
 
 
 def test_search_and_rtree_tables_come_through(tmp_path: Path) -> None:
