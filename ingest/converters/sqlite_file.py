@@ -19,10 +19,11 @@ from headrace.errors import Refusal
 from headrace.names import quote_identifier
 from ingest.converters import Conversion, Converted, TableRows
 from ingest.converters.sqlite_objects import (
-    check_indexes,
     check_rows,
+    check_search,
     drop_internal_tables,
     drop_unreadable,
+    rebuild_indexes,
     rename_unnameable,
     report_triggers,
 )
@@ -81,7 +82,8 @@ def convert(conversion: Conversion) -> Converted:
             with _bounded_cpu(SCHEMA_CPU_S):
                 warnings += drop_unreadable(staging)
                 warnings += rename_unnameable(staging)
-            warnings += check_indexes(staging)
+            rebuild_indexes(staging)
+            warnings += check_search(staging)
             warnings += report_triggers(staging)
             tables = _count_rows(staging)
             check_rows(staging, [table.name for table in tables])

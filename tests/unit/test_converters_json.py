@@ -65,7 +65,15 @@ def test_json_that_would_lose_something_is_refused(
 
 @pytest.mark.parametrize("kind", ["json", "ndjson"])
 @pytest.mark.parametrize(
-    "number", ["1.00000000000000000001", "1e400", "123456789012345678901234567890", "-0.1e-400"]
+    "number",
+    [
+        "1.00000000000000000001",
+        "1e400",
+        "123456789012345678901234567890",
+        "-0.1e-400",
+        f"1e{'9' * 400}",
+        f"0e-{'9' * 400}",
+    ],
 )
 def test_json_number_within_a_value_keeps_its_text(tmp_path: Path, kind: str, number: str) -> None:
     """A number that nothing holds stays a number of JSON, digit by digit."""

@@ -322,6 +322,36 @@ def test_search_and_rtree_tables_come_through(tmp_path: Path) -> None:
     assert query(source, "SELECT id FROM r WHERE low < 2") == [(7,)]
 
 
+@pytest.mark.parametrize("unique", ["", "UNIQUE "])
+def test_index_that_does_not_fit_its_rows_is_made_again(tmp_path: Path, unique: str) -> None:
+    """An index that says other values than its table would hide rows from whoever looks by it."""
+    source = make(tmp_path / "in.db", f"{ROWS}CREATE {unique}INDEX i ON t (a)")
+    _swap_values_in_table(source)
+    assert convert(source).warnings == ()
+    assert query(source, "PRAGMA integrity_check") == [("ok",)]
+    assert query(source, "SELECT a FROM t WHERE a = 'w'") == [("w",)]
+
+
+def test_unique_index_that_rows_break_is_refused(tmp_path: Path) -> None:
+    """A rule that the rows do not keep is no rule: the file was damaged."""
+    source = make(tmp_path / "in.db", f"{ROWS}CREATE UNIQUE INDEX i ON t (a)")
+    _swap_values_in_table(source, new=b"y")
+    refusal = refuse(source)
+    assert refusal.code == "invalid-file"
+    assert "UNIQUE constraint failed: t.a" in refusal.detail
+
+
+def _swap_values_in_table(path: Path, *, new: bytes = b"w") -> None:
+    """Write another value in place of 'x', into the table alone: a row, not an index entry."""
+    with closing(sqlite3.connect(path)) as db:
+        (page,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 't'").fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"x", (page - 1) * size, page * size)
+    data[at : at + 1] = new
+    path.write_bytes(data)
+
+
 def test_search_that_is_damaged_is_made_again(tmp_path: Path) -> None:
     """What a search keeps inside is not believed: if it does not fit, it is built from the rows."""
     source = make(
