@@ -82,7 +82,7 @@ FORMATS = (
         media_types=frozenset(
             {"application/x-ndjson", "application/ndjson", "application/jsonl", "text/jsonl"}
         ),
-        honours=_RECORDS,
+        honours=_RECORDS | {"on_bad_rows"},
     ),
     Format(
         name="yaml",

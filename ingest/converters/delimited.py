@@ -26,7 +26,7 @@ from ingest.converters.csv_records import (
 )
 from ingest.converters.encodings import reads_text
 from ingest.converters.lossless import parse_integer, parse_real
-from ingest.converters.rejects import rejects_table, write_rejects
+from ingest.converters.rejects import rejects_table, warn_of_rejects, write_rejects
 from ingest.converters.sniff import has_header, sniff
 from ingest.converters.staging import Kind, unique_columns
 from ingest.converters.text import open_text
@@ -42,6 +42,7 @@ _BATCH_CELLS = 20_000
 _BATCH_CHARACTERS = 8 * 1024 * 1024
 _SAMPLE_CHARACTERS = 64 * 1024
 _NUL = re.compile(b"\0")
+_MAX_SHOWN = 20  # characters of a value
 _KINDS = {"text": Kind.TEXT, "integer": Kind.INTEGER, "real": Kind.REAL, "blob": Kind.BLOB}
 
 
@@ -197,8 +198,7 @@ def convert(conversion: Conversion) -> Converted:
     if quarantine:
         name = rejects_table(conversion.table)
         tables.append(TableRows(name=name, rows=found))
-        if found:
-            warnings.append(f"{found:,} bad rows were left out, and are in the table {name!r}")
+        warnings += warn_of_rejects(found, name)
     return Converted(tables=tuple(tables), warnings=tuple(warnings))
 
 
@@ -284,8 +284,9 @@ def _complaint(fixed: Mapping[int, Kind], names: Sequence[str], *, empty_fits: b
         for place, parse, kind in checks:
             text = row[place]
             if parse(text) is None and (text or not empty_fits):
-                where = f"{names[place]!r} (value {place + 1} of the row)"
-                return f"has a value in {where} that no {kind.name} gives back"
+                shown = repr(text[:_MAX_SHOWN]) + ("…" if len(text) > _MAX_SHOWN else "")
+                wanted = kind.name.lower()
+                return f"has {shown} in {names[place]!r}, which cannot be {wanted} without loss"
         return None
 
     return complain

@@ -94,7 +94,7 @@ def find_tables(document: Any, table: str) -> list[tuple[str, list[Record]]]:
         check_records(document, first=1)
         return [(table, document)]
     raise Refusal(
-        "invalid-file", f"the file holds one {type_name(document)}, and not records", hint=_hint()
+        "invalid-file", f"the file holds {type_name(document)}, and not records", hint=_hint()
     )
 
 
@@ -110,9 +110,11 @@ def check_records(values: Iterable[Any], *, first: int) -> None:
 
 
 def type_name(value: Any) -> str:
-    """Name a value's type as JSON does."""
-    names = {bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
-    return "null" if value is None else names.get(type(value), "object")
+    """Name a value's type as JSON does, with its article."""
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string"}
+    if value is None:
+        return "null"
+    return "an array" if isinstance(value, list) else names.get(type(value), "an object")
 
 
 def _hint() -> str:
