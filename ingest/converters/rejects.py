@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from ingest.converters import Conversion
     from ingest.converters.csv_records import BadRow
 
+REJECTS = "_rejects"  # ends the name of their table
 REJECTS_COLUMNS = ("line", "raw", "reason")
 _KINDS = (Kind.INTEGER, Kind.TEXT, Kind.TEXT)
 
 
 def rejects_table(table: str) -> str:
     """Name the table that holds what a table's file had of bad rows."""
-    return f"{table}_rejects"
+    return f"{table}{REJECTS}"
 
 
 def write_rejects(path: Path, table: str, rows: Iterable[BadRow]) -> int:

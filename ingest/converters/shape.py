@@ -19,6 +19,7 @@ from headrace.names import check_table_name, without_brackets
 from ingest.converters import Converted, TableRows
 from ingest.converters.matching import columns_of, match_tables, refuse_option
 from ingest.converters.rebuild import check_plain, rebuild
+from ingest.converters.rejects import REJECTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from ingest.converters.wishes import Wishes
 
-REJECTS = "_rejects"  # ends the name of a table of rows that were put aside: they stay as they are
 SHARED_COLUMN = "value"  # of a lookup table for several columns
 CACHE_KIB = 64 * 1024
 # A staging database is thrown away when anything fails, so nothing in it needs to be safe.
