@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 from headrace.errors import Refusal
 from headrace.names import MAX_TABLE_NAME, quote_identifier
-from ingest.converters import TableRows
+from ingest.converters import REJECTS, TableRows
 from ingest.converters.lossless import MAX_EXACT_INTEGER
-from ingest.converters.rejects import REJECTS
 from ingest.converters.staging import MAX_COLUMNS, open_staging
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from headrace.names import quote_identifier
-from ingest.converters import TableRows
+from ingest.converters import REJECTS, TableRows
 from ingest.converters.staging import Kind, create_table, insert_statement, open_staging
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ingest.converters import Conversion
     from ingest.converters.csv_records import BadRow
 
-REJECTS = "_rejects"  # ends the name of their table
 REJECTS_COLUMNS = ("line", "raw", "reason")
 _KINDS = (Kind.INTEGER, Kind.TEXT, Kind.TEXT)
 

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Refusal
 from headrace.names import check_table_name, without_brackets
-from ingest.converters import Converted, TableRows
+from ingest.converters import REJECTS, Converted, TableRows
 from ingest.converters.matching import columns_of, match_tables, refuse_option
 from ingest.converters.rebuild import check_plain, rebuild
-from ingest.converters.rejects import REJECTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
