@@ -144,27 +144,29 @@ def make_bad_row(line: int, held: list[str], reason: str, code: str = "invalid-f
     return BadRow(line=line, raw=raw, reason=reason, column=column or None, code=code)
 
 
-def read_header(path: Path, delimiter: str) -> Header:
-    """Read the header row: the first line that is not blank.
+def read_header(path: Path, delimiter: str, *, lines_before: int = 0) -> Header:
+    """Read the header row: the first line that is not blank, after those before it.
 
     Raises:
         Refusal: ``no-rows``: every line is blank; ``invalid-file``: it cannot be read.
     """
-    mark_bytes = _mark_bytes(path)
+    start_bytes = _start_bytes(path, lines_before)
     with open_text(path) as file:
-        reader = _Reader(file, delimiter)
+        for _ in range(lines_before):
+            file.readline()
+        reader = _Reader(file, delimiter, lines_before=lines_before)
         for names, _ in reader.records():
             if isinstance(names, BadRow):
                 raise refuse_rows([names])
-            end_bytes = mark_bytes + reader.size_bytes
+            end_bytes = start_bytes + reader.size_bytes
             return Header(names=names, end_bytes=end_bytes, lines=reader.line)
     raise Refusal("no-rows", "the file holds no header row")
 
 
-def no_header(path: Path, columns: int) -> Header:
+def no_header(path: Path, columns: int, *, lines_before: int = 0) -> Header:
     """Stand in for the header of a file without one: ``column_1``, ``column_2``, and so on."""
     names = [f"column_{number}" for number in range(1, columns + 1)]
-    return Header(names=names, end_bytes=_mark_bytes(path), lines=0)
+    return Header(names=names, end_bytes=_start_bytes(path, lines_before), lines=lines_before)
 
 
 def read_rows(source: Source) -> Iterator[list[str] | BadRow]:
@@ -232,6 +234,11 @@ def refuse_rows(bad: list[BadRow], *, hint: str | None = None) -> Refusal:
     )
 
 
-def _mark_bytes(path: Path) -> int:
+def _start_bytes(path: Path, lines_before: int) -> int:
+    """Give where a file's text begins, after its mark and some lines."""
     with path.open("rb") as raw:
-        return len(BOM) if raw.read(len(BOM)) == BOM else 0
+        if raw.read(len(BOM)) != BOM:
+            raw.seek(0)
+        for _ in range(lines_before):
+            raw.readline()
+        return raw.tell()

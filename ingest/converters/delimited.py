@@ -27,7 +27,7 @@ from ingest.converters.csv_records import (
 from ingest.converters.encodings import reads_text
 from ingest.converters.lossless import parse_integer, parse_real
 from ingest.converters.rejects import rejects_table, warn_of_rejects, write_rejects
-from ingest.converters.sniff import has_header, sniff
+from ingest.converters.sniff import has_header, sniff, split_separator
 from ingest.converters.staging import Kind, unique_columns
 from ingest.converters.text import open_text
 
@@ -215,12 +215,15 @@ def _open(conversion: Conversion) -> tuple[Source, Columns, list[str]]:
     with open_text(conversion.input) as file:
         sample = file.read(_SAMPLE_CHARACTERS)
     complete = len(sample) < _SAMPLE_CHARACTERS
-    delimiter = wishes.delimiter or _find_delimiter(conversion, sample, complete=complete)
-    header = read_header(conversion.input, delimiter)
+    separator, sample = split_separator(sample)
+    found_by = separator or _find_delimiter(conversion, sample, complete=complete)
+    delimiter = wishes.delimiter or found_by
+    lines_before = 0 if separator is None else 1
+    header = read_header(conversion.input, delimiter, lines_before=lines_before)
     found = has_header(sample, delimiter, complete=complete)
     warnings = []
     if not (found if wishes.header is None else wishes.header):
-        header = no_header(conversion.input, len(header.names))
+        header = no_header(conversion.input, len(header.names), lines_before=lines_before)
         if wishes.header is None:
             warnings.append(
                 "the first row was read as data: it has numbers where the others have them"

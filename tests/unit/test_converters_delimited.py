@@ -344,6 +344,19 @@ def test_any_csv_with_bad_rows_is_quarantined_as_pythons_csv_module_reads_it(
             assert "".join(lines[line - 1 :]).startswith(raw), data
 
 
+@pytest.mark.parametrize("first", ["sep=|\n", '"sep=|"\r\n', "\ufeffSEP=|\n"])
+def test_line_that_tells_excel_the_delimiter_is_none_of_the_table(
+    tmp_path: Path, first: str
+) -> None:
+    """It says the delimiter here as well, and lines are counted with it."""
+    loaded = Loaded(tmp_path, f"{first}a|b,c\n1|2,5\n")
+    assert loaded.columns == ["a", "b,c"]
+    assert loaded.query() == [(1, "2,5")]
+    assert Loaded(tmp_path, f"{first}1|2\n", header=False).query() == [(1, 2)]
+    refusal = _refuse(tmp_path, f"{first}a|b\n1|2\n3\n")
+    assert refusal.line == 4
+
+
 def test_bad_rows_in_quarantine_keep_line_text_and_reason(tmp_path: Path) -> None:
     """The rest is loaded, and each bad row lies beside it with all that is known of it."""
     data = 'id,price\n1,2.5\n"x\ny",1,2\nabc,1\n3,\n4,5\x00\n007,1\n5,"open\n6,7\n'
