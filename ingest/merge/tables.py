@@ -351,8 +351,11 @@ class _Merging:
                 source = self._with_rowid(source)
                 counts = difference.by_key(self._db, table, source, key, remove=False)
         except sqlite3.IntegrityError as exc:
+            hint = "mode=upsert changes the rows that have the same key"
             raise Refusal(
-                "cannot-append", f"the rows break a rule of {table.name!r}: {exc}"
+                "cannot-append",
+                f"the rows break a rule of {table.name!r}: {exc}",
+                hint=hint if self._mode == "append" and "UNIQUE" in str(exc) else None,
             ) from exc
         except CannotDiffError as exc:
             raise Refusal("cannot-append", f"the rows cannot be told apart: {exc}") from exc

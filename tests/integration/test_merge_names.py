@@ -67,3 +67,11 @@ def test_upsert_of_a_key_that_is_empty_text_is_refused(tmp_path: Path) -> None:
         live.merge_rows("upsert", "CREATE TABLE t (a TEXT, b INTEGER, c TEXT)", [("", 2, "x")])
     assert caught.value.code == "cannot-append"
     assert live.query("SELECT * FROM t") == []
+
+
+def test_append_of_a_key_that_is_there_says_how_to_change_rows(live: Live) -> None:
+    """Whoever sends rows anew is told of the mode that takes them."""
+    with pytest.raises(Refusal) as caught:
+        live.merge_rows("append", "CREATE TABLE t (id INTEGER, body TEXT)", [(1, "blue")])
+    assert caught.value.code == "cannot-append"
+    assert "mode=upsert" in str(caught.value.hint)
