@@ -125,7 +125,12 @@ def _syntax_error(exc: json.JSONDecodeError, *, first_line: int, first_column: i
 
 def _huge_integer(line: int) -> Refusal:
     """Refuse an integer of thousands of digits (Python's guard against quadratic time)."""
-    return Refusal("limit-exceeded", "a number has more than 4,300 digits", line=line)
+    return Refusal(
+        "limit-exceeded",
+        "a number has more than 4,300 digits",
+        line=line,
+        extra={"limit": "value"},
+    )
 
 
 class JsonReader:
