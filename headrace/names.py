@@ -26,7 +26,8 @@ _NO_WORD = re.compile(r"[^\w-]+")
 _LATIN = str.maketrans(
     {
         "ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l",
-        "Ł": "L", "đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "TH", "\N{LATIN SMALL LETTER DOTLESS I}": "i",
+        "Ł": "L", "đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "TH",
+        "\N{LATIN SMALL LETTER DOTLESS I}": "i",
     }
 )  # fmt: skip
 _COMPRESSIONS = frozenset({".gz", ".bz2", ".xz", ".zst"})
