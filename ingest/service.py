@@ -34,7 +34,7 @@ from ingest.publish import Publisher
 from ingest.regions import Regions
 from ingest.replicate import Litestream
 from ingest.upload import Uploads
-from ingest.volume import check_and_clean, make_folders
+from ingest.volume import check_and_clean, make_folders, sort_on_volume
 from ingest.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ async def run(settings: IngestSettings) -> None:
     forbid_inspection()  # converters run as the same user
     paths = PrimaryPaths(settings.data.absolute())
     make_folders(paths)
+    sort_on_volume(paths.staging)
     store = Store(store_url(settings))
     stopping = stop_signals()
     lost: list[PrimaryLostError] = []
