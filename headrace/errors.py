@@ -90,7 +90,7 @@ class WorkerError(HeadraceError):
 REFUSALS: dict[str, tuple[HTTPStatus, str]] = {
     "bad-request": (HTTPStatus.BAD_REQUEST, "The request is malformed"),
     "invalid-name": (HTTPStatus.BAD_REQUEST, "The name cannot be used"),
-    "invalid-option": (HTTPStatus.BAD_REQUEST, "An option has a value that is not known"),
+    "invalid-option": (HTTPStatus.BAD_REQUEST, "An option cannot be used"),
     "empty-file": (HTTPStatus.BAD_REQUEST, "The file is empty"),
     "incomplete-body": (HTTPStatus.BAD_REQUEST, "The upload ended before the file did"),
     "digest-mismatch": (HTTPStatus.BAD_REQUEST, "The bytes are not those of the digest sent"),
@@ -98,7 +98,7 @@ REFUSALS: dict[str, tuple[HTTPStatus, str]] = {
     "not-found": (HTTPStatus.NOT_FOUND, "There is no such thing here"),
     "method-not-allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "The path does not take this method"),
     "bytes-gone": (HTTPStatus.GONE, "The bytes of the upload are not kept any more"),
-    "table-exists": (HTTPStatus.CONFLICT, "The table exists already"),
+    "table-exists": (HTTPStatus.CONFLICT, "The name is taken"),
     "in-flight": (HTTPStatus.CONFLICT, "The same request is being answered"),
     "too-large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The file is larger than the limit"),
     "key-reused": (HTTPStatus.UNPROCESSABLE_ENTITY, "The key belongs to another request"),

@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+# What else than an entry's JSON can make of it; the last two: nested too deep, and too large.
+_NOT_AN_ENTRY = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    OverflowError,
+)
+
+
 def format_txid(txid: int) -> str:
     """Give a TXID as Litestream writes it: 16 hex digits."""
     return f"{txid:016x}"
@@ -153,8 +164,8 @@ class Entry:
                 databases=_decode_cuts(document["databases"]),
                 removed=tuple(document["removed"]),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
-            raise LogError(f"cannot read a log entry: {exc!r}") from exc
+        except _NOT_AN_ENTRY as exc:
+            raise LogError(f"it is no entry of the log: {exc!r}") from exc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,8 +230,8 @@ class State:
                 created_at=created_at and parse_time(created_at),
                 databases=MappingProxyType(_decode_cuts(document["databases"])),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
-            raise LogError(f"cannot read a checkpoint of the log: {exc!r}") from exc
+        except _NOT_AN_ENTRY as exc:
+            raise LogError(f"it is no checkpoint of the log: {exc!r}") from exc
 
 
 def _decode_cuts(document: dict[str, Any]) -> dict[str, Cut]:

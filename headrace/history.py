@@ -166,7 +166,7 @@ async def _kept_txids(store: Store, name: str, cut: Cut) -> list[int]:
     """List the last few TXIDs before a cut at which a file ends, newest first."""
     ends: set[int] = set()
     for level in LEVELS:
-        prefix = ltx_level_key(name, cut.lineage, level)
+        prefix = ltx_level_key(name, cut.lineage, level, s3=store.is_s3)
         for file in await store.list_sizes(prefix, stall_s=STALL_S):
             parsed = parse_ltx_name(file)
             if parsed is not None and parsed[1] < cut.txid:

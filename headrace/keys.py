@@ -75,14 +75,24 @@ def lineage_key(database: str, lineage: str) -> str:
     return f"{DBS_PREFIX}/{database}/{lineage}"
 
 
-def ltx_level_key(database: str, lineage: str, level: int) -> str:
-    """Prefix under which Litestream writes the LTX files of one level: 0 to 8, snapshots at 9."""
-    return f"{lineage_key(database, lineage)}/ltx/{level}"
+def ltx_level_key(database: str, lineage: str, level: int, *, s3: bool) -> str:
+    """Prefix under which Litestream writes the LTX files of one level: 0 to 8, snapshots at 9.
+
+    On S3 its levels have other names than in every other store.
+
+    Source: Litestream 0.5.17, ``s3/replica_client.go``, ``WriteLTXFile``; ``litestream.go``,
+    ``LTXLevelDir``.
+    """
+    folder = f"{level:04x}" if s3 else f"ltx/{level}"
+    return f"{lineage_key(database, lineage)}/{folder}"
 
 
-def ltx_key(database: str, lineage: str, level: int, min_txid: int, max_txid: int) -> str:
+def ltx_key(
+    database: str, lineage: str, level: int, min_txid: int, max_txid: int, *, s3: bool
+) -> str:
     """Key of one LTX file, which covers the transactions from ``min_txid`` to ``max_txid``."""
-    return f"{ltx_level_key(database, lineage, level)}/{min_txid:016x}-{max_txid:016x}.ltx"
+    folder = ltx_level_key(database, lineage, level, s3=s3)
+    return f"{folder}/{min_txid:016x}-{max_txid:016x}.ltx"
 
 
 def parse_ltx_name(name: str) -> tuple[int, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from headrace.child import stop_process
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from headrace.store import Store
 
 RESTORE_TIMEOUT_S = 3600.0  # for one run
+# That it may write nothing: it waits for a store that hangs for a day. The last fsync of a large
+# database is such a time too.
+STALL_S = 300.0
 
 
 class LitestreamRestore:
@@ -54,13 +58,39 @@ class LitestreamRestore:
         )
         try:
             async with asyncio.timeout(RESTORE_TIMEOUT_S):
-                _, said = await process.communicate()
+                said = await _hear(process, output)
         except TimeoutError:
             return f"it took longer than {RESTORE_TIMEOUT_S:.0f} s"
         finally:
             if process.returncode is None:
                 await stop_process(process, grace_s=0.5)
+        if said is None:
+            return f"it wrote nothing for {STALL_S:g} s"
         if process.returncode == 0:
             return None
         lines = said.decode(errors="replace").strip().splitlines()
         return (lines or [f"exit status {process.returncode}"])[-1].removeprefix("Error: ")
+
+
+async def _hear(process: asyncio.subprocess.Process, output: Path) -> bytes | None:
+    """Give what it says until its end; None if it stalls before."""
+    talking = asyncio.create_task(process.communicate())
+    try:
+        written_bytes = -1
+        while not (await asyncio.wait([talking], timeout=STALL_S))[0]:
+            before_bytes, written_bytes = written_bytes, _written_bytes(output)
+            if written_bytes == before_bytes:
+                return None
+        return talking.result()[1]
+    finally:
+        talking.cancel()
+        await asyncio.gather(talking, return_exceptions=True)
+
+
+def _written_bytes(output: Path) -> int:
+    """Give the size of what there is of a restore, which has another name until it is whole."""
+    found = 0
+    for path in output.parent.glob(f"{output.name}*"):
+        with suppress(FileNotFoundError):
+            found += path.stat().st_size
+    return found

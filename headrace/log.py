@@ -140,7 +140,7 @@ class GenerationLog:
         missing: int | None = None
         while (number := await self._read_hint()) > after:
             try:
-                return State.decode(await self._store.read(checkpoint_key(number)))
+                return _decode_checkpoint(number, await self._store.read(checkpoint_key(number)))
             except ObjectMissingError:
                 if number == missing:  # not visible yet
                     raise
@@ -153,7 +153,7 @@ class GenerationLog:
             return int(json.loads(await self._store.read(LAST_CHECKPOINT))["generation"])
         except ObjectMissingError:
             return 0
-        except (ValueError, KeyError, TypeError) as exc:
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as exc:
             raise LogError(f"cannot read {LAST_CHECKPOINT}: {exc!r}") from exc
 
     async def _write_checkpoint(self, state: State) -> None:
@@ -166,8 +166,18 @@ class GenerationLog:
             return
 
 
+def _decode_checkpoint(number: int, body: bytes) -> State:
+    try:
+        return State.decode(body)
+    except LogError as exc:
+        raise LogError(f"cannot read {checkpoint_key(number)}: {exc}") from exc
+
+
 def _decode_entry(number: int, body: bytes) -> Entry:
-    entry = Entry.decode(body)
+    try:
+        entry = Entry.decode(body)
+    except LogError as exc:
+        raise LogError(f"cannot read {generation_key(number)}: {exc}") from exc
     if entry.number != number:
-        raise LogError(f"entry {number} of the log says that it is {entry.number}")
+        raise LogError(f"cannot read {generation_key(number)}: it says that it is {entry.number}")
     return entry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from pathlib import PurePosixPath
@@ -22,6 +23,15 @@ INTERNAL_TABLES = frozenset({"_litestream_seq", "_litestream_lock", "_headrace_m
 
 _DATABASE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+_NO_WORD = re.compile(r"[^\w-]+")
+# Latin letters that Unicode does not take apart.
+_LATIN = str.maketrans(
+    {
+        "ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l",
+        "Ł": "L", "đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "TH",
+        "\N{LATIN SMALL LETTER DOTLESS I}": "i",
+    }
+)  # fmt: skip
 _COMPRESSIONS = frozenset({".gz", ".bz2", ".xz", ".zst"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -70,16 +80,26 @@ def check_table_name(name: str) -> str:
 
 
 def safe_database_name(text: str) -> str:
-    """Make a database name out of any text (``'Q3 Umsätze'`` becomes ``'Q3_Umsatze'``)."""
+    """Make a database name out of any text (``'Q3 Umsätze'`` becomes ``'Q3_Umsatze'``).
+
+    A text with letters that ASCII has nothing for gets a few digits of its hash, always the same:
+    else all files with Japanese names would take the place of each other.
+    """
     name = _slug(text)[:MAX_DATABASE_NAME].rstrip("_-")
+    if _has_other_letters(text):
+        digest = hashlib.sha256(unicodedata.normalize("NFC", text).encode()).hexdigest()[:8]
+        name = f"{(name or 'data')[: MAX_DATABASE_NAME - 9]}_{digest}"
     if not name:
         return "data"
     return f"{name}_data"[:MAX_DATABASE_NAME] if name.lower() in RESERVED_DATABASES else name
 
 
 def safe_table_name(text: str) -> str:
-    """Make a table name out of any text."""
-    name = _slug(text)[:MAX_TABLE_NAME].rstrip("_-")
+    """Make a table name out of any text; letters that ASCII has nothing for stay as they are."""
+    name = _slug(text)
+    if _has_other_letters(text):
+        name = _NO_WORD.sub("_", unicodedata.normalize("NFC", text)).strip("_-")
+    name = name[:MAX_TABLE_NAME].rstrip("_-")
     if not name:
         return "data"
     reserved = name.lower().startswith("sqlite_") or name.lower() in INTERNAL_TABLES
@@ -124,5 +144,15 @@ def quote_identifier(name: str) -> str:
 
 def _slug(text: str) -> str:
     """Reduce any text to ASCII letters, digits, ``_`` and ``-``."""
-    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    ascii_text = _decomposed(text).encode("ascii", "ignore").decode()
     return _UNSAFE.sub("_", ascii_text).strip("_-")
+
+
+def _has_other_letters(text: str) -> bool:
+    """Say whether a text has letters or digits that ASCII has nothing for."""
+    return any(each.isalnum() and not each.isascii() for each in _decomposed(text))
+
+
+def _decomposed(text: str) -> str:
+    """Take letters apart from their accents."""
+    return unicodedata.normalize("NFKD", text.translate(_LATIN))

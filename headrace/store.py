@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import secrets
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import timedelta
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
@@ -22,16 +20,29 @@ from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from headrace.durable import create_file, link_file, replace_file
 from headrace.errors import ConfigError, ObjectExistsError, ObjectMissingError, StoreError
 from headrace.keys import probe_key
+from headrace.store_reason import tell_reason
+from headrace.store_url import parse_store_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
+    from pathlib import Path
 
-    from obstore.store import ObjectStore
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
-# Litestream 0.5 percent-encodes the path of a file URL and then takes it as it is
-# (its replica_url.go, ParseReplicaURLWithQuery), so only these characters arrive unchanged.
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./~-]+")
+    from headrace.store_url import StoreUrl
+
+ANSWER_S = 30.0  # for a small object, with all tries; some stores queue writers of one key for 10
+
+# How obstore asks over the network. It tries again what may be a hiccup; whatever lasts longer is
+# ours to see, and to say. Nothing but silence ends a large body (``stall_s``): it may take hours.
+_CONNECT = "5s"
+_WHOLE_BODY = "24h"
+_RETRY: RetryConfig = {
+    "max_retries": 2,
+    "retry_timeout": timedelta(seconds=5),
+    "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=1)},
+}
 
 _CHUNK_BYTES = 4 * 1024 * 1024  # of a streamed object
 
@@ -55,30 +66,28 @@ class Store:
     """One bucket and prefix, or one local folder.
 
     Args:
-        url: ``file:///folder``, a plain folder, ``s3://bucket/prefix``, ``gs://…`` or ``az://…``.
-            Credentials come from the environment, never from the URL.
+        url: What ``parse_store_url`` reads. Credentials come from the environment, never from it.
+
+    Attributes:
+        url: The same, without a query: to be shown.
+        folder: The local folder that it is, if it is one.
+        is_s3: Whether it is S3, where Litestream's keys are others.
 
     Raises:
         ConfigError: The URL cannot be used.
     """
 
     def __init__(self, url: str) -> None:
-        self.folder: Path | None = None
-        if "://" not in url:
-            url = Path(url).absolute().as_uri()
-        parts = urlsplit(url)
-        if parts.scheme == "file":
-            self.folder = check_plain_path(Path(parts.path))
-            url = f"file://{self.folder}"
-        elif parts.username or parts.password:
-            raise ConfigError("cannot take credentials from the store's URL: use the environment")
-        self.url = url.rstrip("/")
-        self._store = _open(self.url, self.folder)
+        self._location = parse_store_url(url)
+        self.url = self._location.base
+        self.folder = self._location.folder
+        self.is_s3 = self._location.config is not None
+        self._store = _open(self._location)
 
     def litestream_url(self, key: str) -> str:
         """Give the URL by which Litestream finds a prefix of this store."""
-        base, question, query = self.url.partition("?")
-        return f"{base.rstrip('/')}/{key}{question}{query}"
+        query = self._location.query
+        return f"{self.url}/{key}{'?' if query else ''}{query}"
 
     async def read(self, key: str) -> bytes:
         """Read a whole object.
@@ -87,13 +96,9 @@ class Store:
             ObjectMissingError: It is not there, or not visible yet.
             StoreError: The store could not be asked.
         """
-        try:
+        async with _asking(f"read {key}", ANSWER_S):
             result = await obstore.get_async(self._store, key)
             return bytes(await result.bytes_async())
-        except (FileNotFoundError, NotFoundError) as exc:
-            raise ObjectMissingError(f"find no object {key}") from exc
-        except (BaseError, OSError) as exc:
-            raise StoreError(f"cannot read {key}: {_reason(exc)}") from exc
 
     async def read_or_spill(
         self, key: str, spill: Path, *, memory_bytes: int, stall_s: float
@@ -182,15 +187,14 @@ class Store:
             ObjectExistsError: There is one.
             StoreError: The store could not be asked, or its answer was lost.
         """
-        try:
-            if self.folder is not None:
-                await asyncio.to_thread(create_file, self.folder / key, body)
-            else:
-                await obstore.put_async(self._store, key, body, mode="create")
-        except (AlreadyExistsError, FileExistsError) as exc:
-            raise ObjectExistsError(f"find {key} taken") from exc
-        except (BaseError, OSError) as exc:
-            raise StoreError(f"cannot create {key}: {_reason(exc)}") from exc
+        async with _asking(f"create {key}", ANSWER_S):
+            try:
+                if self.folder is not None:
+                    await asyncio.to_thread(create_file, self.folder / key, body)
+                else:
+                    await obstore.put_async(self._store, key, body, mode="create")
+            except (AlreadyExistsError, FileExistsError) as exc:
+                raise ObjectExistsError(f"find {key} taken") from exc
 
     async def check_creates(self) -> None:
         """Try that a second create of a key fails, because the log and the lease rest on that.
@@ -221,10 +225,8 @@ class Store:
         Raises:
             StoreError: The store could not be asked, or the chunks ended by an error.
         """
-        try:
+        async with _asking(f"write {key}", None):  # as slow as the chunks come
             await obstore.put_async(self._store, key, chunks, use_multipart=True)
-        except (BaseError, OSError) as exc:
-            raise StoreError(f"cannot write {key}: {_reason(exc)}") from exc
 
     async def link(self, key: str, path: Path) -> None:
         """Have a durable file of this machine as an object of a local folder, also when it goes.
@@ -233,10 +235,8 @@ class Store:
             StoreError: It cannot be had there.
         """
         assert self.folder is not None  # noqa: S101 - only a local folder can
-        try:
+        async with _asking(f"write {key}", None):
             await asyncio.to_thread(link_file, path, self.folder / key)
-        except OSError as exc:
-            raise StoreError(f"cannot write {key}: {_reason(exc)}") from exc
 
     async def replace(self, key: str, body: bytes) -> None:
         """Write an object, whether or not there is one; for hints only.
@@ -244,13 +244,11 @@ class Store:
         Raises:
             StoreError: The store could not be asked.
         """
-        try:
+        async with _asking(f"write {key}", ANSWER_S):
             if self.folder is not None:
                 await asyncio.to_thread(replace_file, self.folder / key, body)
             else:
                 await obstore.put_async(self._store, key, body)
-        except (BaseError, OSError) as exc:
-            raise StoreError(f"cannot write {key}: {_reason(exc)}") from exc
 
     async def delete(self, key: str) -> None:
         """Delete an object; that there is none is as good.
@@ -258,16 +256,13 @@ class Store:
         Raises:
             StoreError: The store could not be asked.
         """
-        try:
-            await obstore.delete_async(self._store, key)
-        except (FileNotFoundError, NotFoundError):
-            return
-        except (BaseError, OSError) as exc:
-            raise StoreError(f"cannot delete {key}: {_reason(exc)}") from exc
+        with suppress(ObjectMissingError):
+            async with _asking(f"delete {key}", ANSWER_S):
+                await obstore.delete_async(self._store, key)
 
 
 @asynccontextmanager
-async def _asking(what: str, stall_s: float) -> AsyncIterator[None]:
+async def _asking(what: str, stall_s: float | None) -> AsyncIterator[None]:
     """Give the store's errors, and its silence, as ours."""
     try:
         async with asyncio.timeout(stall_s):
@@ -277,7 +272,7 @@ async def _asking(what: str, stall_s: float) -> AsyncIterator[None]:
     except (FileNotFoundError, NotFoundError) as exc:
         raise ObjectMissingError(f"cannot {what}: find no such object") from exc
     except (BaseError, OSError) as exc:
-        raise StoreError(f"cannot {what}: {_reason(exc)}") from exc
+        raise StoreError(f"cannot {what}: {tell_reason(exc)}") from exc
 
 
 def _write_all(descriptor: int, chunk: bytes) -> None:
@@ -286,32 +281,18 @@ def _write_all(descriptor: int, chunk: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def check_plain_path(path: Path) -> Path:
-    """Return the absolute path if Litestream's and SQLite's URLs can carry it.
-
-    Raises:
-        ConfigError: It has a space or another character that they cannot.
-    """
-    path = path.absolute()
-    if not _PLAIN_PATH.fullmatch(str(path)):
-        raise ConfigError(
-            f"cannot use the folder {str(path)!r}: Litestream's file URLs carry only letters, "
-            "digits and '_ . ~ - /'",
-            hint="choose another folder",
-        )
-    return path
-
-
-def _open(url: str, folder: Path | None) -> ObjectStore:
+def _open(location: StoreUrl) -> ObjectStore:
+    client: ClientConfig = {
+        "allow_http": location.allow_http,
+        "connect_timeout": _CONNECT,
+        "timeout": _WHOLE_BODY,
+    }
     try:
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            return obstore.store.LocalStore(folder)
-        return obstore.store.from_url(url)
+        if location.folder is not None:
+            location.folder.mkdir(parents=True, exist_ok=True)
+            return obstore.store.LocalStore(location.folder)
+        return obstore.store.from_url(
+            location.base, config=location.config, client_options=client, retry_config=_RETRY
+        )
     except (BaseError, OSError, ValueError) as exc:
-        raise ConfigError(f"cannot open the store {url}: {_reason(exc)}") from exc
-
-
-def _reason(exc: Exception) -> str:
-    """Give the first line: obstore appends its source's debug form."""
-    return (str(exc).splitlines() or [type(exc).__name__])[0]
+        raise ConfigError(f"cannot open the store {location.base}: {tell_reason(exc)}") from exc

@@ -28,7 +28,7 @@ from headrace.lock import volume_lock
 from headrace.logs import configure_logs
 from headrace.privacy import forbid_inspection
 from headrace.signals import stop_signals
-from headrace.store import check_plain_path
+from headrace.store_url import check_plain_path
 
 if TYPE_CHECKING:
     from pathlib import Path

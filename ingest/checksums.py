@@ -102,7 +102,8 @@ class Checksums:
         try:
             return await asyncio.to_thread(local.read_bytes)
         except FileNotFoundError:
-            return await self._store.read(ltx_key(database, lineage, 0, txid, txid))
+            key = ltx_key(database, lineage, 0, txid, txid, s3=self._store.is_s3)
+            return await self._store.read(key)
 
     async def _rebuild(self, database: str, cut: Cut) -> Sums:
         folder = self._paths.staging / f"sums-{cut.lineage}"

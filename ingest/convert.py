@@ -90,7 +90,7 @@ async def _run(conversion: Conversion, limits: Limits, folder: Path) -> Converte
             stdout=asyncio.subprocess.PIPE,
             stderr=complaint,
             cwd=folder,
-            env=_environment(folder),
+            env=bare_environment(folder),
             start_new_session=True,  # a group of its own, to be killed as one
             limit=_MAX_ANSWER_BYTES,
         )
@@ -191,7 +191,7 @@ def _absolute(conversion: Conversion) -> Conversion:
     )
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def bare_environment(folder: Path) -> dict[str, str]:
     """Give the environment: made from nothing, so that no secret is in it."""
     return {
         "PATH": os.defpath,

@@ -21,7 +21,12 @@ from ingest.converters.registry import Converter, Registry, find_promised, load_
 from ingest.converters.sniff import sniff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
+
+    # Called with an added converter that failed at looking at a file, and with its error.
+    Failure = Callable[[Converter, Exception], None]
+    # Asks converters whether a file is theirs, by its head and the same as text; gives a name.
+    Asking = Callable[[Sequence[Converter], bytes, str | None, Failure], str | None]
 
 HEAD_BYTES = 256 * 1024
 
@@ -44,6 +49,19 @@ _YAML_LINE = re.compile(r"(- )?(\"[^\"]+\"|'[^']+'|[\w][\w .-]*):([ \t]|$)|- \S"
 _JSON_START = re.compile(r"\{\s*[\"}]|\[\s*[\[{\"\]]")
 
 
+def ask_here(
+    converters: Sequence[Converter], head: bytes, text: str | None, on_failure: Failure
+) -> str | None:
+    """Ask converters one after the other in this process; one that fails is passed over."""
+    for converter in converters:
+        try:
+            if load_function(str(converter.recognise))(head, text):
+                return converter.name
+        except Exception as exc:  # noqa: BLE001 - somebody else's code, on somebody else's file
+            on_failure(converter, exc)
+    return None
+
+
 def detect(
     path: Path,
     *,
@@ -51,7 +69,8 @@ def detect(
     media_type: str | None,
     encoding: str | None = None,
     registry: Registry = BUILT_IN,
-    on_failure: Callable[[Converter, Exception], None] = lambda _converter, _exc: None,
+    on_failure: Failure = lambda _converter, _exc: None,
+    asking: Asking = ask_here,
 ) -> str:
     """Find the format of a file; only its head is read.
 
@@ -64,6 +83,8 @@ def detect(
         registry: The converters that there are.
         on_failure: Called with each added converter that failed at looking at the head, and with
             its error; it is passed over.
+        asking: Asks the added converters that look at the content; the service does that in a
+            process of its own.
 
     Returns:
         The name of a converter of the registry.
@@ -83,7 +104,9 @@ def detect(
         filename=filename,
         media_type=media_type,
     )
-    found = _detect_added(sent, registry.added, on_failure) or _detect_built_in(sent, registry)
+    found = _detect_added(sent, registry.added, on_failure, asking) or _detect_built_in(
+        sent, registry
+    )
     if found is None:
         _refuse(filename, registry)
     return found
@@ -106,16 +129,13 @@ class _Sent:
 
 
 def _detect_added(
-    sent: _Sent, added: Iterable[Converter], on_failure: Callable[[Converter, Exception], None]
+    sent: _Sent, added: Iterable[Converter], on_failure: Failure, asking: Asking
 ) -> str | None:
-    """Ask the converters that were added; one that fails is passed over."""
-    for converter in added:
-        try:
-            if _recognises(converter, sent):
-                return converter.name
-        except Exception as exc:  # noqa: BLE001 - somebody else's code, on somebody else's file
-            on_failure(converter, exc)
-    return sent.promised(converter for converter in added if converter.recognise is None)
+    """Ask the converters that were added: by the content, else by what they promise."""
+    known = tuple(added)
+    looking = [converter for converter in known if converter.recognise is not None]
+    found = asking(looking, sent.head, sent.text, on_failure) if looking else None
+    return found or sent.promised(each for each in known if each.recognise is None)
 
 
 def _detect_built_in(sent: _Sent, registry: Registry) -> str | None:

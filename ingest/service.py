@@ -42,7 +42,7 @@ from ingest.replicate import Litestream
 from ingest.rollback import Rollback
 from ingest.succession import JournalReplica, find_journal
 from ingest.upload import Uploads
-from ingest.volume import clean, find_held, make_folders
+from ingest.volume import clean, find_held, make_folders, sort_on_volume
 from ingest.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ async def run(settings: IngestSettings) -> None:
     forbid_inspection()  # converters run as the same user
     paths = PrimaryPaths(settings.data.absolute())
     make_folders(paths)
+    sort_on_volume(paths.staging)
     store = Store(store_url(settings))
     stopping = stop_signals()
     failed: list[BaseException] = []
@@ -207,7 +208,7 @@ async def _lead(
         port=port,
         generation=publisher.state.number,
         epoch=lease.epoch,
-        store=store.url.partition("?")[0],
+        store=store.url,
     )
 
 

@@ -57,7 +57,7 @@ async def find_journal(
     if believed and await asyncio.to_thread(_is_sound, paths.database(JOURNAL_DATABASE, named)):
         folder = paths.level0_folder(JOURNAL_DATABASE, named)
         local = _newest_txid(each.name for each in folder.glob("*.ltx"))
-        prefix = ltx_level_key(JOURNAL_DATABASE, named, 0)
+        prefix = ltx_level_key(JOURNAL_DATABASE, named, 0, s3=store.is_s3)
         if local >= _newest_txid(await store.list_sizes(prefix, stall_s=STALL_S)):
             return named
     return await _restore_journal(paths, store, named)

@@ -14,6 +14,7 @@ import sqlite3
 import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -22,11 +23,12 @@ from headrace.errors import LitestreamError, LogError, PrimaryLostError, Refusal
 from headrace.generation import Cut, Source
 from headrace.names import tilde_encode
 from headrace.receipt import NEXT_STATE, Progress, Receipt, TableOutcome, UploadState
-from ingest.convert import convert
+from ingest.convert import bare_environment, convert
 from ingest.converters import Conversion, Converted
 from ingest.detect import detect
 from ingest.insist import insist
 from ingest.merge import Merged, adopt, count_tables, find_last_merge, merge, require_keys
+from ingest.recognising import RecogniseError, ask_apart
 from ingest.volume import make_empty, new_lineage
 
 if TYPE_CHECKING:
@@ -201,6 +203,7 @@ class Uploads:
                 encoding=options.wishes.encoding,
                 registry=self._registry,
                 on_failure=self._count_plugin_failure,
+                asking=partial(ask_apart, environment=partial(bare_environment, scratch)),
             )
         receipt = replace(receipt, format=found, timings_s=timings_s)
         if receipt.state is UploadState.RECEIVED:
@@ -388,8 +391,9 @@ class Uploads:
         self._metrics.refusals.labels(code).inc()
 
     def _count_plugin_failure(self, converter: Converter, exc: Exception) -> None:
-        # Not the message: it may hold what the file does.
-        log.warning("plugin failed", converter=converter.name, error=type(exc).__name__)
+        # Not the message of somebody's exception: it may hold what the file does.
+        error = str(exc) if isinstance(exc, RecogniseError) else type(exc).__name__
+        log.warning("plugin failed", converter=converter.name, error=error)
         self._metrics.plugin_failures.labels(converter.name).inc()
 
     @asynccontextmanager

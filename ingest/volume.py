@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from headrace.errors import ProofError
-from headrace.store import check_plain_path
+from headrace.store_url import check_plain_path
 from headrace.sums import Sums
 
 if TYPE_CHECKING:
@@ -31,6 +34,21 @@ def make_folders(paths: PrimaryPaths) -> None:
     check_plain_path(paths.root)
     for folder in (paths.root, paths.dbs, paths.spool, paths.staging):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def sort_on_volume(folder: Path) -> None:
+    """Let SQLite put what it sorts, and statements that it may undo, into a folder of the volume.
+
+    Else a merge of a large table fills ``/var/tmp``, which in a container is small, or memory. It
+    holds for the whole process; the files have no name, and go with the connection.
+
+    Source: sqlite.org/tempfiles.html, 5; sqlite.org/pragma.html, temp_store_directory (deprecated:
+    a SQLite that is built without it reads the variable when it first needs a folder).
+    """
+    os.environ["SQLITE_TMPDIR"] = str(folder)
+    with closing(sqlite3.connect(":memory:")) as db:
+        quoted = str(folder).replace("'", "''")
+        db.execute(f"PRAGMA temp_store_directory = '{quoted}'")
 
 
 def find_held(paths: PrimaryPaths, state: State) -> dict[str, Path]:

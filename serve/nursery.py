@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -64,7 +65,15 @@ class Fork:
         if self._reason is not None:
             raise WorkerError(f"the worker did not start: {self._reason}")
         if self.ended.is_set():
-            raise WorkerError(f"the worker ended at its start, with status {self.status}")
+            raise WorkerError(f"{self.tell_end()} at its start")
+
+    def tell_end(self) -> str:
+        """Say how it ended."""
+        if self.status is None:
+            return "the worker ended with its nursery"
+        if self.status < 0:
+            return f"the worker was ended by {signal.Signals(-self.status).name}"
+        return f"the worker ended with status {self.status}"
 
     def kill(self, signal_number: int) -> None:
         """Send a signal, if it still runs."""

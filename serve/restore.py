@@ -160,9 +160,10 @@ class Restorer:
             )
             try:
                 await self._make(cut, aim, slot)
-            except RestoreError as exc:
+            except (RestoreError, OSError) as exc:
+                why = exc if isinstance(exc, RestoreError) else f"cannot write a slot: {exc}"
                 raise RestoreError(
-                    f"cannot restore {name} at {format_txid(cut.txid)}: {exc}",
+                    f"cannot restore {name} at {format_txid(cut.txid)} of {cut.lineage}: {why}",
                     hint="the reader tries again by itself",
                 ) from exc
         size_bytes = cut.pages * cut.page_size

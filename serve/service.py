@@ -21,7 +21,8 @@ from headrace.lock import volume_lock
 from headrace.log import GenerationLog
 from headrace.logs import configure_logs
 from headrace.signals import stop_signals
-from headrace.store import Store, check_plain_path
+from headrace.store import Store
+from headrace.store_url import check_plain_path
 from headrace.web import listening, listening_server, metrics_app
 from serve.cache import PageCache
 from serve.callers import Callers

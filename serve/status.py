@@ -26,6 +26,7 @@ class Status:
         """Give the document of ``/-/headrace.json``."""
         current, newest = self._supervisor.current, self._follower.newest
         switched_at, failure = self._supervisor.switched_at, self._supervisor.last_error
+        crash = current and current.last_crash
         return {
             "version": __version__,
             "region": self._region,
@@ -53,6 +54,7 @@ class Status:
                 "message": failure.message,
                 "at": format_time(failure.at),
             },
+            "last_crash": crash and {"message": crash.message, "at": format_time(crash.at)},
         }
 
     def watch(self, metrics: ReaderMetrics) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,14 @@ class WorkerOptions:
     memory_bytes: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crash:
+    """A worker that ended without being asked to."""
+
+    message: str
+    at: datetime
+
+
 class WorkerSet:
     """All workers of one generation. Begun, it is in service until it is retired.
 
@@ -77,6 +86,7 @@ class WorkerSet:
         dependencies: What its pages depend on.
         slots: The files that it may hold open, unless it rests.
         dressings: How often it was dressed anew.
+        last_crash: The last of its crashes in service.
     """
 
     def __init__(
@@ -95,6 +105,7 @@ class WorkerSet:
         self.workers: list[Worker] = []
         self.in_flight = 0
         self.dressings = 0
+        self.last_crash: Crash | None = None
         self.nursery = nursery
         self._options = options
         self._descriptions = descriptions
@@ -191,6 +202,7 @@ class WorkerSet:
 
     def begin_service(self) -> None:
         """Replace workers that crash from now on."""
+        self.last_crash = None
         self._keepers = [asyncio.create_task(self._keep(worker)) for worker in self.workers]
         self._metrics.workers.set(len(self.workers))
 
@@ -303,8 +315,10 @@ class WorkerSet:
             if crashed:
                 self.workers.remove(worker)
                 self._metrics.workers.set(len(self.workers))
-                status = worker.fork.status
-                log.warning("worker crashed", generation=self.state.number, status=status)
+                self.last_crash = Crash(message=worker.fork.tell_end(), at=datetime.now(UTC))
+                log.warning(
+                    "worker crashed", generation=self.state.number, status=worker.fork.status
+                )
                 await worker.stop()
             if loop.time() - started_at_s > STABLE_AFTER_S:
                 backoff_s = FIRST_BACKOFF_S

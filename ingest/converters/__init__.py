@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Refusal
+from headrace.names import quote_identifier
 from ingest.converters.registry import Converter, Registry, load_function
 from ingest.converters.wishes import Wishes
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 GIB = 1024**3  # bytes
+REJECTS = "_rejects"  # ends the name of a table of rows that were put aside
+_KEEP_NAMES = frozenset({"sqlite", "sql"})  # formats of whole databases
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +85,7 @@ FORMATS = (
         media_types=frozenset(
             {"application/x-ndjson", "application/ndjson", "application/jsonl", "text/jsonl"}
         ),
-        honours=_RECORDS,
+        honours=_RECORDS | {"on_bad_rows"},
     ),
     Format(
         name="yaml",
@@ -339,7 +342,36 @@ def run_converter(conversion: Conversion) -> Converted:
     converted = load_converter(conversion.format, conversion.registry)(conversion)
     if conversion.registry.get(conversion.format) in conversion.registry.added:
         _check_made(conversion, converted)
+        return converted
+    if conversion.table_given and _HONOURS[conversion.format] is not None:
+        return _name_table(conversion, converted)
     return converted
+
+
+def _name_table(conversion: Conversion, converted: Converted) -> Converted:
+    """Give the one table that a file made the name that was asked for; warn if it made several."""
+    made = {table.name for table in converted.tables}
+    rejects = {f"{name}{REJECTS}" for name in made} & made
+    own = sorted(made - rejects)
+    wanted = conversion.table
+    if wanted in own:
+        return converted
+    keeps = conversion.format in _KEEP_NAMES
+    if keeps or len(own) > 1:
+        why = "a database keeps the names of its tables" if keeps else "it is for a file of one"
+        warning = f"table={wanted!r} was not used: {why}"
+        return replace(converted, warnings=(*converted.warnings, warning))
+    with closing(sqlite3.connect(conversion.output, isolation_level=None)) as staging:
+        for name in (*own, *rejects):
+            new = f"{wanted}{name.removeprefix(own[0])}"
+            staging.execute(
+                f"ALTER TABLE {quote_identifier(name)} RENAME TO {quote_identifier(new)}"
+            )
+    tables = tuple(
+        replace(table, name=f"{wanted}{table.name.removeprefix(own[0])}")
+        for table in converted.tables
+    )
+    return replace(converted, tables=tables)
 
 
 def find_ignored(conversion: Conversion) -> frozenset[str]:

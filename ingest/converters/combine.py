@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from headrace.errors import Refusal
 from headrace.names import MAX_TABLE_NAME, quote_identifier
-from ingest.converters import TableRows
+from ingest.converters import REJECTS, TableRows
 from ingest.converters.lossless import MAX_EXACT_INTEGER
 from ingest.converters.staging import MAX_COLUMNS, open_staging
 
@@ -117,17 +117,21 @@ def _plan(
             f"{staged.origin!r} has virtual tables, which cannot be mixed with other files'",
             hint="send it alone",
         )
+    renamed: dict[str, str] = {}
     for table in staged.tables:
-        name = wanted = table.name
+        of_table = table.name.removesuffix(REJECTS)
+        wanted = f"{renamed[of_table]}{REJECTS}" if of_table in renamed else table.name
+        name = wanted
         suffix = 2
         while not unite and name.lower() in targets:
             name = f"{wanted[: MAX_TABLE_NAME - 8]}_{suffix}"
             suffix += 1
-        if name != wanted:
+        if name != table.name:
+            renamed[table.name] = name
             source.execute(
-                f"ALTER TABLE {quote_identifier(wanted)} RENAME TO {quote_identifier(name)}"
+                f"ALTER TABLE {quote_identifier(table.name)} RENAME TO {quote_identifier(name)}"
             )
-            warnings.append(f"{staged.origin}: table {wanted!r} was renamed to {name!r}")
+            warnings.append(f"{staged.origin}: table {table.name!r} was renamed to {name!r}")
         target = targets.setdefault(name.lower(), _Target(name=name))
         found = source.execute("SELECT name, type FROM pragma_table_info(?)", (name,)).fetchall()
         target.add(_Part(path=staged.path, table=name, columns=found))

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 MAX_NAMED_LINES = 10
 MAX_VALUE_CHARACTERS = 64 * 1024 * 1024
 BOM = b"\xef\xbb\xbf"
+_HINT = (
+    "is a quote or a delimiter missing, or one too many?"
+    " on_bad_rows=quarantine loads the other rows"
+)
+_TYPE_HINT = "text keeps every value as it is; on_bad_rows=quarantine loads the other rows"
 
 Complaint = Callable[[list[str]], str | None]  # why a row is bad, or None
 
@@ -62,12 +67,14 @@ class BadRow:
         raw: What is written there, without the line's end.
         reason: What is wrong, to be read after "line 7".
         column: The character of the line that is wrong, where it is one; 1 is the first.
+        code: What a file is refused with because of it.
     """
 
     line: int
     raw: str
     reason: str
     column: int | None = None
+    code: str = "invalid-file"
 
 
 class _Reader:
@@ -130,34 +137,36 @@ class _Reader:
         return make_bad_row(first, held, reason)
 
 
-def make_bad_row(line: int, held: list[str], reason: str) -> BadRow:
+def make_bad_row(line: int, held: list[str], reason: str, code: str = "invalid-file") -> BadRow:
     """Make a bad row of its lines."""
     column = held[0].find("\0") + 1 if held else 0
     raw = "".join(held).removesuffix("\n").removesuffix("\r")
-    return BadRow(line=line, raw=raw, reason=reason, column=column or None)
+    return BadRow(line=line, raw=raw, reason=reason, column=column or None, code=code)
 
 
-def read_header(path: Path, delimiter: str) -> Header:
-    """Read the header row: the first line that is not blank.
+def read_header(path: Path, delimiter: str, *, lines_before: int = 0) -> Header:
+    """Read the header row: the first line that is not blank, after those before it.
 
     Raises:
         Refusal: ``no-rows``: every line is blank; ``invalid-file``: it cannot be read.
     """
-    mark_bytes = _mark_bytes(path)
+    start_bytes = _start_bytes(path, lines_before)
     with open_text(path) as file:
-        reader = _Reader(file, delimiter)
+        for _ in range(lines_before):
+            file.readline()
+        reader = _Reader(file, delimiter, lines_before=lines_before)
         for names, _ in reader.records():
             if isinstance(names, BadRow):
                 raise refuse_rows([names])
-            end_bytes = mark_bytes + reader.size_bytes
+            end_bytes = start_bytes + reader.size_bytes
             return Header(names=names, end_bytes=end_bytes, lines=reader.line)
     raise Refusal("no-rows", "the file holds no header row")
 
 
-def no_header(path: Path, columns: int) -> Header:
+def no_header(path: Path, columns: int, *, lines_before: int = 0) -> Header:
     """Stand in for the header of a file without one: ``column_1``, ``column_2``, and so on."""
     names = [f"column_{number}" for number in range(1, columns + 1)]
-    return Header(names=names, end_bytes=_mark_bytes(path), lines=0)
+    return Header(names=names, end_bytes=_start_bytes(path, lines_before), lines=lines_before)
 
 
 def read_rows(source: Source) -> Iterator[list[str] | BadRow]:
@@ -173,11 +182,14 @@ def read_rows(source: Source) -> Iterator[list[str] | BadRow]:
                 yield row
                 continue
             reason: str | None
+            code = "invalid-file"
             if len(row) != wanted:
-                reason = f"has {len(row):,} values where the header has {wanted:,}"
+                values = "1 value" if len(row) == 1 else f"{len(row):,} values"
+                reason = f"has {values} where the header has {wanted:,}"
             else:
-                reason = source.complaint(row)
-            yield make_bad_row(reader.line - len(held) + 1, held, reason) if reason else row
+                reason, code = source.complaint(row), "wrong-type"
+            first = reader.line - len(held) + 1
+            yield make_bad_row(first, held, reason, code) if reason else row
 
 
 def read_records(source: Source) -> Iterator[list[str]]:
@@ -198,25 +210,35 @@ def read_records(source: Source) -> Iterator[list[str]]:
         raise refuse_rows(bad)
 
 
-def refuse_rows(bad: list[BadRow]) -> Refusal:
-    """Give the refusal that names the lines, and what is wrong with the first."""
+def refuse_rows(bad: list[BadRow], *, hint: str | None = None) -> Refusal:
+    """Give the refusal that names the lines, and what is wrong with the first.
+
+    Args:
+        bad: The first bad rows, at most ``MAX_NAMED_LINES``.
+        hint: What to do, if not what is usual for delimited text.
+    """
     first = bad[0]
     detail = f"line {first.line} {first.reason}"
     if len(bad) > 1:
         others = ", ".join(str(row.line) for row in bad[1:])
+        lines = f"lines {others} are" if len(bad) > 2 else f"line {others} is"  # noqa: PLR2004
         more = ", perhaps more" if len(bad) == MAX_NAMED_LINES else ""
-        detail += f"; lines {others} are wrong as well{more}"
+        detail += f"; {lines} wrong as well{more}"
     return Refusal(
-        "invalid-file",
+        first.code,
         detail,
-        hint="is a quote or a delimiter missing, or one too many?"
-        " on_bad_rows=quarantine loads the other rows",
+        hint=hint or (_TYPE_HINT if first.code == "wrong-type" else _HINT),
         line=first.line,
         column=first.column,
         extra={"lines": [row.line for row in bad]},
     )
 
 
-def _mark_bytes(path: Path) -> int:
+def _start_bytes(path: Path, lines_before: int) -> int:
+    """Give where a file's text begins, after its mark and some lines."""
     with path.open("rb") as raw:
-        return len(BOM) if raw.read(len(BOM)) == BOM else 0
+        if raw.read(len(BOM)) != BOM:
+            raw.seek(0)
+        for _ in range(lines_before):
+            raw.readline()
+        return raw.tell()

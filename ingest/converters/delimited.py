@@ -26,8 +26,8 @@ from ingest.converters.csv_records import (
 )
 from ingest.converters.encodings import reads_text
 from ingest.converters.lossless import parse_integer, parse_real
-from ingest.converters.rejects import rejects_table, write_rejects
-from ingest.converters.sniff import has_header, sniff
+from ingest.converters.rejects import rejects_table, warn_of_rejects, write_rejects
+from ingest.converters.sniff import has_header, sniff, split_separator
 from ingest.converters.staging import Kind, unique_columns
 from ingest.converters.text import open_text
 
@@ -42,6 +42,7 @@ _BATCH_CELLS = 20_000
 _BATCH_CHARACTERS = 8 * 1024 * 1024
 _SAMPLE_CHARACTERS = 64 * 1024
 _NUL = re.compile(b"\0")
+_MAX_SHOWN = 20  # characters of a value
 _KINDS = {"text": Kind.TEXT, "integer": Kind.INTEGER, "real": Kind.REAL, "blob": Kind.BLOB}
 
 
@@ -197,8 +198,7 @@ def convert(conversion: Conversion) -> Converted:
     if quarantine:
         name = rejects_table(conversion.table)
         tables.append(TableRows(name=name, rows=found))
-        if found:
-            warnings.append(f"{found:,} bad rows were left out, and are in the table {name!r}")
+        warnings += warn_of_rejects(found, name)
     return Converted(tables=tuple(tables), warnings=tuple(warnings))
 
 
@@ -215,12 +215,15 @@ def _open(conversion: Conversion) -> tuple[Source, Columns, list[str]]:
     with open_text(conversion.input) as file:
         sample = file.read(_SAMPLE_CHARACTERS)
     complete = len(sample) < _SAMPLE_CHARACTERS
-    delimiter = wishes.delimiter or _find_delimiter(conversion, sample, complete=complete)
-    header = read_header(conversion.input, delimiter)
+    separator, sample = split_separator(sample)
+    found_by = separator or _find_delimiter(conversion, sample, complete=complete)
+    delimiter = wishes.delimiter or found_by
+    lines_before = 0 if separator is None else 1
+    header = read_header(conversion.input, delimiter, lines_before=lines_before)
     found = has_header(sample, delimiter, complete=complete)
     warnings = []
     if not (found if wishes.header is None else wishes.header):
-        header = no_header(conversion.input, len(header.names))
+        header = no_header(conversion.input, len(header.names), lines_before=lines_before)
         if wishes.header is None:
             warnings.append(
                 "the first row was read as data: it has numbers where the others have them"
@@ -284,8 +287,9 @@ def _complaint(fixed: Mapping[int, Kind], names: Sequence[str], *, empty_fits: b
         for place, parse, kind in checks:
             text = row[place]
             if parse(text) is None and (text or not empty_fits):
-                where = f"{names[place]!r} (value {place + 1} of the row)"
-                return f"has a value in {where} that no {kind.name} gives back"
+                shown = repr(text[:_MAX_SHOWN]) + ("…" if len(text) > _MAX_SHOWN else "")
+                wanted = kind.name.lower()
+                return f"has {shown} in {names[place]!r}, which cannot be {wanted} without loss"
         return None
 
     return complain

@@ -45,7 +45,9 @@ def convert(conversion: Conversion) -> Converted:
             return convert_batches({table: lambda: _array_batches(conversion)}, conversion)
         return convert_document(decode_json(read_text(path)), conversion)
     except RecursionError as exc:
-        raise Refusal("limit-exceeded", "the JSON is nested too deeply") from exc
+        raise Refusal(
+            "limit-exceeded", "the JSON is nested too deeply", extra={"limit": "depth"}
+        ) from exc
 
 
 def _first_character(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from headrace.errors import Refusal
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 CHUNK_CHARACTERS = 1024 * 1024
 SPACE = " \t\n\r"
 _SHORT_NUMBER = 16  # characters: a plain number of that length is a double without loss
+_MAX_SHOWN = 40  # characters of a key
 _CUT_TOKEN = 16  # characters: longer than any literal or escape that the end of a chunk can cut
 
 
@@ -75,8 +77,14 @@ def _object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make an object whose keys are all different."""
     made = dict(pairs)
     if len(made) != len(pairs):
-        raise _NotJsonError("an object has a key twice")
+        counted = Counter(key for key, _ in pairs)
+        raise _NotJsonError(_twice(counted.most_common(1)[0][0]))
     return made
+
+
+def _twice(key: str) -> str:
+    shown = repr(key[:_MAX_SHOWN]) + ("…" if len(key) > _MAX_SHOWN else "")
+    return f"an object has the key {shown} twice"
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -117,7 +125,12 @@ def _syntax_error(exc: json.JSONDecodeError, *, first_line: int, first_column: i
 
 def _huge_integer(line: int) -> Refusal:
     """Refuse an integer of thousands of digits (Python's guard against quadratic time)."""
-    return Refusal("limit-exceeded", "a number has more than 4,300 digits", line=line)
+    return Refusal(
+        "limit-exceeded",
+        "a number has more than 4,300 digits",
+        line=line,
+        extra={"limit": "value"},
+    )
 
 
 class JsonReader:
@@ -165,7 +178,7 @@ class JsonReader:
                 raise self._broken("expecting property name enclosed in double quotes")
             key = self.value()
             if key in seen:
-                raise self._broken("an object has a key twice")
+                raise self._broken(_twice(key))
             seen.add(key)
             self._expect(":")
             yield key

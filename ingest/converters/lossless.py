@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 MAX_INTEGER = 2**63 - 1  # SQLite's INTEGER has 64 bits
 MIN_INTEGER = -(2**63)
@@ -43,4 +43,7 @@ def parse_real(text: str) -> float | None:
 def same_value(text: str, value: float) -> bool:
     """Say whether the shortest text of a double has the same value as the text it was read from."""
     shortest = repr(value)
-    return shortest == text or Decimal(shortest) == Decimal(text)
+    try:
+        return shortest == text or Decimal(shortest) == Decimal(text)
+    except InvalidOperation:  # an exponent of more than 18 digits
+        return False

@@ -12,6 +12,7 @@ import os
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -21,9 +22,11 @@ import pyarrow.json
 from headrace.errors import Refusal
 from ingest.converters import Conversion, Converted, TableRows
 from ingest.converters.arrow_insert import insert_batches, one_ahead
+from ingest.converters.csv_records import MAX_NAMED_LINES, BadRow, refuse_rows
 from ingest.converters.geojson import Features, is_feature, without_conflict
 from ingest.converters.json_text import decode_json
-from ingest.converters.records import flatten
+from ingest.converters.records import flatten, type_name
+from ingest.converters.rejects import put_aside
 from ingest.converters.staging import (
     MAX_COLUMNS,
     Kind,
@@ -49,6 +52,7 @@ _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # What Arrow may not read exactly: 16 digits, an exponent; and what is no plain value.
 _DOUBTFUL = r":[ \t\r\n]*(-?([0-9.]{16}|[0-9.]+[eE])|[\[{])"
 _ARROW_TYPES = {Kind.INTEGER: pa.int64(), Kind.REAL: pa.float64()}
+_HINT = "each line has to be one JSON object; on_bad_rows=quarantine loads the other lines"
 _PLAIN = {pa.int64(), pa.float64(), pa.bool_(), pa.string(), pa.null()}
 
 
@@ -61,53 +65,35 @@ class _Block:
         end_bytes: How much of the file is read with it.
         columns: By their names; None where Arrow cannot be trusted.
         records: Where there are no columns.
+        bad: The lines that are no records.
     """
 
     rows: int
     end_bytes: int
     columns: dict[str, pa.Array] | None = None
     records: list[Record] | None = None
+    bad: tuple[BadRow, ...] = ()
 
 
 def convert_lines(conversion: Conversion) -> Converted:
     """Convert a file of one JSON object a line into one table; blank lines are skipped.
 
     Raises:
-        Refusal: ``invalid-file`` with line and column, ``no-rows``, ``limit-exceeded``.
+        Refusal: ``invalid-file`` with the first bad lines, ``no-rows``, ``limit-exceeded``.
     """
     return without_conflict(conversion.output, lambda features: _convert(conversion, features))
 
 
 def _convert(conversion: Conversion, features: Features) -> Converted:
     """Convert, with these names for what GeoJSON features have beside their properties."""
-    utf8 = _is_utf8(conversion.input)
-
-    def change(record: Record) -> Record:
-        if is_feature(record):
-            record = features.record(record)
-        return flatten(record) if conversion.wishes.nested == "flatten" else record
-
-    def blocks() -> Iterator[_Block]:
-        raw = _byte_blocks(conversion.input) if utf8 else _text_blocks(conversion.input)
-        for block in _Reader(change).blocks(raw):
-            yield block
-            done.append(block.rows)
-            conversion.report(sum(done), block.end_bytes)
-
-    done: list[int] = []
-    kinds: dict[str, Kind] = {}
-    for block in blocks():
-        kinds, _ = _type_block({}, block)
-        break
-    if not kinds:
-        raise Refusal("no-rows", f"there are no rows for the table {conversion.table!r}")
+    lines = _Lines(conversion, features)
+    kinds = lines.find_kinds()
     while True:
-        done.clear()
         conversion.output.unlink(missing_ok=True)
         names, warnings = unique_columns(list(kinds), table=conversion.table)
         with open_staging(conversion.output) as connection:
             create_table(connection, conversion.table, names, list(kinds.values()))
-        load = _Load(blocks, kinds)
+        load = _Load(lines.blocks, kinds)
         insert_batches(
             conversion.output,
             insert_statement(conversion.table, len(names)),
@@ -120,9 +106,75 @@ def _convert(conversion: Conversion, features: Features) -> Converted:
             one_ahead(load.batches()),
         )
         if load.needed == kinds:
-            tables = (TableRows(name=conversion.table, rows=load.rows),)
-            return Converted(tables=tables, warnings=tuple(warnings))
+            break
         kinds = load.needed
+    tables = [TableRows(name=conversion.table, rows=load.rows)]
+    if lines.quarantine:
+        rejects, told = put_aside(conversion, lines.bad_rows())
+        tables.append(rejects)
+        warnings += told
+    return Converted(tables=tuple(tables), warnings=tuple(warnings))
+
+
+class _Lines:
+    """A file of records, which can be read from its start several times.
+
+    Attributes:
+        quarantine: Whether bad lines are left out; else they refuse the file.
+    """
+
+    def __init__(self, conversion: Conversion, features: Features) -> None:
+        self.quarantine = conversion.wishes.on_bad_rows == "quarantine"
+        self._conversion = conversion
+        self._features = features
+        self._flat = conversion.wishes.nested == "flatten"
+        self._utf8 = _is_utf8(conversion.input)
+
+    def find_kinds(self) -> dict[str, Kind]:
+        """Give the kinds of the first block's columns.
+
+        Raises:
+            Refusal: ``no-rows``; ``invalid-file``: a line is bad, or all are.
+        """
+        for block in self.blocks():
+            return _type_block({}, block)[0]
+        if bad := list(islice(self.bad_rows(), MAX_NAMED_LINES)):
+            raise refuse_rows(bad, hint="no line of the file is a JSON object")
+        raise Refusal("no-rows", f"there are no rows for the table {self._conversion.table!r}")
+
+    def blocks(self) -> Iterator[_Block]:
+        """Read the good lines.
+
+        Raises:
+            Refusal: ``invalid-file``: a line is bad, and none is to be left out.
+        """
+        rows = 0
+        bad: list[BadRow] = []
+        for block in self._read():
+            if not self.quarantine:
+                bad += block.bad
+                if len(bad) >= MAX_NAMED_LINES:
+                    break
+            if block.rows and not bad:
+                yield block
+            rows += block.rows
+            self._conversion.report(rows, block.end_bytes)
+        if bad:  # the rest was read for the numbers of the other lines alone
+            raise refuse_rows(bad[:MAX_NAMED_LINES], hint=_HINT)
+
+    def bad_rows(self) -> Iterator[BadRow]:
+        """Read the bad lines, and no others."""
+        return (row for block in self._read() for row in block.bad)
+
+    def _read(self) -> Iterator[_Block]:
+        path = self._conversion.input
+        raw = _byte_blocks(path) if self._utf8 else _text_blocks(path)
+        return _Reader(self._change).blocks(raw)
+
+    def _change(self, record: Record) -> Record:
+        if is_feature(record):
+            record = self._features.record(record)
+        return flatten(record) if self._flat else record
 
 
 class _Load:
@@ -223,9 +275,9 @@ class _Reader:
                 coming.append(executor.submit(self._read, data, line, end_bytes))
                 line += data.count(b"\n")
                 if len(coming) > _AHEAD:
-                    yield from _with_rows(coming.pop(0).result())
+                    yield coming.pop(0).result()
             while coming:
-                yield from _with_rows(coming.pop(0).result())
+                yield coming.pop(0).result()
 
     def _read(self, data: bytes, line: int, end_bytes: int) -> _Block:
         """Read the lines of a block, the first of which has this number."""
@@ -233,19 +285,35 @@ class _Reader:
         if columns is not None:
             rows = len(next(iter(columns.values())))
             return _Block(rows=rows, end_bytes=end_bytes, columns=columns)
-        records = list(self._read_records(data, line))
-        return _Block(rows=len(records), end_bytes=end_bytes, records=records)
+        records: list[Record] = []
+        bad: list[BadRow] = []
+        for read in self._read_records(data, line):
+            if isinstance(read, BadRow):
+                bad.append(read)
+            else:
+                records.append(read)
+        return _Block(rows=len(records), end_bytes=end_bytes, records=records, bad=tuple(bad))
 
-    def _read_records(self, data: bytes, first_line: int) -> Iterator[Record]:
-        """Read the lines one by one."""
+    def _read_records(self, data: bytes, first_line: int) -> Iterator[Record | BadRow]:
+        """Read the lines one by one, good and bad."""
         for number, line in enumerate(data.split(b"\n"), start=first_line):
             text = line.strip(b" \t\r")
             if not text:
                 continue
-            record = decode_json(text.decode(), first_line=number)
-            if not isinstance(record, dict):
-                raise Refusal("invalid-file", "the line is not a JSON object", line=number)
-            yield self._change(record)
+            raw = text.decode()
+            try:
+                yield self._read_record(raw, number)
+            except Refusal as refusal:
+                if refusal.code != "invalid-file":
+                    raise
+                reason = f"cannot be read: {refusal.detail}"
+                yield BadRow(line=number, raw=raw, reason=reason, column=refusal.column)
+
+    def _read_record(self, text: str, line: int) -> Record:
+        record = decode_json(text, first_line=line)
+        if not isinstance(record, dict):
+            raise Refusal("invalid-file", f"it is no JSON object, but {type_name(record)}")
+        return self._change(record)
 
     def _read_columns(self, data: bytes) -> dict[str, pa.Array] | None:
         """Read the lines with Arrow; None if it cannot be trusted to lose nothing."""
@@ -295,12 +363,6 @@ def _parse(data: bytes, schema: pa.Schema | None) -> pa.Table:
     if schema is not None and any(pa.types.is_temporal(field.type) for field in table.schema):
         raise pa.ArrowInvalid("a new column looks like dates")
     return table
-
-
-def _with_rows(block: _Block) -> Iterator[_Block]:
-    """Give a block, unless it has only blank lines."""
-    if block.rows:
-        yield block
 
 
 def _matches(data: bytes, pattern: str) -> bool:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 BATCH_ROWS = 2000
+_MAX_SHOWN = 5  # names in a warning
 
 _SHAPES = "an array of objects, an object of such arrays, or one object"
 
@@ -25,6 +26,8 @@ def convert_document(document: Any, conversion: Conversion) -> Converted:
     """
     warnings: list[str] = []
     found = dict(_name_tables(find_tables(document, conversion.table), warnings))
+    if isinstance(document, dict) and list(found.values()) == [[document]]:
+        warnings += _warn_of_lists(document)
     batches = {table: lambda rows=rows: _batches(rows) for table, rows in found.items()}
     converted = convert_batches(batches, conversion)
     return Converted(tables=converted.tables, warnings=(*warnings, *converted.warnings))
@@ -94,8 +97,17 @@ def find_tables(document: Any, table: str) -> list[tuple[str, list[Record]]]:
         check_records(document, first=1)
         return [(table, document)]
     raise Refusal(
-        "invalid-file", f"the file holds one {type_name(document)}, and not records", hint=_hint()
+        "invalid-file", f"the file holds {type_name(document)}, and not records", hint=_hint()
     )
+
+
+def _warn_of_lists(document: Record) -> list[str]:
+    """Say which members of the one object that a file is look like tables, and are none."""
+    lists = [repr(name) for name, value in document.items() if value and _is_table(value)]
+    if not lists:
+        return []
+    names = f"{', '.join(lists[:_MAX_SHOWN])}{' and others' if len(lists) > _MAX_SHOWN else ''}"
+    return [f"the file is one object, so it is one row; JSON in that row are its lists {names}"]
 
 
 def check_records(values: Iterable[Any], *, first: int) -> None:
@@ -110,9 +122,11 @@ def check_records(values: Iterable[Any], *, first: int) -> None:
 
 
 def type_name(value: Any) -> str:
-    """Name a value's type as JSON does."""
-    names = {bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
-    return "null" if value is None else names.get(type(value), "object")
+    """Name a value's type as JSON does, with its article."""
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string"}
+    if value is None:
+        return "null"
+    return "an array" if isinstance(value, list) else names.get(type(value), "an object")
 
 
 def _hint() -> str:

@@ -36,8 +36,9 @@ class Converter:
             lower case are the same.
         media_types: Media types that promise it, lower case.
         recognise: ``module:function``, a function that is given the first 256 KiB of a file, and
-            the same as text (None if it is no text), and says whether the file is one. Imported
-            and called in the service: quick, light, and never trusting what it reads.
+            the same as text (None if it is no text), and says whether the file is one. Built-in
+            ones are called in the service, others in a process that ends after a few seconds:
+            quick, light, and never trusting what it reads.
         settings: What the function finds as ``conversion.settings``; must fit into JSON.
     """
 

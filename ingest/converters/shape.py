@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Refusal
 from headrace.names import check_table_name, without_brackets
-from ingest.converters import Converted, TableRows
+from ingest.converters import REJECTS, Converted, TableRows
 from ingest.converters.matching import columns_of, match_tables, refuse_option
 from ingest.converters.rebuild import check_plain, rebuild
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from ingest.converters.wishes import Wishes
 
-REJECTS = "_rejects"  # ends the name of a table of rows that were put aside: they stay as they are
 SHARED_COLUMN = "value"  # of a lookup table for several columns
 CACHE_KIB = 64 * 1024
 # A staging database is thrown away when anything fails, so nothing in it needs to be safe.

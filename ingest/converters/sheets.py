@@ -63,7 +63,8 @@ class _Sheet:
             if 0 <= row - top < len(cells) and 0 <= column - left < len(cells[0]):
                 cells[row - top][column - left] = text
         if odd.unsaved:
-            self._warn(f"{odd.unsaved:,} formulas have no saved value")
+            formulas = "formula has" if odd.unsaved == 1 else "formulas have"
+            self._warn(f"{odd.unsaved:,} {formulas} no saved value")
         merged = [_shifted(each, top, left) for each in sheet.merged_cell_ranges or ()]
         width = len(cells[0]) if cells else 0
         self.header = ["" if header else f"column_{n}" for n in range(1, width + 1)]
@@ -71,7 +72,9 @@ class _Sheet:
             cells = self._take_header(cells, merged)
         kept = [row for row in cells if any(value != "" for value in row)]
         if cells and len(kept) < len(cells):
-            self._warn(f"{len(cells) - len(kept):,} empty rows were left out")
+            empty = len(cells) - len(kept)
+            rows = "1 empty row was" if empty == 1 else f"{empty:,} empty rows were"
+            self._warn(f"{rows} left out")
         used = [
             column
             for column in range(width)

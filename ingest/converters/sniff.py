@@ -11,6 +11,7 @@ from ingest.converters.lossless import parse_integer, parse_real
 
 DELIMITERS = (",", "\t", ";", "|")
 _MAX_RECORDS = 200
+_SEPARATOR_LINE = re.compile(r'"?sep=([ -~\t])"?\r?\n', re.IGNORECASE)
 _YEAR = re.compile("1[5-9][0-9]{2}|2[01][0-9]{2}")
 
 
@@ -36,9 +37,10 @@ def sniff(sample: str, *, complete: bool) -> Sniffed | None:
         sample: The beginning of the text, without a byte order mark.
         complete: Whether that is the whole text; else its last line is not trusted.
     """
+    separator, sample = split_separator(sample)
     best: tuple[float, int] = (0.0, 0)
     found: Sniffed | None = None
-    for delimiter in DELIMITERS:
+    for delimiter in (separator,) if separator else DELIMITERS:
         records = _records(sample, delimiter, complete=complete)
         if not records or len(records[0]) < 2:  # noqa: PLR2004 - one column has no delimiter
             continue
@@ -50,6 +52,12 @@ def sniff(sample: str, *, complete: bool) -> Sniffed | None:
             even = share == 1.0 and len(records) > 1 and named
             found = Sniffed(delimiter=delimiter, columns=columns, even=even)
     return found
+
+
+def split_separator(text: str) -> tuple[str | None, str]:
+    """Take off a first line ``sep=;``, by which Excel is told the delimiter; give that as well."""
+    match = _SEPARATOR_LINE.match(text)
+    return (match[1], text[match.end() :]) if match else (None, text)
 
 
 def has_header(sample: str, delimiter: str, *, complete: bool) -> bool:

@@ -45,6 +45,7 @@ _SCHEMA_INSERT = re.compile(
     r"\(\s*type\s*,\s*name\s*,\s*tbl_name\s*,\s*rootpage\s*,\s*sql\s*\)\s*VALUES\s*\("
     r"'table','(?P<name>(?:[^']|'')+)','(?:[^']|'')+',0,'(?P<sql>(?:[^']|'')+)'\);?"
 )
+_INSERT = re.compile(r"(?i)INSERT\s+INTO\s+\"(?P<name>(?:[^\"]|\"\")+)\"\s+VALUES\b")
 _VIRTUAL = re.compile(
     r"(?i)CREATE\s+VIRTUAL\s+TABLE\s+.+?\bUSING\s+(fts[345]|rtree|rtree_i32)\s*\("
 )
@@ -174,6 +175,8 @@ class _Dump:
             raise self._broken(f"{first[:20]} is no statement of a dump")
         elif schema := _SCHEMA_INSERT.fullmatch(statement):
             self._keep_virtual(schema["name"].replace("''", "'"), schema["sql"].replace("''", "'"))
+        elif self._is_kept_elsewhere(statement):
+            return
         else:
             self._execute(statement)
 
@@ -221,6 +224,15 @@ class _Dump:
         if not _VIRTUAL.match(sql):
             raise self._broken("a virtual table is of no kind that is known")
         self._virtual.append((name, sql))
+
+    def _is_kept_elsewhere(self, statement: str) -> bool:
+        """Say whether a statement fills a virtual table whose own tables are in the dump as well.
+
+        Python's ``iterdump`` writes both.
+        """
+        if not self._virtual or (insert := _INSERT.match(statement)) is None:
+            return False
+        return insert["name"].replace('""', '"') in {name for name, _ in self._virtual}
 
     def _authorize(
         self,

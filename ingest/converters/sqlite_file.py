@@ -19,11 +19,12 @@ from headrace.errors import Refusal
 from headrace.names import quote_identifier
 from ingest.converters import Conversion, Converted, TableRows
 from ingest.converters.sqlite_objects import (
-    check_indexes,
     check_rows,
+    check_search,
     drop_internal_tables,
     drop_unreadable,
-    rename_brackets,
+    rebuild_indexes,
+    rename_unnameable,
     report_triggers,
 )
 from ingest.converters.utf16 import copy_as_utf8
@@ -80,8 +81,9 @@ def convert(conversion: Conversion) -> Converted:
             warnings += drop_internal_tables(staging)
             with _bounded_cpu(SCHEMA_CPU_S):
                 warnings += drop_unreadable(staging)
-                warnings += rename_brackets(staging)
-            warnings += check_indexes(staging)
+                warnings += rename_unnameable(staging)
+            rebuild_indexes(staging)
+            warnings += check_search(staging)
             warnings += report_triggers(staging)
             tables = _count_rows(staging)
             check_rows(staging, [table.name for table in tables])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 1024 * 1024
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_HINT = "save the file as UTF-8 and send it again"
+_HINT = "say its encoding with ?encoding=, or save the file as UTF-8"
 
 
 @contextmanager

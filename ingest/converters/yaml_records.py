@@ -171,6 +171,7 @@ def _check_depth(text: str) -> None:
                     "limit-exceeded",
                     f"the YAML is nested more than {MAX_DEPTH} levels deep",
                     line=None if event.start_mark is None else event.start_mark.line + 1,
+                    extra={"limit": "depth"},
                 )
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             depth -= 1
@@ -185,6 +186,7 @@ def _check_aliases(root: yaml.Node) -> None:
             "limit-exceeded",
             f"the aliases of the YAML add more than {MAX_EXPANDED_NODES:,} values",
             line=_line(root),
+            extra={"limit": "aliases"},
         )
 
 

@@ -63,8 +63,8 @@ def by_key(
     Raises:
         CannotDiffError: A key is NULL or not unique.
     """
-    _index_key(db, staged, key)
     values = _values(table, staged)
+    _index_key(db, table, staged, key)
     same = " AND ".join(f"m.{quote(name)} = {values[_name(table, name)]}" for name in key)
     removed = 0
     if remove:
@@ -125,10 +125,12 @@ def require_unique(db: sqlite3.Connection, table: Table, key: Sequence[str]) -> 
     return True
 
 
-def _index_key(db: sqlite3.Connection, staged: Table, key: Sequence[str]) -> None:
+def _index_key(db: sqlite3.Connection, table: Table, staged: Table, key: Sequence[str]) -> None:
     columns = ", ".join(quote(_name(staged, name)) for name in key)
-    nulls = " OR ".join(f"{quote(_name(staged, name))} IS NULL" for name in key)
-    if ask(db, f"SELECT EXISTS (SELECT 1 FROM {staged.quoted} WHERE {nulls})"):  # noqa: S608
+    # As the live table will have them: an empty text is NULL in a column of numbers.
+    values = _values(table, staged)
+    nulls = " OR ".join(f"{values[_name(table, name)]} IS NULL" for name in key)
+    if ask(db, f"SELECT EXISTS (SELECT 1 FROM {staged.quoted} AS s WHERE {nulls})"):  # noqa: S608
         raise CannotDiffError(f"a row has no {', '.join(key)}")
     if [name.lower() for name in staged.key] == [name.lower() for name in key]:
         return

@@ -148,6 +148,20 @@ def find_table(db: sqlite3.Connection, schema: str, name: str) -> Table | None:
     )
 
 
+def find_taken(db: sqlite3.Connection, name: str) -> str | None:
+    """Say what other than an ordinary table has this name in the live database.
+
+    Returns:
+        ``view``, ``index``, ``virtual table``, ``part of a virtual table``; None: nothing has.
+    """
+    kinds = {"shadow": "part of a virtual table", "virtual": "virtual table", "view": "view"}
+    query = "SELECT type FROM pragma_table_list WHERE schema = 'main' AND name = ? COLLATE NOCASE"
+    for (kind,) in db.execute(query, (name,)).fetchall():
+        return kinds.get(kind)
+    query = "SELECT 1 FROM main.sqlite_schema WHERE type = 'index' AND name = ? COLLATE NOCASE"
+    return "index" if db.execute(query, (name,)).fetchone() else None
+
+
 def get_table(db: sqlite3.Connection, schema: str, name: str) -> Table:
     """Read what a table is that is there."""
     found = find_table(db, schema, name)

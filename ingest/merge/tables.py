@@ -21,7 +21,7 @@ from ingest.merge.columns import (
 from ingest.merge.database import attach, connect, record, transaction
 from ingest.merge.difference import CannotDiffError, Counts
 from ingest.merge.lookups import find_references, keep_lookups, merge_values, value_column
-from ingest.merge.schema import count_rows, find_table, get_table
+from ingest.merge.schema import count_rows, find_table, find_taken, get_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -199,9 +199,14 @@ class _Merging:
         ).fetchall()
         searches = [name for _, name, _, sql in stored
                     if kinds.get(name) == "virtual" and " using fts" in sql.lower()]  # fmt: skip
+        virtual = [name.lower() for name, kind in kinds.items() if kind == "virtual"]
         tables = []
         for kind, name, _, sql in stored:
-            if kinds.get(name) == "shadow" or (kind == "table" and name.startswith("sqlite_")):
+            if kinds.get(name) == "shadow":
+                if not any(name.lower().startswith(f"{each}_") for each in virtual):
+                    raise _refuse_taken(name, "part of a virtual table")  # of the live database
+                continue
+            if kind == "table" and name.startswith("sqlite_"):
                 continue
             of_search = name in searches and "content" in sql.lower()
             of_search = of_search or (
@@ -225,6 +230,8 @@ class _Merging:
         }
 
     def _merge_table(self, staged: Table, lookups: set[str]) -> MergedTable:
+        if kind := find_taken(self._db, staged.name):
+            raise _refuse_taken(staged.name, kind)
         table = find_table(self._db, "main", staged.name)
         if table is None:
             return self._create(staged, lookups)
@@ -344,8 +351,11 @@ class _Merging:
                 source = self._with_rowid(source)
                 counts = difference.by_key(self._db, table, source, key, remove=False)
         except sqlite3.IntegrityError as exc:
+            hint = "mode=upsert changes the rows that have the same key"
             raise Refusal(
-                "cannot-append", f"the rows break a rule of {table.name!r}: {exc}"
+                "cannot-append",
+                f"the rows break a rule of {table.name!r}: {exc}",
+                hint=hint if self._mode == "append" and "UNIQUE" in str(exc) else None,
             ) from exc
         except CannotDiffError as exc:
             raise Refusal("cannot-append", f"the rows cannot be told apart: {exc}") from exc
@@ -395,6 +405,16 @@ def _check_rejects(table: Table, staged: Table) -> None:
             f"the table {table.name!r} exists already, and is none of rows that were put aside",
             hint="rename that table, or send the file to another one with ?table=",
         )
+
+
+def _refuse_taken(name: str, kind: str) -> Refusal:
+    """Give the refusal of a table that something else of the live database is called like."""
+    article = "an" if kind == "index" else "a"
+    return Refusal(
+        "table-exists",
+        f"the database has {article} {kind} of the name {name!r}, so no table can have it",
+        hint="send the rows to another table with ?table=",
+    )
 
 
 def _shape(table: Table) -> list[tuple[str, str]]:

@@ -125,8 +125,8 @@ def _read(pid: int, name: str) -> str:
         (lambda: _zip({"../../token.csv": b"a\n1\n"}), "up.zip", "unsafe-archive", None),
         (_tar_with_link, "link.tar", "unsafe-archive", None),
         (lambda: _zip({"a.csv": b"a\n1\n" * 99})[:-30], "cut.zip", "invalid-file", None),
-        (_billion_laughs, "laughs.yaml", "limit-exceeded", None),
-        (_deep_json, "deep.json", "limit-exceeded", None),
+        (_billion_laughs, "laughs.yaml", "limit-exceeded", "aliases"),
+        (_deep_json, "deep.json", "limit-exceeded", "depth"),
     ],
 )
 def test_hostile_file_is_refused_and_harms_nothing(

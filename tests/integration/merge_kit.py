@@ -73,10 +73,16 @@ class Live:
         return self._merge(write(self.staging, *statements), mode, key)
 
     def merge_rows(
-        self, mode: str, sql: str, rows: Sequence[Sequence[Any]], *, key: Sequence[str] = ()
+        self,
+        mode: str,
+        sql: str,
+        rows: Sequence[Sequence[Any]],
+        *,
+        key: Sequence[str] = (),
+        table: str = "t",
     ) -> MergedTable:
         """Merge an upload of one table; give what became of that."""
-        return self._merge(fill(self.staging, sql, rows), mode, key).tables[0]
+        return self._merge(fill(self.staging, sql, rows, table), mode, key).tables[0]
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Ask it."""

@@ -53,11 +53,16 @@ async def eventually(look: Callable[[], Any], *, timeout_s: float = 30.0) -> Any
 
 
 class Publisher:
-    """The write side as a reader sees it: Litestream's replicas and the generation log."""
+    """The write side as a reader sees it: Litestream's replicas and the generation log.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: Where everything lies.
+        store: The object store, as a setting; a folder in ``root`` if it is not said.
+    """
+
+    def __init__(self, root: Path, store: str | None = None) -> None:
         self.root = root
-        self.store = Store(str(root / "store"))
+        self.store = Store(store or str(root / "store"))
         self.log = GenerationLog(self.store)
         self.state = State()
         self._lineages: dict[str, str] = {}
@@ -126,8 +131,7 @@ class Publisher:
         return folder.rename(self.root / f"hidden-{cut.lineage}")
 
     def _cut(self, database: str, lineage: str, path: Path) -> Cut:
-        assert self.store.folder
-        replica = self.store.folder / lineage_key(database, lineage) / "ltx" / "0"
+        replicated = path.with_name(f".{lineage}-litestream") / "ltx" / "0"
         with closing(sqlite3.connect(path)) as db:
             names = [
                 name
@@ -136,7 +140,7 @@ class Publisher:
             ]
             return Cut(
                 lineage=lineage,
-                txid=max(int(file.stem.partition("-")[2], 16) for file in replica.iterdir()),
+                txid=max(int(file.stem.partition("-")[2], 16) for file in replicated.iterdir()),
                 page_size=db.execute("PRAGMA page_size").fetchone()[0],
                 pages=db.execute("PRAGMA page_count").fetchone()[0],
                 tables={
@@ -171,21 +175,22 @@ def settings_for(root: Path, **values: Any) -> ServeSettings:
     return ServeSettings(**{**defaults, **values})
 
 
-class Client:
+class Visitor:
     """What a person does with a reader."""
 
-    def __init__(self, reader: Reader, session: aiohttp.ClientSession) -> None:
-        self.reader = reader
+    def __init__(self, url: str, metrics_url: str, session: aiohttp.ClientSession) -> None:
+        self.url = url
+        self.metrics_url = metrics_url
         self.session = session
 
     async def get(self, path: str, **options: Any) -> tuple[int, str]:
         """GET a path; give status and body."""
-        async with self.session.get(self.reader.url + path, **options) as response:
+        async with self.session.get(self.url + path, **options) as response:
             return response.status, await response.text()
 
     async def json(self, path: str) -> Any:
         """GET a JSON document that must be there."""
-        async with self.session.get(self.reader.url + path) as response:
+        async with self.session.get(self.url + path) as response:
             assert response.status == 200, await response.text()
             return await response.json()
 
@@ -204,14 +209,74 @@ class Client:
         report: dict[str, Any] = await eventually(look)
         return report
 
-    async def wait_error(self) -> dict[str, Any]:
-        """Wait until the reader reports an error; give it."""
+    async def wait_error(self, reason: str = "") -> dict[str, Any]:
+        """Wait until the reader says why its newest generation is not in service; give that."""
 
         async def look() -> Any:
-            return (await self.json("/-/headrace.json"))["last_error"]
+            error = (await self.json("/-/headrace.json"))["last_error"]
+            return error and reason in error["message"] and error
 
         error: dict[str, Any] = await eventually(look)
         return error
+
+    async def wait_not_following(self, reason: str) -> dict[str, Any]:
+        """Wait until the reader says why it cannot read the log; give its report."""
+
+        async def look() -> Any:
+            report = await self.json("/-/headrace.json")
+            return reason in report["following_errors"].get("log", "") and report
+
+        report: dict[str, Any] = await eventually(look)
+        return report
+
+    async def metric(self, sample: str) -> float:
+        """Read a metric by its name and labels, as Prometheus writes them; 0 if it is not there."""
+        async with self.session.get(self.metrics_url) as response:
+            lines = (await response.text()).splitlines()
+        found = [line for line in lines if line.startswith(f"{sample} ")]
+        return float(found[0].rpartition(" ")[2]) if found else 0.0
+
+
+class Client(Visitor):
+    """The same, with a look inside: the reader runs in this process."""
+
+    def __init__(self, reader: Reader, session: aiohttp.ClientSession) -> None:
+        super().__init__(reader.url, reader.metrics_url, session)
+        self.reader = reader
+
+
+class Loop:
+    """Reads again and again, and counts.
+
+    Args:
+        client: Reads.
+        path: What is read; ``{n}`` in it is the number of the read, so that none is from memory.
+        pause_s: Time between two reads.
+    """
+
+    def __init__(self, client: Visitor, path: str, pause_s: float = 0.0) -> None:
+        self.reads = 0
+        self.failures: list[str] = []
+        self._client = client
+        self._path = path
+        self._pause_s = pause_s
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                status, body = await self._client.get(self._path.format(n=self.reads))
+                if status != 200:
+                    self.failures.append(f"{status} {body}")
+            except aiohttp.ClientError as exc:
+                self.failures.append(repr(exc))
+            self.reads += 1
+            await asyncio.sleep(self._pause_s)
+
+    async def stop(self) -> None:
+        """End it."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -237,9 +302,10 @@ async def reading(settings: ServeSettings) -> AsyncIterator[Client]:
 class Spawned:
     """A reader in a process of its own."""
 
-    def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, url: str, metrics_url: str) -> None:
         self.process = process
         self.url = url
+        self.metrics_url = metrics_url
 
     def peak_kb(self) -> int:
         """Give the most memory that it ever held. Source: proc(5), VmHWM."""
@@ -256,11 +322,21 @@ class Spawned:
 
 
 @asynccontextmanager
-async def spawned_reader(root: Path, *, prelude: str = "", **values: Any) -> AsyncIterator[Spawned]:
-    """Run `headrace serve` while the block runs, after some Python of the test."""
+async def spawned_reader(
+    root: Path, *, prefix: Iterable[str] = (), prelude: str = "", **values: Any
+) -> AsyncIterator[Spawned]:
+    """Run `headrace serve` while the block runs.
+
+    Args:
+        root: Where everything lies.
+        prefix: A command that becomes the reader.
+        prelude: Python that runs before.
+        values: Settings.
+    """
     settings = settings_for(root, **values)
     names = ["data", "store", "port", "metrics_port", "primary", "workers", "datasette_dir"]
     process = await asyncio.create_subprocess_exec(
+        *prefix,
         *(sys.executable, "-c", f"{prelude}\nfrom headrace.__main__ import run; run()", "serve"),
         *as_flags(settings, names),
         stderr=asyncio.subprocess.PIPE,
@@ -274,7 +350,7 @@ async def spawned_reader(root: Path, *, prelude: str = "", **values: Any) -> Asy
         else:
             pytest.fail("the reader ended")
         draining = asyncio.create_task(process.stderr.read())
-        yield Spawned(process, event["url"])
+        yield Spawned(process, event["url"], event["metrics_url"])
     finally:
         if process.returncode is None:
             process.terminate()

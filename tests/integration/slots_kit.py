@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from headrace.generation import Cut, State, format_txid
 from headrace.keys import PrimaryPaths, ReaderPaths, lineage_key, socket_folder
 from headrace.litestream_binary import find_litestream, litestream_environment
@@ -30,6 +32,11 @@ if TYPE_CHECKING:
     from tests.integration.reader_kit import Publisher
 
 PROJECT = Path(__file__).parents[2]
+
+ROWS = (
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 500) "
+    "INSERT INTO orders (item) SELECT hex(randomblob(40)) FROM n"
+)
 
 
 class LivePublisher:
@@ -110,9 +117,11 @@ class LivePublisher:
 
 
 @asynccontextmanager
-async def replicating(root: Path, *, more_config: str = "") -> AsyncIterator[LivePublisher]:
+async def replicating(
+    root: Path, *, more_config: str = "", store_url: str | None = None
+) -> AsyncIterator[LivePublisher]:
     """Run the real litestream, as the primary configures it, while the block runs."""
-    store = Store(str(root / "store"))
+    store = Store(store_url or str(root / "store"))
     paths = PrimaryPaths(root / "live")
     paths.dbs.mkdir(parents=True)
     config = root / "litestream.yml"
@@ -134,6 +143,19 @@ async def replicating(root: Path, *, more_config: str = "") -> AsyncIterator[Liv
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         shutil.rmtree(folder)
+
+
+@pytest.fixture(name="publisher")
+async def live_publisher(tmp_path: Path) -> AsyncIterator[LivePublisher]:
+    """Give a publisher with a running litestream."""
+    async with replicating(tmp_path) as live:
+        yield live
+
+
+async def write(publisher: LivePublisher, *statements: str, page_size: int = 4096) -> Cut:
+    """Change sales, and give its proven cut."""
+    cut = await publisher.write("sales", *statements, page_size=page_size)
+    return with_checksum(publisher, "sales", cut)
 
 
 def litestream_restore(store: Store, database: str, cut: Cut, output: Path) -> Path:
@@ -182,6 +204,22 @@ def ltx_files(
     assert publisher.store.folder
     folder = publisher.store.folder / lineage_key(database, cut.lineage) / "ltx" / str(level)
     return sorted(folder.glob("*.ltx"))
+
+
+def cut_short(body: bytes) -> bytes:
+    """Lose the last half."""
+    return body[: len(body) // 2]
+
+
+def cut_to_nothing(_body: bytes) -> bytes:
+    """Lose all."""
+    return b""
+
+
+def flip(body: bytes, at: int, bit: int = 0) -> bytes:
+    """Change one bit of the byte at a place, or at one from the end."""
+    at %= len(body)
+    return body[:at] + bytes([body[at] ^ 1 << bit]) + body[at + 1 :]
 
 
 def counted(restorer: Restorer, name: str) -> float:

@@ -348,27 +348,12 @@ async def test_edge_streams_request_bodies(edge: Edge) -> None:
         assert seen["size"] in {1_000_000, 2_000_000}
 
 
-async def test_edge_asks_another_worker_when_one_died(edge: Edge, tmp_path: Path) -> None:
-    """A read that killed or lost its worker before an answer is asked once more."""
-    status, text = await edge.get(f"/-/test/die-once?{tmp_path / 'died'}")
-
-    assert (status, text) == (200, "alive")
-    await eventually(lambda: edge.workers == 2)
-
-
 async def test_edge_repeats_no_writes(edge: Edge, tmp_path: Path) -> None:
     """A POST that lost its worker is not sent twice: nobody knows what it has done."""
     url = f"{edge.reader.url}/-/test/die-once?{tmp_path / 'died'}"
     async with edge.session.post(url, data=b"x") as response:
         assert response.status == 502
         assert (await response.json(content_type=None))["code"] == "worker-failed"
-    await eventually(lambda: edge.workers == 2)
-
-
-async def test_edge_breaks_off_what_a_worker_broke_off(edge: Edge) -> None:
-    """Half an answer never looks like a whole one."""
-    with pytest.raises(aiohttp.ClientError):
-        await edge.get("/-/test/cut", headers={"Cookie": "a=1"})
     await eventually(lambda: edge.workers == 2)
 
 

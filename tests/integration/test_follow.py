@@ -110,26 +110,6 @@ async def test_follower_that_meets_a_gap_closes_it_from_the_log(
         assert (await asyncio.wait_for(follower.wait_newer(1), 20)).number == 2
 
 
-async def test_follower_that_meets_a_broken_entry_stays_and_says_so(
-    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An entry that cannot be read is no reason to end, nor to skip it."""
-    monkeypatch.setattr(follow, "POLL_S", 0.05)
-    await publisher.publish({})
-    await publisher.store.create(generation_key(2), b"{not json")
-    async with following(publisher.store, NO_PRIMARY) as follower:
-        await eventually(lambda: "cannot read a log entry" in follower.why.get("log", ""))
-        assert follower.newest
-        assert follower.newest.number == 1
-
-        assert publisher.store.folder
-        (publisher.store.folder / generation_key(2)).unlink()
-        await publisher.publish({})
-
-        assert (await asyncio.wait_for(follower.wait_newer(1), 20)).number == 2
-        await eventually(lambda: "log" not in follower.why)
-
-
 async def test_follower_of_a_log_that_was_emptied_does_not_go_back(publisher: Publisher) -> None:
     """A log that ends before what was served already is told, and not followed."""
     for _ in range(3):

@@ -34,7 +34,9 @@ class Writing:
         self.publisher = Publisher(root)
         self.cut: Cut = self.publisher.write("sales", *ROWS)
         assert self.cut.txid == 1
-        self.body = (root / "store" / ltx_key("sales", self.cut.lineage, 0, 1, 1)).read_bytes()
+        self.body = (
+            root / "store" / ltx_key("sales", self.cut.lineage, 0, 1, 1, s3=False)
+        ).read_bytes()
         self.paths = PrimaryPaths(root / "volume")
         self.paths.staging.mkdir(parents=True)
         self.written = self.paths.level0("sales", self.cut.lineage, 1)

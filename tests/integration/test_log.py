@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from headrace.errors import ConfigError, LogError, ObjectExistsError, PrimaryLostError
+from headrace.errors import LogError, PrimaryLostError
 from headrace.generation import State
 from headrace.keys import LAST_CHECKPOINT, generation_key
 from headrace.log import CHECKPOINT_EVERY, GenerationLog
@@ -75,28 +75,3 @@ async def test_log_entry_that_is_broken_is_an_error(tmp_path: Path) -> None:
     (tmp_path / generation_key(2)).write_bytes(make_entry(7).encode())
     with pytest.raises(LogError, match="says that it is 7"):
         await log.read_newest()
-
-
-async def test_store_create_twice_is_refused(tmp_path: Path) -> None:
-    """Put-if-absent: the second create of a key fails, and the first one's bytes stay."""
-    store = Store(str(tmp_path))
-    await store.create("a/b", b"1")
-    with pytest.raises(ObjectExistsError):
-        await store.create("a/b", b"2")
-    assert await store.read("a/b") == b"1"
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["/tmp/with space", "/tmp/100%", "s3://key:secret@bucket/x", "nonsense://x"],  # noqa: S108
-)
-def test_store_url_that_cannot_work_is_refused(url: str) -> None:
-    """A store that Litestream could not reach the same way is refused at once, without secrets."""
-    with pytest.raises(ConfigError) as refused:
-        Store(url)
-    assert "secret" not in str(refused.value)
-
-
-def test_store_litestream_url_keeps_the_query(tmp_path: Path) -> None:
-    """Litestream finds a prefix of the store by the store's own URL."""
-    assert Store(str(tmp_path)).litestream_url("dbs") == f"file://{tmp_path}/dbs"

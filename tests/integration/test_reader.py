@@ -13,11 +13,11 @@ import aiohttp
 import pytest
 
 from headrace.errors import ConfigError
-from headrace.keys import generation_key, socket_folder
+from headrace.keys import socket_folder
 from serve.service import running
 from tests.integration.reader_kit import (
     ORDERS,
-    Client,
+    Loop,
     Publisher,
     eventually,
     primary_of,
@@ -37,32 +37,6 @@ if TYPE_CHECKING:
 def publisher(tmp_path: Path) -> Publisher:
     """Give a publisher with an empty log."""
     return Publisher(tmp_path)
-
-
-class Loop:
-    """Reads one page again and again, and counts."""
-
-    def __init__(self, client: Client, path: str) -> None:
-        self.reads = 0
-        self.failures: list[str] = []
-        self._client = client
-        self._path = path
-        self._task = asyncio.create_task(self._run())
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                status, body = await self._client.get(self._path)
-                if status != 200:
-                    self.failures.append(f"{status} {body}")
-            except aiohttp.ClientError as exc:
-                self.failures.append(repr(exc))
-            self.reads += 1
-
-    async def stop(self) -> None:
-        """End it."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
 
 
 async def test_reader_of_an_empty_log_serves_generation_0(publisher: Publisher) -> None:
@@ -131,43 +105,7 @@ async def test_reader_coalesces_generations(publisher: Publisher) -> None:
             await publisher.publish({})
         await client.wait_generation(30)
 
-        async with client.session.get(client.reader.metrics_url) as response:
-            text = await response.text()
-        switches = float(text.partition("\nheadrace_reader_switches_total ")[2].split()[0])
-        assert switches < 30
-
-
-async def test_reader_with_a_missing_lineage_serves_on_and_recovers(
-    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A generation that cannot be restored is told, not served, until it can be."""
-    monkeypatch.setattr("serve.switch.MAX_BACKOFF_S", 0.1)
-    await publisher.publish({"sales": publisher.write("sales", *ORDERS)})
-    async with (
-        primary_of(publisher) as url,
-        reading(settings_for(publisher.root, primary=url)) as client,
-    ):
-        client.reader.supervisor._restorer._retry_for_s = 0.2  # noqa: SLF001 - not 30 s
-        await client.wait_generation(1)
-        publisher.begin_lineage("sales")
-        cut = publisher.write("sales", *ORDERS, "INSERT INTO orders VALUES (7, 'new')")
-        hidden = publisher.remove_replica("sales", cut)
-        await publisher.publish({"sales": cut})
-
-        error = await client.wait_error()
-
-        assert (error["generation"], error["step"]) == (2, "restore")
-        assert "cannot restore sales at" in error["message"]
-        assert await client.rows("/sales/orders") == []
-        report = await client.json("/-/headrace.json")
-        assert (report["generation"], report["newest_generation"]) == (1, 2)
-        assert report["seconds_behind"] > 0
-
-        assert publisher.store.folder
-        hidden.rename(publisher.store.folder / "dbs" / "sales" / cut.lineage)
-        report = await client.wait_generation(2)
-        assert report["last_error"] is None
-        assert await client.rows("/sales/orders") == [{"id": 7, "item": "new"}]
+        assert await client.metric("headrace_reader_switches_total") < 30
 
 
 async def test_reader_goes_past_a_generation_that_fails(publisher: Publisher) -> None:
@@ -183,34 +121,6 @@ async def test_reader_goes_past_a_generation_that_fails(publisher: Publisher) ->
         await publisher.publish({"sales": cut})
 
         await client.wait_generation(3)
-
-
-async def test_reader_whose_plugin_crashes_serves_on(
-    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """New workers that do not start change nothing: the old ones stay, with the reason told."""
-    monkeypatch.setattr("serve.switch.MAX_BACKOFF_S", 0.1)
-    plugin = publisher.root / "config" / "plugins" / "mine.py"
-    plugin.parent.mkdir(parents=True)
-    plugin.write_text("")
-    settings = {"datasette_dir": publisher.root / "config"}
-    await publisher.publish({"sales": publisher.write("sales", *ORDERS)})
-    async with (
-        primary_of(publisher) as url,
-        reading(settings_for(publisher.root, primary=url, **settings)) as client,
-    ):
-        await client.wait_generation(1)
-        plugin.write_text("raise RuntimeError('the plugin does not like it')")
-        await publisher.publish({})
-
-        error = await client.wait_error()
-
-        assert error["step"] == "start"
-        assert "RuntimeError: the plugin does not like it" in error["message"]
-        assert await client.rows("/sales/orders") == []
-
-        plugin.write_text("")
-        await client.wait_generation(2)
 
 
 async def test_reader_restarted_without_the_store_serves_its_last_generation(
@@ -348,19 +258,6 @@ async def test_reader_with_settings_that_cannot_work_refuses(
     with pytest.raises(ConfigError, match=reason):
         async with running(settings_for(publisher.root, **values)):
             pass
-
-
-async def test_reader_that_meets_a_broken_entry_serves_on(publisher: Publisher) -> None:
-    """A log entry that cannot be read stops nothing, and is told."""
-    await publisher.publish({"sales": publisher.write("sales", *ORDERS)})
-    await publisher.store.create(generation_key(2), b'{"generation": 2')
-    async with reading(settings_for(publisher.root)) as client:
-        await client.wait_generation(1)
-        await eventually(lambda: "log" in client.reader.follower.why)
-
-        report = await client.json("/-/headrace.json")
-        assert "cannot read a log entry" in report["following_errors"]["log"]
-        assert await client.rows("/sales/orders") == []
 
 
 def _slots_in(folder: Path) -> list[str]:

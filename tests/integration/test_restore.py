@@ -59,14 +59,11 @@ def files_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("page_size", [512, 4096, 65536])
 async def test_restore_of_an_older_txid_gives_the_rows_of_that_time(
-    publisher: Publisher, paths: ReaderPaths, page_size: int
+    publisher: Publisher, paths: ReaderPaths
 ) -> None:
     """A slot holds its TXID, although the replica has gone on."""
-    old = publisher.write(
-        "sales", *ORDERS, "INSERT INTO orders VALUES (1, 'pen')", page_size=page_size
-    )
+    old = publisher.write("sales", *ORDERS, "INSERT INTO orders VALUES (1, 'pen')")
     new = publisher.write("sales", "INSERT INTO orders VALUES (2, 'ink')")
     restorer = make_restorer(publisher, paths)
 
@@ -74,7 +71,6 @@ async def test_restore_of_an_older_txid_gives_the_rows_of_that_time(
     await restorer.prune([slot])
     assert read_items(await restore(restorer, new)) == ["pen", "ink"]
     assert read_items(slot) == ["pen"]
-    assert old.page_size == page_size
     names = [f"{format_txid(cut.txid)}.db" for cut in (old, new)]
     assert files_in(paths.slots) == sorted([*names, *(f"{name}.sums" for name in names)])
 
@@ -96,7 +92,7 @@ async def test_restore_of_what_is_not_there_says_why_and_leaves_nothing(
     """A copy that cannot be made is refused by its name, its TXID and litestream's own reason."""
     cut = with_broken_txid(publisher.write("sales", *ORDERS))
 
-    with pytest.raises(RestoreError, match=f"cannot restore sales at {format_txid(cut.txid)}: "):
+    with pytest.raises(RestoreError, match=f"cannot restore sales at {format_txid(cut.txid)} of "):
         await restore(make_restorer(publisher, paths, retry_for_s=0.2), cut)
 
     assert files_in(paths.slots) == []
@@ -123,8 +119,7 @@ async def test_restore_from_a_store_behind_the_log_waits_for_it(
 
     assert read_items(await restoring) == ["pen"]
     assert reasons[0] == (
-        "no LTX files lead from 0000000000000000 to 0000000000000001; "
-        "the newest is 0000000000000000"
+        "no LTX files lead from 0000000000000000 to 0000000000000001; there are none"
     )
 
 

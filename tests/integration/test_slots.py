@@ -3,48 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import resource
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import pytest
-
-from headrace.errors import RestoreError
 from serve.slot_files import check_slot
 from tests.integration.reader_kit import ORDERS, eventually
 from tests.integration.slots_kit import (
+    ROWS,
     LivePublisher,
     counted,
+    live_publisher,  # noqa: F401 - a fixture
     ltx_files,
     make_restorer,
-    replicating,
     restore,
     serve,
-    with_checksum,
+    write,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from headrace.generation import Cut
-
-ROWS = (
-    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 500) "
-    "INSERT INTO orders (item) SELECT hex(randomblob(40)) FROM n"
-)
-
-
-@pytest.fixture
-async def publisher(tmp_path: Path) -> AsyncIterator[LivePublisher]:
-    """Give a publisher with a running litestream."""
-    async with replicating(tmp_path) as live:
-        yield live
-
-
-async def write(publisher: LivePublisher, *statements: str) -> Cut:
-    """Change sales, and give its proven cut."""
-    return with_checksum(publisher, "sales", await publisher.write("sales", *statements))
+    import pytest
 
 
 def names(folder: Path) -> list[str]:
@@ -143,29 +121,3 @@ async def test_earlier_txid_of_the_lineage_is_made_anew(publisher: LivePublisher
 
     assert check_slot(slot).value == old.checksum
     assert names(slot.parent) == [slot.name]
-
-
-async def test_disk_that_is_full_leaves_what_is_served(publisher: LivePublisher) -> None:
-    """A slot that cannot be written is told, and the next try makes it when there is room."""
-    restorer = make_restorer(publisher)
-    old = await write(publisher, *ORDERS)
-    slot = await serve(restorer, old)
-    new = await write(publisher, ROWS)
-
-    with no_file_larger_than(slot.stat().st_size), pytest.raises(RestoreError, match="File too"):
-        await restore(restorer, new)
-
-    assert names(slot.parent) == [slot.name]
-    assert check_slot(slot).value == old.checksum
-    assert check_slot(await restore(restorer, new)).value == new.checksum
-
-
-@contextmanager
-def no_file_larger_than(size_bytes: int) -> Iterator[None]:
-    """Let writes past a size fail, as those past the end of a disk do."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,4 +1,4 @@
-"""Reading large objects, listing and deleting, in a local folder and in another kind of store."""
+"""Reading large objects, listing, creating and deleting, in a local folder and in other stores."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from headrace.errors import ObjectMissingError, StoreError
+from headrace.errors import ObjectExistsError, ObjectMissingError, StoreError
 from headrace.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.integration.s3_kit import S3
+
 LARGE = secrets.token_bytes(9_000_000)
 
 
-@pytest.fixture(params=["folder", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+@pytest.fixture(params=["folder", "memory", "s3"])
+def store(
+    request: pytest.FixtureRequest, tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> Store:
     """Give an empty store."""
-    return Store(str(tmp_path / "store") if request.param == "folder" else "memory:///")
+    s3.give_credentials(monkeypatch)
+    urls = {"folder": str(tmp_path / "store"), "memory": "memory:///"}
+    return Store(urls.get(request.param) or s3.url(s3.make_bucket()))
 
 
 async def test_large_object_goes_through_a_file_and_a_small_one_does_not(
@@ -64,6 +70,14 @@ async def test_list_says_when_objects_were_written(store: Store) -> None:
 
     assert (listed.key, listed.size_bytes) == ("ltx/0/a", 1)
     assert before < listed.modified_at < before + timedelta(minutes=2)
+
+
+async def test_create_twice_is_refused(store: Store) -> None:
+    """Put-if-absent: the second create of a key fails, and the first one's bytes stay."""
+    await store.create("a/b", b"1")
+    with pytest.raises(ObjectExistsError):
+        await store.create("a/b", b"2")
+    assert await store.read("a/b") == b"1"
 
 
 async def test_delete_of_what_is_not_there_is_as_good(store: Store) -> None:

@@ -165,30 +165,6 @@ async def test_changed_configuration_is_switched_in(publisher: Publisher) -> Non
         assert "Second" in (await client.get("/"))[1]
 
 
-async def test_broken_configuration_leaves_the_old_in_service(publisher: Publisher) -> None:
-    """A plugin that crashes is told, while the old set and new generations are served."""
-    config = publisher.root / "config"
-    (config / "plugins").mkdir(parents=True)
-    await publisher.publish({"sales": publisher.write("sales", *ORDERS)})
-    async with reader_of(publisher, datasette_dir=config) as client:
-        await client.wait_generation(1)
-        (config / "plugins" / "mine.py").write_text("raise RuntimeError('a broken plugin')")
-
-        error = await client.wait_error()
-        assert error["step"] == "start"
-        assert "RuntimeError: a broken plugin" in error["message"]
-        await publisher.publish({"sales": publisher.write("sales", "CREATE TABLE more (x)")})
-        report = await client.wait_generation(2)
-        assert "a broken plugin" in report["last_error"]["message"]
-
-        (config / "plugins" / "mine.py").unlink()
-
-        async def look() -> bool:
-            return (await client.json("/-/headrace.json"))["last_error"] is None
-
-        await eventually(look)
-
-
 async def test_switches_keep_their_interval_and_the_newest_wins(publisher: Publisher) -> None:
     """Generations that come faster than switches may are skipped for the newest."""
     async with reader_of(publisher, min_switch_interval=0.5) as client:

@@ -344,6 +344,19 @@ def test_any_csv_with_bad_rows_is_quarantined_as_pythons_csv_module_reads_it(
             assert "".join(lines[line - 1 :]).startswith(raw), data
 
 
+@pytest.mark.parametrize("first", ["sep=|\n", '"sep=|"\r\n', "\ufeffSEP=|\n"])
+def test_line_that_tells_excel_the_delimiter_is_none_of_the_table(
+    tmp_path: Path, first: str
+) -> None:
+    """It says the delimiter here as well, and lines are counted with it."""
+    loaded = Loaded(tmp_path, f"{first}a|b,c\n1|2,5\n")
+    assert loaded.columns == ["a", "b,c"]
+    assert loaded.query() == [(1, "2,5")]
+    assert Loaded(tmp_path, f"{first}1|2\n", header=False).query() == [(1, 2)]
+    refusal = _refuse(tmp_path, f"{first}a|b\n1|2\n3\n")
+    assert refusal.line == 4
+
+
 def test_bad_rows_in_quarantine_keep_line_text_and_reason(tmp_path: Path) -> None:
     """The rest is loaded, and each bad row lies beside it with all that is known of it."""
     data = 'id,price\n1,2.5\n"x\ny",1,2\nabc,1\n3,\n4,5\x00\n007,1\n5,"open\n6,7\n'
@@ -352,9 +365,9 @@ def test_bad_rows_in_quarantine_keep_line_text_and_reason(tmp_path: Path) -> Non
     assert loaded.query() == [(1, 2.5), (3, None)]
     assert loaded.query("SELECT * FROM t_rejects") == [
         (3, '"x\ny",1,2', "has 3 values where the header has 2"),
-        (5, "abc,1", "has a value in 'id' (value 1 of the row) that no INTEGER gives back"),
+        (5, "abc,1", "has 'abc' in 'id', which cannot be integer without loss"),
         (7, "4,5\0", "has a NUL character"),
-        (8, "007,1", "has a value in 'id' (value 1 of the row) that no INTEGER gives back"),
+        (8, "007,1", "has '007' in 'id', which cannot be integer without loss"),
         (9, '5,"open\n6,7', "has a quote that is never closed"),
     ]
     assert loaded.converted.tables == (
@@ -399,8 +412,10 @@ def test_value_that_does_not_fit_the_type_asked_for_is_refused_with_its_lines(
 ) -> None:
     """Nothing is bent to fit: the rows are named, and the column."""
     refusal = _refuse(tmp_path, f"a,b\nx,1\nx,{bad}\nx,2\nx,{bad}\n", types={"b": "integer"})
-    assert (refusal.code, refusal.line, refusal.extra["lines"]) == ("invalid-file", 3, [3, 5])
-    assert "'b' (value 2 of the row)" in refusal.detail
+    assert (refusal.code, refusal.line, refusal.extra["lines"]) == ("wrong-type", 3, [3, 5])
+    assert refusal.detail == (
+        f"line 3 has {bad!r} in 'b', which cannot be integer without loss; line 5 is wrong as well"
+    )
 
 
 def test_type_of_a_column_that_is_not_there_is_a_warning(tmp_path: Path) -> None:

@@ -65,7 +65,15 @@ def test_json_that_would_lose_something_is_refused(
 
 @pytest.mark.parametrize("kind", ["json", "ndjson"])
 @pytest.mark.parametrize(
-    "number", ["1.00000000000000000001", "1e400", "123456789012345678901234567890", "-0.1e-400"]
+    "number",
+    [
+        "1.00000000000000000001",
+        "1e400",
+        "123456789012345678901234567890",
+        "-0.1e-400",
+        f"1e{'9' * 400}",
+        f"0e-{'9' * 400}",
+    ],
 )
 def test_json_number_within_a_value_keeps_its_text(tmp_path: Path, kind: str, number: str) -> None:
     """A number that nothing holds stays a number of JSON, digit by digit."""
@@ -81,6 +89,57 @@ def test_json_nested_too_deeply_is_refused(tmp_path: Path, kind: str) -> None:
     assert (
         _refuse(tmp_path, text if kind == "ndjson" else f"[{text}]", kind).code == "limit-exceeded"
     )
+
+
+_BAD_LINES = {
+    3: ('{"a": 2', "cannot be read: the JSON is broken: expecting ',' delimiter"),
+    4: ("[1]", "cannot be read: it is no JSON object, but an array"),
+    7: ('{"a": NaN}', "cannot be read: NaN is not JSON"),
+    9: ('{"a": 1, "a": 2}', "cannot be read: an object has the key 'a' twice"),
+}
+
+
+def _with_bad_lines(last: int) -> str:
+    lines = [_BAD_LINES.get(n, (f'{{"a": {n}}}', ""))[0] for n in range(1, last + 1)]
+    lines[5 - 1] = ""
+    return "\n".join(lines)
+
+
+def test_ndjson_with_bad_lines_is_refused_with_their_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All bad lines of the file are named, wherever they stand; at most ten."""
+    monkeypatch.setattr(ndjson, "BLOCK_BYTES", 16)
+    refusal = _refuse(tmp_path, _with_bad_lines(50), "ndjson")
+    assert (refusal.code, refusal.line, refusal.column) == ("invalid-file", 3, 8)
+    assert refusal.detail == f"line 3 {_BAD_LINES[3][1]}; lines 4, 7, 9 are wrong as well"
+    assert refusal.extra["lines"] == [3, 4, 7, 9]
+    assert "on_bad_rows=quarantine" in str(refusal.hint)
+    many = _refuse(tmp_path, '{"a": 1}\n' + "x\n" * 30, "ndjson")
+    assert many.extra["lines"] == list(range(2, 12))
+    assert many.detail.endswith("are wrong as well, perhaps more")
+
+
+def test_ndjson_in_quarantine_keeps_bad_lines_beside_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other lines are loaded, and each bad one is kept with its number, text and reason."""
+    monkeypatch.setattr(ndjson, "BLOCK_BYTES", 16)
+    converted = _load(tmp_path, _with_bad_lines(20), "ndjson", on_bad_rows="quarantine")
+    assert converted.tables == (TableRows(name="t", rows=15), TableRows(name="t_rejects", rows=4))
+    assert converted.warnings == ("4 bad rows were left out, and are in the table 't_rejects'",)
+    assert _read(tmp_path) == [(n,) for n in range(1, 21) if n not in {*_BAD_LINES, 5}]
+    assert _read(tmp_path, "SELECT * FROM t_rejects") == [
+        (line, raw, reason) for line, (raw, reason) in _BAD_LINES.items()
+    ]
+
+
+def test_ndjson_in_quarantine_without_a_good_line_is_refused(tmp_path: Path) -> None:
+    """A file that has nothing but bad lines is no NDJSON; one with none has no rejects."""
+    refusal = _refuse(tmp_path, "x\ny\n", "ndjson", on_bad_rows="quarantine")
+    assert (refusal.code, refusal.extra["lines"]) == ("invalid-file", [1, 2])
+    converted = _load(tmp_path, '{"a": 1}\n', "ndjson", on_bad_rows="quarantine")
+    assert converted.tables[1] == TableRows(name="t_rejects", rows=0)
 
 
 @pytest.mark.parametrize("kind", ["json", "ndjson"])

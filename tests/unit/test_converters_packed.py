@@ -432,3 +432,13 @@ def test_wish_counts_in_an_archive_if_one_file_honours_it(tmp_path: Path) -> Non
     assert "json.zip" not in refusal.detail
     refusal = _refuse(tmp_path, gzip.compress(files["2.json"]), "2.json.gz", header=True)
     assert refusal.code == "invalid-option"
+
+
+def test_archive_in_quarantine_names_rejects_after_their_table(tmp_path: Path) -> None:
+    """A table that was renamed, since another file makes one of its name, keeps its own rejects."""
+    data = make_zip({"q1/a.csv": b"a,b\n1\n2,3\n", "q2/a.csv": b"a,b\n4,5\n6,7,8\n"})
+    converted = _convert(tmp_path, data, "x.zip", on_bad_rows="quarantine")
+    tables = {table.name: table.rows for table in converted.tables}
+    assert tables == {"a": 1, "a_rejects": 1, "a_2": 1, "a_2_rejects": 1}
+    with closing(sqlite3.connect(tmp_path / "out.db")) as db:
+        assert db.execute("SELECT line, raw FROM a_2_rejects").fetchall() == [(3, "6,7,8")]

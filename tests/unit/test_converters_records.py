@@ -121,6 +121,17 @@ def test_json_object_that_holds_more_than_arrays_is_one_row(tmp_path: Path) -> N
     assert loaded.query() == [(1, '[{"id": 1}]')]
 
 
+def test_json_object_with_lists_beside_other_members_says_that_it_is_one_row(
+    tmp_path: Path,
+) -> None:
+    """What an API wraps around its records keeps them from being rows; nobody has to guess why."""
+    loaded = Loaded(tmp_path, '{"count": 2, "results": [{"id": 1}, {"id": 2}], "tags": []}', "json")
+    assert loaded.query() == [(2, '[{"id": 1}, {"id": 2}]', "[]")]
+    assert loaded.converted.warnings == (
+        "the file is one object, so it is one row; JSON in that row are its lists 'results'",
+    )
+
+
 @pytest.mark.parametrize("text", ["[]", "{}", "[{}]", '{"a": []}', "[{}, {}]", "null"])
 def test_json_without_values_is_refused_as_no_rows(tmp_path: Path, text: str) -> None:
     """A file of nothing makes no table."""

@@ -99,7 +99,7 @@ def test_sheet_that_begins_lower_loses_only_what_is_empty(tmp_path: Path) -> Non
     converted = _convert(_book(tmp_path, *rows), tmp_path / "out.db")
     assert list(_columns(tmp_path / "out.db")) == ["a", "column_2", "a_2"]
     assert _read(tmp_path / "out.db") == [(1, 2, 3)]
-    assert any("1 empty rows" in warning for warning in converted.warnings)
+    assert any("1 empty row was left out" in warning for warning in converted.warnings)
 
 
 def test_sheet_with_merged_header_names_every_column(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_sheet_with_unsaved_formulas_says_so(tmp_path: Path) -> None:
     """A formula that no program has calculated is empty, and the receipt says it."""
     converted = _convert(_book(tmp_path, ["a", "b"], [1, "=A2+1"]), tmp_path / "out.db")
     assert _read(tmp_path / "out.db") == [(1, None)]
-    assert any("1 formulas have no saved value" in warning for warning in converted.warnings)
+    assert any("1 formula has no saved value" in warning for warning in converted.warnings)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.converters import sql_dump
+from ingest.converters import Conversion, sql_dump
 from tests.unit.convert_kit import Loaded, refuse
 
 if TYPE_CHECKING:
@@ -80,6 +80,31 @@ def test_sql_dump_of_any_table_is_read_back(rows: list[tuple[object, object]]) -
         stored = connection.execute("SELECT * FROM t").fetchall()
         dump = "\n".join(connection.iterdump())
     assert Loaded(dump, "sql").tables["t"] == stored
+
+
+def test_sql_dump_of_python_keeps_its_searches(tmp_path: Path) -> None:
+    """``iterdump`` writes the rows of a search twice: by its name, and in the tables it keeps."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(
+            "CREATE TABLE t (a); INSERT INTO t VALUES ('a moth');"
+            "CREATE VIRTUAL TABLE \"f 5\" USING fts5 (a, content = 't');"
+            'INSERT INTO "f 5" (rowid, a) SELECT rowid, a FROM t;'
+            "CREATE VIRTUAL TABLE f4 USING fts4 (a); INSERT INTO f4 VALUES ('a moth');"
+            "CREATE VIRTUAL TABLE r USING rtree (id, low, high); INSERT INTO r VALUES (7, 1, 2);"
+        )
+        (tmp_path / "in").write_text("\n".join(connection.iterdump()))
+    output = tmp_path / "out.db"
+    converted = sql_dump.convert(
+        Conversion(input=tmp_path / "in", output=output, format="sql", table="t")
+    )
+    assert converted.warnings == ()
+    with closing(sqlite3.connect(output)) as made:
+        for query in (
+            """SELECT count(*) FROM "f 5" WHERE "f 5" MATCH 'moth'""",
+            "SELECT count(*) FROM f4 WHERE f4 MATCH 'moth'",
+            "SELECT count(*) FROM r WHERE low < 2",
+        ):
+            assert made.execute(query).fetchone() == (1,), query
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 64])

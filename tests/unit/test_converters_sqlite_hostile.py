@@ -11,7 +11,7 @@ import pytest
 import sqlite_utils
 
 from headrace.errors import Refusal
-from ingest.converters import Conversion, Converted, sqlite_file
+from ingest.converters import Conversion, Converted, TableRows, sqlite_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -268,16 +268,41 @@ def test_table_that_no_row_can_be_read_of_is_refused(tmp_path: Path) -> None:
     assert "'u' cannot be read" in refusal.detail
 
 
-@pytest.mark.skipif(
-    sqlite3.sqlite_version_info >= (3, 41), reason="from 3.41 on SQLite lets a schema use these"
-)
-def test_function_that_a_schema_may_not_use_is_told(tmp_path: Path) -> None:
-    """A table that runs such a function whenever it is read is refused, and the function named."""
-    source = make(tmp_path / "in.db", "CREATE TABLE t (a TEXT, b AS (json_extract(a, '$.x')))")
+def test_row_that_a_generated_column_fails_at_is_refused(tmp_path: Path) -> None:
+    """Every row of such a table is read once: one alone would make the page that it is on fail."""
+    source = make(
+        tmp_path / "in.db",
+        "CREATE TABLE u (a INT); INSERT INTO u VALUES (1), (2), (3000000000);",
+        WRITABLE + "UPDATE sqlite_schema SET sql ="
+        " 'CREATE TABLE u (a INT, b AS (zeroblob(a)))' WHERE name = 'u'",
+    )
     refusal = refuse(source)
     assert refusal.code == "invalid-file"
-    assert "json_extract" in refusal.detail
-    assert "plain column" in str(refusal.hint)
+    assert "'u' cannot be read: string or blob too big" in refusal.detail
+
+
+def test_table_without_a_name_gets_one(tmp_path: Path) -> None:
+    """A table whose name is empty has no URL in Datasette, which readers would wait for."""
+    source = make(tmp_path / "in.db", 'CREATE TABLE "" (a); INSERT INTO "" VALUES (1)')
+    converted = convert(source)
+    assert converted.tables == (TableRows(name="table_1", rows=1),)
+    assert converted.warnings == ("table '' was renamed to 'table_1'",)
+
+
+def test_function_of_json_in_a_schema_is_kept_or_told(tmp_path: Path) -> None:
+    """A column by a function of JSON is kept where SQLite lets a schema use it, else it is named.
+
+    SQLite does from 3.41 on.
+    """
+    source = make(tmp_path / "in.db", "CREATE TABLE t (a TEXT, b AS (json_extract(a, '$.x')))")
+    if sqlite3.sqlite_version_info >= (3, 41):
+        assert [table.name for table in convert(source).tables] == ["t"]
+        assert query(source, "SELECT name FROM pragma_table_xinfo('t')") == [("a",), ("b",)]
+    else:
+        refusal = refuse(source)
+        assert refusal.code == "invalid-file"
+        assert "json_extract" in refusal.detail
+        assert "plain column" in str(refusal.hint)
 
 
 def test_search_and_rtree_tables_come_through(tmp_path: Path) -> None:
@@ -295,6 +320,36 @@ def test_search_and_rtree_tables_come_through(tmp_path: Path) -> None:
     for name in modules:
         assert query(source, f"SELECT count(*) FROM {name} WHERE {name} MATCH 'moth'") == [(1,)]
     assert query(source, "SELECT id FROM r WHERE low < 2") == [(7,)]
+
+
+@pytest.mark.parametrize("unique", ["", "UNIQUE "])
+def test_index_that_does_not_fit_its_rows_is_made_again(tmp_path: Path, unique: str) -> None:
+    """An index that says other values than its table would hide rows from whoever looks by it."""
+    source = make(tmp_path / "in.db", f"{ROWS}CREATE {unique}INDEX i ON t (a)")
+    _swap_values_in_table(source)
+    assert convert(source).warnings == ()
+    assert query(source, "PRAGMA integrity_check") == [("ok",)]
+    assert query(source, "SELECT a FROM t WHERE a = 'w'") == [("w",)]
+
+
+def test_unique_index_that_rows_break_is_refused(tmp_path: Path) -> None:
+    """A rule that the rows do not keep is no rule: the file was damaged."""
+    source = make(tmp_path / "in.db", f"{ROWS}CREATE UNIQUE INDEX i ON t (a)")
+    _swap_values_in_table(source, new=b"y")
+    refusal = refuse(source)
+    assert refusal.code == "invalid-file"
+    assert "UNIQUE constraint failed: t.a" in refusal.detail
+
+
+def _swap_values_in_table(path: Path, *, new: bytes = b"w") -> None:
+    """Write another value in place of 'x', into the table alone: a row, not an index entry."""
+    with closing(sqlite3.connect(path)) as db:
+        (page,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 't'").fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"x", (page - 1) * size, page * size)
+    data[at : at + 1] = new
+    path.write_bytes(data)
 
 
 def test_search_that_is_damaged_is_made_again(tmp_path: Path) -> None:

@@ -25,6 +25,18 @@ def test_every_error_code_is_documented_with_its_status() -> None:
     assert documented == {code: str(status.value) for code, (status, _title) in REFUSALS.items()}
 
 
+def test_every_limit_is_documented() -> None:
+    """The table of limits lists what ``limit`` can be in an answer, and nothing else."""
+    text = (DOCS / "reference" / "errors.md").read_text().partition("## Limits")[2]
+    rows = re.findall(r"^\| (`[a-z`, ]+`) \|", text, re.MULTILINE)
+    documented = {name for row in rows for name in re.findall("[a-z]+", row)}
+    sources = [path.read_text() for path in (DOCS.parent / "ingest").rglob("*.py")]
+    used = {name for source in sources for name in re.findall(r'"limit": "([a-z]+)"', source)}
+    # Those of a process that was ended by a signal.
+    assert documented - {"limit"} == used | {"cpu", "output"}
+    assert not any(re.search(r'"limit-exceeded", "[^"]+"\)', source) for source in sources)
+
+
 def test_every_setting_is_documented() -> None:
     """The table of settings lists every variable, and no other."""
     text = (DOCS / "reference" / "configuration.md").read_text()

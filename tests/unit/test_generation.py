@@ -47,9 +47,11 @@ def test_entry_has_the_form_of_the_contract() -> None:
     assert document["databases"]["sales"]["tables"] == {"orders": {"rows": 1_000_000}}
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"nonsense", b"[]", b"{}", b'{"generation": "x"}', b"null", b"\xff"]
-)
+NO_JSON_OBJECTS = [b"", b"nonsense", b"[]", b"null", b"\xff", b"[" * 200_000]
+NO_ENTRIES = [b"{}", b'{"generation": "x"}', b'{"generation": 1e999}']
+
+
+@pytest.mark.parametrize("body", [*NO_JSON_OBJECTS, *NO_ENTRIES])
 def test_entry_that_is_none_is_an_error(body: bytes) -> None:
     """Bytes that are not an entry are a LogError, whatever they are."""
     with pytest.raises(LogError):

@@ -64,7 +64,10 @@ def test_check_table_name_reserved_is_refused(name: str) -> None:
         ("orders", "orders"),
         ("Q3 Umsätze", "Q3_Umsatze"),
         ("2026.01 report", "2026_01_report"),
-        ("日本", "data"),
+        ("日本", "data_cf2abf0c"),
+        ("Åse Øst Straße", "Ase_Ost_Strasse"),
+        ("売上 2026", "2026_8fea80df"),
+        ("🚀", "data"),
         ("../../etc/passwd", "etc_passwd"),
         ("ingest", "ingest_data"),
         ("x" * 100, "x" * 64),
@@ -80,6 +83,15 @@ def test_safe_database_name_is_always_allowed(text: str, name: str) -> None:
 def test_safe_table_name_is_always_allowed(text: str) -> None:
     """Any text becomes a table name that passes the check."""
     assert check_table_name(safe_table_name(text))
+
+
+def test_safe_names_of_different_texts_are_different_whatever_their_letters() -> None:
+    """Files whose names have no letter of ASCII do not take the place of each other."""
+    texts = ["東京", "大阪", "東京 2026", "大阪 2026", "Москва", "Αθήνα"]
+    assert len({safe_database_name(text) for text in texts}) == len(texts)
+    assert [safe_table_name(text) for text in texts[2:]] == [
+        "東京_2026", "大阪_2026", "Москва", "Αθήνα",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
