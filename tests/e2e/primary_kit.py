@@ -25,14 +25,15 @@ class Primary:
     """One `headrace ingest`.
 
     Args:
-        root: Folder of the tests; the store is in it.
+        root: Folder of the tests.
         name: Of its volume.
         flags: More flags.
+        store: The store, if it is not a folder beside the volumes.
     """
 
-    def __init__(self, root: Path, name: str, *flags: str) -> None:
+    def __init__(self, root: Path, name: str, *flags: str, store: str | None = None) -> None:
         self.data = root / name
-        self.store = root / "store"
+        self.store = store or str(root / "store")
         self.flags = flags
         self.port = free_ports([0, 1])
         self.url = f"http://127.0.0.1:{self.port}"
@@ -40,7 +41,7 @@ class Primary:
     def start(self) -> Self:
         """Start it; it may have to wait for the lease."""
         command = [sys.executable, "-m", "headrace", "ingest", "--data", str(self.data)]
-        command += ["--store", str(self.store), "--port", str(self.port)]
+        command += ["--store", self.store, "--port", str(self.port)]
         command += ["--metrics-port", str(self.port + 1), *QUICK, *self.flags]
         env = {**os.environ, "HEADRACE_TOKEN": TOKEN}
         self.process = subprocess.Popen(command, env=env)

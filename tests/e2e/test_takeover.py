@@ -20,13 +20,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.integration.s3_kit import S3
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Give a store of each kind."""
+    if request.param == "folder":
+        return str(tmp_path / "store")
+    server: S3 = request.getfixturevalue("s3")
+    server.give_credentials(monkeypatch)
+    return server.url(server.make_bucket())
+
 
 @pytest.fixture
-def reader(tmp_path: Path) -> Iterator[str]:
+def reader(tmp_path: Path, store: str) -> Iterator[str]:
     """Run a reader of the store, which has no primary; give its URL."""
     port = free_ports([0, 1])
     command = [sys.executable, "-m", "headrace", "serve", "--data", str(tmp_path / "reader")]
-    command += ["--store", str(tmp_path / "store"), "--port", str(port), "--workers", "1"]
+    command += ["--store", store, "--port", str(port), "--workers", "1"]
     command += ["--metrics-port", str(port + 1), "--primary", "http://127.0.0.1:9"]
     process = subprocess.Popen(command)
     try:
@@ -45,10 +57,12 @@ def rows(reader: str, path: str) -> list[dict[str, Any]]:
     return answer.json() if answer.is_success else []
 
 
-def test_standby_takes_over_with_every_row_and_receipt(tmp_path: Path, reader: str) -> None:
+def test_standby_takes_over_with_every_row_and_receipt(
+    tmp_path: Path, store: str, reader: str
+) -> None:
     """After the loss of a primary and its volume, the standby has all that was acknowledged."""
-    first = Primary(tmp_path, "first").start().wait_until_up()
-    second = Primary(tmp_path, "second", "--standby", "on").start()
+    first = Primary(tmp_path, "first", store=store).start().wait_until_up()
+    second = Primary(tmp_path, "second", "--standby", "on", store=store).start()
     with primaries(first, second):
         old = first.upload(b"n\n1\n", "sales.csv")
         first.upload(b"n\n2\n", "sales.csv", mode="append")
@@ -71,17 +85,17 @@ def test_standby_takes_over_with_every_row_and_receipt(tmp_path: Path, reader: s
         assert second.stop() == 0
 
 
-def test_upload_that_was_accepted_is_finished_by_the_successor(tmp_path: Path) -> None:
+def test_upload_that_was_accepted_is_finished_by_the_successor(tmp_path: Path, store: str) -> None:
     """A 202 survives the loss of the volume: its bytes lie in the store."""
-    first = Primary(tmp_path, "first").start().wait_until_up()
+    first = Primary(tmp_path, "first", store=store).start().wait_until_up()
     with primaries(first):
         first.upload(b"n\n1\n", "sales.csv")
-        lines = b"".join(b"%d\n" % number for number in range(2_000_000))
+        lines = b"".join(b"%d\n" % number for number in range(500_000))
         accepted = first.post(b"n\n" + lines, "sales.csv", mode="append", prefer="wait=0")
         assert accepted.status_code == 202
         first.kill()
         shutil.rmtree(first.data)
-    second = Primary(tmp_path, "second", "--standby", "on").start()
+    second = Primary(tmp_path, "second", "--standby", "on", store=store).start()
     with primaries(second):
         second.wait_until_up()
         receipt_id = accepted.json()["id"]
@@ -90,13 +104,16 @@ def test_upload_that_was_accepted_is_finished_by_the_successor(tmp_path: Path) -
             timeout_s=60,
         )
         (table,) = receipt["tables"]
-        assert (table["added"], table["unchanged"]) == (2_000_000, 1)
+        assert (table["added"], table["unchanged"]) == (500_000, 1)
 
 
-def test_primary_that_was_paused_past_its_lease_ends(tmp_path: Path, reader: str) -> None:
+@pytest.mark.parametrize("store", ["folder"], indirect=True)
+def test_primary_that_was_paused_past_its_lease_ends(
+    tmp_path: Path, store: str, reader: str
+) -> None:
     """Two that believe they are the primary: the older one can publish nothing any more."""
-    first = Primary(tmp_path, "first").start().wait_until_up()
-    second = Primary(tmp_path, "second", "--standby", "on").start()
+    first = Primary(tmp_path, "first", store=store).start().wait_until_up()
+    second = Primary(tmp_path, "second", "--standby", "on", store=store).start()
     with primaries(first, second):
         first.upload(b"n\n1\n", "sales.csv")
         first.process.send_signal(signal.SIGSTOP)
@@ -112,7 +129,7 @@ def test_primary_that_was_paused_past_its_lease_ends(tmp_path: Path, reader: str
         assert wait_for(lambda: len(rows(reader, "/sales/sales")) == 3)
 
         # It comes back as a standby, and believes nothing of its old volume.
-        first = Primary(tmp_path, "first", "--standby", "on").start()
+        first = Primary(tmp_path, "first", "--standby", "on", store=store).start()
         second.stop()
         first.wait_until_up()
         first.upload(b"n\n4\n", "sales.csv", mode="append")
