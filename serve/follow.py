@@ -105,6 +105,9 @@ class Follower:
                 self.why.pop("log", None)
             except HeadraceError as exc:
                 self._note("log", str(exc))
+            except Exception as exc:  # the reader follows on, whatever it is
+                log.exception("following failed unexpectedly", source="log")
+                self._note("log", f"{type(exc).__name__}: {exc}")
             await self._pause_poll()
 
     async def _check_served(self) -> None:

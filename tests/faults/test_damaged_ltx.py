@@ -1,4 +1,4 @@
-"""Damaged LTX files, damaged slots and a store that fails.
+"""Damaged LTX files, damaged slots and a store that falls silent.
 
 I4 survives them: whatever is read, a slot that is given out is what litestream restored from the
 undamaged files; and when the cause is gone, the next try succeeds.

@@ -110,6 +110,23 @@ async def test_follower_that_meets_a_gap_closes_it_from_the_log(
         assert (await asyncio.wait_for(follower.wait_newer(1), 20)).number == 2
 
 
+async def test_follower_survives_what_nobody_foresaw(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect in reading the log is told as well, and does not end the reader."""
+    monkeypatch.setattr(follow, "POLL_S", 0.05)
+    await publisher.publish({})
+    with monkeypatch.context() as patch:
+        patch.setattr(GenerationLog, "read_checkpoint", lambda _log: 1 / 0)
+        async with following(publisher.store, NO_PRIMARY) as follower:
+            why = await eventually(lambda: follower.why.get("log"))
+            assert why == "ZeroDivisionError: division by zero"
+            patch.undo()
+
+            assert (await asyncio.wait_for(follower.wait_newer(0), 20)).number == 1
+            await eventually(lambda: "log" not in follower.why)
+
+
 async def test_follower_of_a_log_that_was_emptied_does_not_go_back(publisher: Publisher) -> None:
     """A log that ends before what was served already is told, and not followed."""
     for _ in range(3):
