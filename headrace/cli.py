@@ -10,14 +10,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from headrace import __version__
-from headrace.config import (
-    IngestSettings,
-    ServeSettings,
-    UpSettings,
-    load_settings,
-    options_of,
-)
+from headrace.config import IngestSettings, ServeSettings, UpSettings, load_settings
 from headrace.errors import HeadraceError
+from headrace.settings import options_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
