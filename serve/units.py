@@ -28,11 +28,11 @@ def defer_units() -> None:
 
 def load_units_for(folder: Path) -> bool:
     """Load them now, if the metadata in a configuration directory names any; tell whether."""
-    if _load_registry.cache_info().currsize or not any(
-        map(_names_units, folder.glob("metadata.*"))
-    ):
+    from datasette.views.base import ureg  # noqa: PLC0415 - not before defer_units
+
+    if ureg.loaded or not any(map(_names_units, folder.glob("metadata.*"))):
         return False
-    _load_registry()
+    ureg.load()
     return True
 
 
@@ -44,6 +44,8 @@ def _names_units(metadata: Path) -> bool:
 
 
 class _StandIn(ModuleType):
+    """Makes registries that load pint when they are used; all else loads it at once."""
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # what the import system asks for
             raise AttributeError(name)
@@ -51,18 +53,29 @@ class _StandIn(ModuleType):
 
 
 class _Registry:
-    """Datasette's one registry of units."""
+    """A registry of units, of which Datasette has one."""
 
-    def __call__(self, *arguments: Any) -> Any:
-        return _load_registry()(*arguments)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._arguments = arguments
+        self._options = options
+        self._registry: Any = None
+
+    @property
+    def loaded(self) -> bool:
+        """Whether it has been used."""
+        return self._registry is not None
+
+    def load(self) -> Any:
+        """Give pint's registry."""
+        if self._registry is None:
+            self._registry = _load_pint().UnitRegistry(*self._arguments, **self._options)
+        return self._registry
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self.load()(*arguments, **options)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(_load_registry(), name)
-
-
-@cache
-def _load_registry() -> Any:
-    return _load_pint().UnitRegistry()
+        return getattr(self.load(), name)
 
 
 @cache

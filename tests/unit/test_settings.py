@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,14 +65,3 @@ def test_value_that_is_out_of_range_or_of_another_kind_is_refused(
 def test_size_of_a_reader_takes_a_unit(text: str, size: int) -> None:
     """All sizes may be written as people say them."""
     assert load_settings(ServeSettings, {"cache_size": text}).cache_size == size
-
-
-def test_reader_loads_neither_datasette_nor_a_library_that_validates_models() -> None:
-    """Its edge is one process more than Datasette has, so it loads only what it needs."""
-    python = "import sys, headrace.cli, serve.service; print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", python], capture_output=True, check=True, text=True
-    )
-    loaded = set(done.stdout.split())
-    assert "aiohttp" in loaded
-    assert not loaded & {"datasette", "jinja2", "uvicorn", "pydantic", "pyarrow", "sqlite_utils"}
