@@ -131,12 +131,16 @@ def _reader(
             *("--port", str(settings.port + number)),
             *("--metrics-port", str(settings.port + METRICS_PORT_OFFSET + 1 + number)),
             *("--primary", primary),
-            *("--region", REGIONS[number % len(REGIONS)]),
+            *("--region", _region(number)),
             *as_flags(settings, ["host", *names_of(ReaderSettings)]),
         ],
         env=env,
         on_exit=lambda code: failed.put_nowait(f"reader {number} ended with exit code {code}"),
     )
+
+
+def _region(number: int) -> str:
+    return REGIONS[number % len(REGIONS)]
 
 
 def _environment(settings: UpSettings, data: Path) -> dict[str, str]:
@@ -151,14 +155,16 @@ def _environment(settings: UpSettings, data: Path) -> dict[str, str]:
 async def _wait_until_ready(
     settings: UpSettings, stopping: asyncio.Event, failed: asyncio.Queue[str]
 ) -> bool:
-    """Wait until a request to every node would succeed; False if a stop comes first.
+    """Wait until every node answers, and ingest knows every reader; False if a stop comes first.
 
     Raises:
         ConfigError: A part ended, or the deadline passed.
     """
     host = _reachable(settings.host)
-    urls = [f"http://{host}:{settings.port + INGEST_PORT_OFFSET}/-/healthz"]
+    ingest = f"http://{host}:{settings.port + INGEST_PORT_OFFSET}"
+    urls = [f"{ingest}/-/healthz"]
     urls += [f"http://{host}:{settings.port + n}/-/readyz" for n in range(settings.readers)]
+    urls += [f"{ingest}/-/readers/{_region(n)}" for n in range(settings.readers)]
     deadline = asyncio.get_running_loop().time() + START_DEADLINE_S
     timeout = aiohttp.ClientTimeout(total=5)
     async with aiohttp.ClientSession(timeout=timeout) as session:

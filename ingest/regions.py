@@ -62,14 +62,14 @@ class Regions:
 
     async def note(self, report: Report) -> None:
         """Take a reader's report."""
-        before = self._oldest().get(report.region, 0)
+        before = self.oldest().get(report.region, 0)
         self._forget_gone()
         if report.reader not in self._reports and len(self._reports) >= MAX_READERS:
             raise Refusal("bad-request", "there are too many readers")
         self._reports[report.reader] = report, time.monotonic()
-        for region, generation in self._oldest().items():
+        for region, generation in self.oldest().items():
             self._metrics.reader_generation.labels(region).set(generation)
-        now = self._oldest()[report.region]
+        now = self.oldest()[report.region]
         if now > before:
             await self._journal.note_live(report.region, now, datetime.now(UTC))
         async with self._moved:
@@ -79,14 +79,14 @@ class Regions:
         """Wait until every region shows a generation; False if that took too long."""
         try:
             async with asyncio.timeout(timeout_s), self._moved:
-                while any(oldest < generation for oldest in self._oldest().values()):
+                while any(oldest < generation for oldest in self.oldest().values()):
                     await self._moved.wait()
         except TimeoutError:
             return False
         return True
 
-    def _oldest(self) -> dict[str, int]:
-        """Give the generation that all readers of a region show."""
+    def oldest(self) -> dict[str, int]:
+        """Give the generation that all readers of each region show."""
         oldest: dict[str, int] = {}
         for report, _heard_s in self._reports.values():
             oldest[report.region] = min(

@@ -38,6 +38,16 @@ async def post_reader(request: web.Request) -> web.Response:
     return answer_json({"ok": True})
 
 
+@routes.get("/-/readers/{region}")
+async def get_region(request: web.Request) -> web.Response:
+    """Say which generation a region shows, if a reader of it was heard of lately."""
+    region = request.match_info["region"]
+    generation = request.app[NODE].regions.oldest().get(region)
+    if generation is None:
+        raise Refusal("not-found", f"no reader of the region {region!r} was heard of")
+    return answer_json({"region": region, "generation": generation})
+
+
 @routes.get("/-/generations")
 async def get_generations(request: web.Request) -> web.StreamResponse:
     """Give the log after ``?after=N``, one entry a line, as it grows."""

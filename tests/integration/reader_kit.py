@@ -262,7 +262,7 @@ async def spawned_reader(root: Path, *, prelude: str = "", **values: Any) -> Asy
     settings = settings_for(root, **values)
     names = ["data", "store", "port", "metrics_port", "primary", "workers", "datasette_dir"]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", f"{prelude}\nfrom headrace.cli import main; main()", "serve"),
+        *(sys.executable, "-c", f"{prelude}\nfrom headrace.__main__ import run; run()", "serve"),
         *as_flags(settings, names),
         stderr=asyncio.subprocess.PIPE,
     )
