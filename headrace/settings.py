@@ -1,6 +1,6 @@
 """How settings are declared and read: a dataclass, whose fields say their limits.
 
-Click's types check the values. A library that validates models was 12 MB of each process.
+Click's types check the values. A library that validates models took 12 MB of each process.
 """
 
 from __future__ import annotations
