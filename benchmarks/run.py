@@ -28,7 +28,8 @@ def main() -> None:
     parser.add_argument(
         "names",
         nargs="*",
-        help="convert, upload, formats, merge, visible, restore, switch, edge (default: all)",
+        help="convert, upload, formats, merge, visible, restore, switch, memory, edge "
+        "(default: all)",
     )
     parser.add_argument("--rounds", type=int, default=3, help="runs of each upload")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the uploaded CSV")
@@ -45,6 +46,7 @@ def main() -> None:
         "visible": {},
         "restore": {},
         "switch": {},
+        "memory": {},
         "edge": {},
     }
     at = datetime.now(UTC)

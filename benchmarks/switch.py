@@ -1,4 +1,4 @@
-"""From old workers to new ones: time, requests meanwhile, memory, beside ``datasette serve``.
+"""From old workers to new ones: time, and requests meanwhile, beside ``datasette serve``.
 
 The reader's own supervisor, workers and edge run; restoring is left out, because slots are files
 that are there already, and following is a function call.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import shutil
 import socket
@@ -20,7 +19,6 @@ import time
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -42,11 +40,11 @@ from serve.service import make_pages
 from serve.serving_file import ServingFile
 from serve.status import Status
 from serve.switch import Supervisor
-from serve.worker_process import read_memory_bytes
 from serve.workers import WorkerOptions, WorkerSet
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
+    from pathlib import Path
 
 WORKERS = 2
 ROWS = 100
@@ -54,7 +52,7 @@ ROUNDS = 20
 LOADED_SWITCHES = 100
 CONNECTIONS = 16
 QUIET_S = 15.0
-SWITCH_GOAL_S, MANY_GOAL, LOAD_GOAL, MEMORY_GOAL = 0.15, 1.5, 1.5, 1.2
+SWITCH_GOAL_S, MANY_GOAL, LOAD_GOAL = 0.15, 1.5, 1.5
 
 
 def run(folder: Path) -> Result:
@@ -63,7 +61,7 @@ def run(folder: Path) -> Result:
 
 
 async def _run(folder: Path) -> Result:
-    cold = [_time_cold(_make_databases(folder / "cold", 10)) for _ in range(5)]
+    cold = [_time_cold(make_databases(folder / "cold", 10)) for _ in range(5)]
     lines = [
         "## Old workers to new workers",
         "",
@@ -73,13 +71,6 @@ async def _run(folder: Path) -> Result:
         "|---|---|",
         f"| `datasette serve` cold, 10 databases, to its first answer | {_spread(cold)} |",
     ]
-    async with _reader(folder / "read", 10) as reader:
-        await _read_pages(reader)
-        held = {"at rest": _measure_memory(reader)}
-        await reader.switch()
-        await reader.wait_spares()
-        held["while generations come"] = _measure_memory(reader)
-    peer = _peer_memory(folder / "cold")
     async with _reader(folder / "ten", 10) as reader:
         few = await _switch_both(reader)
         quiet = await _load(reader, switches=0)
@@ -87,10 +78,9 @@ async def _run(folder: Path) -> Result:
     async with _reader(folder / "many", 1000) as reader:
         many = await _switch_both(reader)
     lines += [*_switch_lines("10", few), *_switch_lines("1,000", many)]
-    text = "\n".join([*lines, "", *_load_lines(quiet, loaded), "", *_memory_lines(held, peer), ""])
+    text = "\n".join([*lines, "", *_load_lines(quiet, loaded), ""])
     times = (_median(cold), _median(few[0]), _median(few[1]), _median(many[0]))
-    rows = (*_switch_rows(*times), _load_row(quiet, loaded), _memory_row(held["at rest"], peer))
-    return Result(text=text, rows=rows)
+    return Result(text=text, rows=(*_switch_rows(*times), _load_row(quiet, loaded)))
 
 
 # the reader
@@ -377,57 +367,11 @@ async def _ask_until_told(url: str) -> None:
     json.dump({"times": times, "failed": failed}, sys.stdout)
 
 
-# memory, and the peer
+# the peer
 
 
-async def _read_pages(reader: _Reader) -> None:
-    async with aiohttp.ClientSession() as session:
-        for path in ("/", "/d1", "/d1/rows") * 2 * WORKERS:
-            async with session.get(f"{reader.url}{path}?_nothing={random.random()}") as response:  # noqa: S311
-                await response.read()
-
-
-def _measure_memory(reader: _Reader) -> dict[str, int]:
-    nursery = reader.supervisor.nursery.pid
-    children = Path(f"/proc/{nursery}/task/{nursery}/children").read_text().split()
-    pids = {
-        "edge and supervisor": [os.getpid()],
-        "preloaded process": [nursery or 0],
-        "workers": [int(child) for child in children],
-    }
-    return {name: sum(read_memory_bytes(pid) or 0 for pid in each) for name, each in pids.items()}
-
-
-def _memory_lines(measured: Mapping[str, dict[str, int]], peer: int) -> list[str]:
-    lines = [
-        "## Memory",
-        "",
-        "Proportional set size, 10 databases, after some pages.",
-        "",
-        "| what | MB | times |",
-        "|---|---|---|",
-        f"| two `datasette serve` | {peer / 1e6:.0f} | 1 |",
-    ]
-    for when, held in measured.items():
-        total = sum(held.values())
-        parts = ", ".join(f"{name} {value / 1e6:.0f}" for name, value in held.items())
-        what = f"a reader with {WORKERS} workers, {when} ({parts})"
-        lines.append(f"| {what} | {total / 1e6:.0f} | {total / peer:.2f} |")
-    return lines
-
-
-def _memory_row(held: dict[str, int], peer: int) -> Row:
-    total = sum(held.values())
-    return Row(
-        what=f"memory of a reader with {WORKERS} workers and 10 databases, at rest",
-        headrace=f"{total / 1e6:.0f} MB",
-        against=f"two `datasette serve` {peer / 1e6:.0f} MB: {total / peer:.2f} times",
-        goal="at most 1.2 times",
-        reached=total / peer <= MEMORY_GOAL,
-    )
-
-
-def _make_databases(folder: Path, count: int) -> Path:
+def make_databases(folder: Path, count: int) -> Path:
+    """Make a folder of small databases, unless it is there; give it."""
     if not folder.exists():
         folder.mkdir()
         for number in range(count):
@@ -435,7 +379,8 @@ def _make_databases(folder: Path, count: int) -> Path:
     return folder
 
 
-def _datasette(databases: Path, port: int) -> subprocess.Popen[bytes]:
+def start_datasette(databases: Path, port: int) -> subprocess.Popen[bytes]:
+    """Start ``datasette serve`` on a folder of databases."""
     files = [part for path in sorted(databases.iterdir()) for part in ("-i", str(path))]
     return subprocess.Popen(
         [sys.executable, "-m", "datasette", "serve", *files, "--port", str(port)],
@@ -445,30 +390,18 @@ def _datasette(databases: Path, port: int) -> subprocess.Popen[bytes]:
 
 
 def _time_cold(databases: Path) -> float:
-    port = _free_port()
+    port = free_port()
     started = time.perf_counter()
-    process = _datasette(databases, port)
-    _wait_port(port, "/")
+    process = start_datasette(databases, port)
+    wait_port(port, "/")
     took = time.perf_counter() - started
     process.terminate()
     process.wait()
     return took
 
 
-def _peer_memory(databases: Path) -> int:
-    ports = [_free_port() for _ in range(2)]
-    processes = [_datasette(databases, port) for port in ports]
-    for port in ports:
-        for path in ("/", "/d1-1", "/d1-1/rows"):
-            _wait_port(port, path)
-    held = sum(read_memory_bytes(process.pid) or 0 for process in processes)
-    for process in processes:
-        process.terminate()
-        process.wait()
-    return held
-
-
-def _wait_port(port: int, path: str) -> None:
+def wait_port(port: int, path: str) -> None:
+    """Read a page as soon as it is served."""
     request = f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode()
     deadline = time.perf_counter() + 60
     while time.perf_counter() < deadline:
@@ -484,7 +417,8 @@ def _wait_port(port: int, path: str) -> None:
     raise SystemExit(f"nothing answers on port {port}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Give a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -17,9 +17,9 @@ from headrace.config import (
     StoreSettings,
     UpSettings,
     load_settings,
-    options_of,
 )
 from headrace.errors import HeadraceError
+from headrace.settings import options_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -5,24 +5,16 @@ from __future__ import annotations
 import os
 import secrets
 import tomllib
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import click
-from pydantic import ByteSize, Field, SecretStr, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
-
-from headrace.converter_command import ConverterCommand  # noqa: TC001 - pydantic reads it
+from headrace.converter_command import ConverterCommand, decode_commands
 from headrace.errors import ConfigError
+from headrace.settings import Bytes, decode_settings, names_of, read_environment, setting
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # Offsets from --port, for one machine (``headrace up``) and as defaults for separate ones.
 INGEST_PORT_OFFSET = 100
@@ -31,184 +23,159 @@ METRICS_PORT_OFFSET = 200
 MIB = 1024**2  # bytes
 GIB = 1024**3
 
-
 CONFIG_NAME = "headrace.toml"
 
 
-class StoreSettings(BaseSettings):
+@dataclass(frozen=True, kw_only=True)
+class StoreSettings:
     """Where things are kept: what is needed to look at them."""
 
-    model_config = SettingsConfigDict(env_prefix="HEADRACE_", extra="ignore")
-
-    config: Path | None = Field(
+    config: Path | None = setting(
         None, description=f"Settings as TOML (default: {CONFIG_NAME} in the data folder)."
     )
-    data: Path = Field(Path("data"), description="Folder that everything is kept in.")
-    store: str | None = Field(
+    data: Path = setting(Path("data"), description="Folder that everything is kept in.")
+    store: str | None = setting(
         None,
         description="Object store: a folder, s3://bucket/prefix, gs://… or az://….",
     )
 
-    @classmethod
-    def settings_customise_sources(  # noqa: D102 - pydantic's hook
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - not used
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - not used
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        nearer = {**env_settings(), **init_settings()}
-        file = InitSettingsSource(settings_cls, _read_config(nearer))
-        return init_settings, env_settings, file
 
-
+@dataclass(frozen=True, kw_only=True)
 class NodeSettings(StoreSettings):
     """What every kind of node needs."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
-    token: SecretStr | None = Field(
-        None, description="Token that allows to write (environment only)."
+    host: str = setting("127.0.0.1", description="Address to listen on.")
+    port: int = setting(8000, ge=0, le=65535, description="Port to listen on.")
+    token: str | None = setting(
+        None, secret=True, description="Token that allows to write (environment only)."
     )
 
 
-class ReaderSettings(BaseSettings):
+@dataclass(frozen=True, kw_only=True)
+class ReaderSettings:
     """What decides how a reader serves."""
 
-    model_config = SettingsConfigDict(env_prefix="HEADRACE_", extra="ignore")
-
-    datasette_dir: Path | None = Field(
+    datasette_dir: Path | None = setting(
         None,
         description="Datasette configuration directory: metadata, settings.json, plugins/, "
         "templates/, static/.",
     )
-    workers: int | None = Field(
+    workers: int | None = setting(
         None, ge=1, le=64, description="Datasette workers (default: cores, at most 4)."
     )
-    worker_memory: int = Field(
-        GIB, ge=1, description="A worker that holds more bytes of memory is replaced."
+    worker_memory: Bytes = setting(
+        Bytes(GIB), ge=1, description="A worker that holds more bytes of memory is replaced."
     )
-    min_switch_interval: float = Field(
+    min_switch_interval: float = setting(
         0.2, ge=0, le=3600, description="Least seconds between two switches."
     )
-    on_generation: str | None = Field(
+    on_generation: str | None = setting(
         None, description="Command to run after each switch, or python:module:function."
     )
-    cache_size: int = Field(
-        256 * 1024**2, ge=0, description="Bytes of the page cache in memory; 0 turns it off."
+    cache_size: Bytes = setting(
+        Bytes(256 * MIB), ge=0, description="Bytes of the page cache in memory; 0 turns it off."
     )
-    request_timeout: float = Field(
+    request_timeout: float = setting(
         30.0, gt=0, description="Seconds that Datasette has for an answer."
     )
-    worker_concurrency: int = Field(
+    worker_concurrency: int = setting(
         16, ge=1, description="Requests that one worker answers at once."
     )
-    queue_length: int = Field(
+    queue_length: int = setting(
         256, ge=0, description="Requests that wait for Datasette; more are answered with 503."
     )
-    client_concurrency: int = Field(
+    client_concurrency: int = setting(
         64, ge=0, description="Requests of one address at once, beyond the cache; 0: no limit."
     )
-    trusted_proxies: str = Field(
+    trusted_proxies: str = setting(
         "", description="Networks (CIDR, comma-separated) whose X-Forwarded headers are believed."
     )
 
 
-class WriterSettings(BaseSettings):
+@dataclass(frozen=True, kw_only=True)
+class WriterSettings:
     """What decides how uploads are taken."""
 
-    model_config = SettingsConfigDict(env_prefix="HEADRACE_", extra="ignore")
-
-    archive: bool = Field(
+    archive: bool = setting(
         True, description="Keep the bytes of uploads in the object store, before the answer."
     )
-    lease_duration: float = Field(
+    lease_duration: float = setting(
         30.0, ge=1, le=3600, description="Seconds that the primary's lease runs without a renewal."
     )
-    lease_renewal: float = Field(
+    lease_renewal: float = setting(
         10.0, gt=0, description="Seconds between renewals of the lease; a third of it or less."
     )
-    log_retention: float = Field(
+    log_retention: float = setting(
         30.0, ge=1, le=36500, description="Days that entries of the generation log are kept."
     )
-    max_upload: ByteSize = Field(ByteSize(10 * GIB), ge=1, description="Largest upload in bytes.")
-    litestream_config: Path | None = Field(
+    max_upload: Bytes = setting(Bytes(10 * GIB), ge=1, description="Largest upload in bytes.")
+    litestream_config: Path | None = setting(
         None, description="litestream.yml to use instead of Headrace's own."
     )
-    convert_memory: ByteSize = Field(
-        ByteSize(4 * GIB), ge=64 * MIB, description="Memory of a converter's process, in bytes."
+    convert_memory: Bytes = setting(
+        Bytes(4 * GIB), ge=64 * MIB, description="Memory of a converter's process, in bytes."
     )
-    convert_cpu: int = Field(3600, ge=1, description="CPU seconds of a conversion.")
-    convert_output: ByteSize = Field(
-        ByteSize(40 * GIB),
+    convert_cpu: int = setting(3600, ge=1, description="CPU seconds of a conversion.")
+    convert_output: Bytes = setting(
+        Bytes(40 * GIB),
         ge=MIB,
         description="Largest file that a conversion may write, and all that an archive may hold.",
     )
-    convert_time: float = Field(
+    convert_time: float = setting(
         3600.0, gt=0, description="Seconds that a conversion may take from start to end."
     )
 
 
-class ConverterSettings(BaseSettings):
+@dataclass(frozen=True, kw_only=True)
+class ConverterSettings:
     """What converts files, besides what is built in and what plugins bring along."""
 
-    model_config = SettingsConfigDict(env_prefix="HEADRACE_", extra="ignore")
-
-    converters: dict[str, ConverterCommand] = Field(
-        {}, description="Commands that convert files, by the name of the format."
+    converters: dict[str, ConverterCommand] = setting(
+        {},
+        decode_table=decode_commands,
+        description="Commands that convert files, by the name of the format.",
     )
 
 
+@dataclass(frozen=True, kw_only=True)
 class UpSettings(NodeSettings, ReaderSettings, WriterSettings, ConverterSettings):
     """``headrace up``: everything on one machine."""
 
-    readers: int = Field(1, ge=1, le=99, description="Number of readers.")
+    readers: int = setting(1, ge=1, le=99, description="Number of readers.")
 
 
+@dataclass(frozen=True, kw_only=True)
 class IngestSettings(NodeSettings, WriterSettings, ConverterSettings):
     """``headrace ingest``: the primary."""
 
-    port: int = Field(8100, ge=0, le=65535, description="Private port to listen on.")
-    metrics_port: int = Field(8200, ge=0, le=65535, description="Port of /metrics.")
-    standby: bool = Field(
+    port: int = setting(8100, ge=0, le=65535, description="Private port to listen on.")
+    metrics_port: int = setting(8200, ge=0, le=65535, description="Port of /metrics.")
+    standby: bool = setting(
         False, description="Wait while another primary holds the lease, and take over after it."
     )
 
 
+@dataclass(frozen=True, kw_only=True)
 class ServeSettings(NodeSettings, ReaderSettings):
     """``headrace serve``: a reader."""
 
-    metrics_port: int = Field(8201, ge=0, le=65535, description="Port of /metrics.")
-    primary: str = Field("http://127.0.0.1:8100", description="URL of the primary.")
-    region: str = Field("local", description="Region that this reader is in.")
+    metrics_port: int = setting(8201, ge=0, le=65535, description="Port of /metrics.")
+    primary: str = setting("http://127.0.0.1:8100", description="URL of the primary.")
+    region: str = setting("local", description="Region that this reader is in.")
 
 
-Settings = TypeVar("Settings", bound=BaseSettings)
+Settings = TypeVar("Settings", bound=NodeSettings)
 
 
-def load_settings(kind: type[Settings], flags: dict[str, Any]) -> Settings:
+def load_settings(kind: type[Settings], flags: Mapping[str, Any]) -> Settings:
     """Build settings out of the flags that were given, the environment and the defaults.
 
     Raises:
         ConfigError: A value does not fit; says which.
     """
-    try:
-        return kind(**{name: value for name, value in flags.items() if value is not None})
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        why = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"].lower()
-        raise ConfigError(f"cannot use {_setting(first['loc'])}: {why}") from exc
-    except SettingsError as exc:
-        raise ConfigError(f"cannot read the settings: {exc}") from exc
-
-
-def _setting(place: tuple[int | str, ...]) -> str:
-    """Name a setting as it is written."""
-    name, *inner = map(str, place)
-    if inner:  # of a table in the file
-        return f"[{'.'.join([name, *inner[:1]])}] {'.'.join(inner[1:])}".rstrip()
-    return f"--{name.replace('_', '-')} (HEADRACE_{name.upper()})"
+    given = {name: value for name, value in flags.items() if value is not None}
+    nearer = {**read_environment(kind), **given}
+    return decode_settings(kind, {**_read_config(nearer), **nearer})
 
 
 def _read_config(nearer: dict[str, Any]) -> dict[str, Any]:
@@ -230,53 +197,12 @@ def _read_config(nearer: dict[str, Any]) -> dict[str, Any]:
         return {}
     except (OSError, ValueError) as exc:
         raise ConfigError(f"cannot read {path}: {exc}") from exc
-    known = {
-        name for kind in (UpSettings, IngestSettings, ServeSettings) for name in kind.model_fields
-    }
+    known = set(names_of(UpSettings, IngestSettings, ServeSettings))
     # The file decides on neither where it lies itself.
     for name in values:
         if name not in known - {"config", "data"}:
             raise ConfigError(f"cannot use {path}: {name!r} is no setting of it")
     return values
-
-
-def options_of(kind: type[BaseSettings]) -> Callable[[Command], Command]:
-    """Give a command one flag for every setting, so that both have one source."""
-
-    def decorate(command: Command) -> Command:
-        for name, field in reversed(kind.model_fields.items()):
-            if field.annotation == SecretStr | None:
-                continue  # secrets show in process lists: environment only
-            if get_origin(field.annotation) is dict:
-                continue  # tables of the file
-            switch = field.annotation is bool
-            default = "" if field.default is None else f"  [default: {_written(field.default)}]"
-            command = click.option(
-                f"--{name.replace('_', '-')}",
-                name,
-                type=click.Choice(["on", "off"]) if switch else None,
-                default=None,
-                help=f"{field.description}{default}",
-            )(command)
-        return command
-
-    return decorate
-
-
-def as_flags(settings: BaseSettings, names: list[str]) -> list[str]:
-    """Give the flags that hand settings on to a child process."""
-    values = {name: getattr(settings, name) for name in names}
-    return [
-        part
-        for name, value in values.items()
-        if value is not None
-        for part in (f"--{name.replace('_', '-')}", _written(value))
-    ]
-
-
-def _written(value: Any) -> str:
-    """Give a value as a flag has it."""
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
 def store_url(settings: StoreSettings) -> str:

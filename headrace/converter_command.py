@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
-from typing import Annotated
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from headrace.errors import ConfigError
 
 PLACEHOLDERS = ("input", "output", "table")
 _REQUIRED = ("input", "output")
+_FIELDS = ("match", "command")
 
 
-class ConverterCommand(BaseModel):
-    """``[converters.NAME]`` of ``headrace.toml``."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConverterCommand:
+    """``[converters.NAME]`` of ``headrace.toml``.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Attributes:
+        match: Patterns of the names of the files that it converts; at least one.
+        command: Program and arguments, with placeholders.
+    """
 
-    match: Annotated[
-        tuple[str, ...],
-        Field(min_length=1),
-        BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
-    ]
+    match: tuple[str, ...]
     command: str
-
-    @field_validator("command")
-    @classmethod
-    def _check_command(cls, command: str) -> str:
-        split_command(command)
-        return command
 
     def arguments(self) -> tuple[str, ...]:
         """Give the program's path and its arguments, with placeholders in them.
@@ -41,6 +38,47 @@ class ConverterCommand(BaseModel):
             ValueError: The program is not there (any more).
         """
         return split_command(self.command)
+
+
+def decode_commands(tables: Any) -> dict[str, ConverterCommand]:
+    """Read ``[converters]`` of the file, or the JSON form of it.
+
+    Raises:
+        ConfigError: Something in it does not fit; says what.
+    """
+    if isinstance(tables, str):
+        try:
+            tables = json.loads(tables)
+        except ValueError as exc:
+            raise ConfigError(f"cannot read converters (HEADRACE_CONVERTERS): {exc}") from exc
+    if not isinstance(tables, dict):
+        raise ConfigError("cannot use converters: it is not a table of tables")
+    return {name: _decode_command(f"[converters.{name}]", each) for name, each in tables.items()}
+
+
+def _decode_command(place: str, table: Any) -> ConverterCommand:
+    if not isinstance(table, dict):
+        raise ConfigError(f"cannot use {place}: it is not a table")
+    for name in (*_FIELDS, *table):
+        if name not in table:
+            raise ConfigError(f"cannot use {place} {name}: field required")
+        if name not in _FIELDS:
+            raise ConfigError(f"cannot use {place} {name}: there is no such field")
+    match, command = table["match"], table["command"]
+    patterns = [match] if isinstance(match, str) else match
+    if not isinstance(patterns, list) or not patterns or not all(map(_is_text, patterns)):
+        raise ConfigError(f"cannot use {place} match: it is neither a pattern nor a list of them")
+    if not _is_text(command):
+        raise ConfigError(f"cannot use {place} command: it is not a text")
+    try:
+        split_command(command)
+    except ValueError as exc:
+        raise ConfigError(f"cannot use {place} command: {exc}") from exc
+    return ConverterCommand(match=tuple(patterns), command=command)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def split_command(command: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -19,7 +20,6 @@ from headrace.config import (
     METRICS_PORT_OFFSET,
     ReaderSettings,
     WriterSettings,
-    as_flags,
     find_or_make_secret,
     store_url,
 )
@@ -27,6 +27,7 @@ from headrace.errors import ConfigError
 from headrace.lock import volume_lock
 from headrace.logs import configure_logs
 from headrace.privacy import forbid_inspection
+from headrace.settings import as_flags, names_of
 from headrace.signals import stop_signals
 from headrace.store_url import check_plain_path
 
@@ -100,8 +101,8 @@ def _check_ports(settings: UpSettings) -> None:
 def _ingest(
     settings: UpSettings, data: Path, env: dict[str, str], failed: asyncio.Queue[str]
 ) -> Child:
-    flags = as_flags(settings, ["host", *WriterSettings.model_fields])
-    commands = {name: each.model_dump() for name, each in settings.converters.items()}
+    flags = as_flags(settings, ["host", *names_of(WriterSettings)])
+    commands = {name: asdict(each) for name, each in settings.converters.items()}
     return Child(
         "ingest",
         [
@@ -131,7 +132,7 @@ def _reader(
             *("--metrics-port", str(settings.port + METRICS_PORT_OFFSET + 1 + number)),
             *("--primary", primary),
             *("--region", _region(number)),
-            *as_flags(settings, ["host", *ReaderSettings.model_fields]),
+            *as_flags(settings, ["host", *names_of(ReaderSettings)]),
         ],
         env=env,
         on_exit=lambda code: failed.put_nowait(f"reader {number} ended with exit code {code}"),
@@ -144,11 +145,7 @@ def _region(number: int) -> str:
 
 def _environment(settings: UpSettings, data: Path) -> dict[str, str]:
     """Give the children's environment: one token and one Datasette secret for all of them."""
-    token = (
-        settings.token.get_secret_value()
-        if settings.token is not None
-        else find_or_make_secret(data / "token")
-    )
+    token = settings.token if settings.token is not None else find_or_make_secret(data / "token")
     secret = os.environ.get("DATASETTE_SECRET") or find_or_make_secret(data / "secret")
     # Their settings come as flags: what is meant for `up` must not be read a second time.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}

@@ -293,7 +293,7 @@ def _count_broken_plugin(metrics: IngestMetrics, plugin: str, exc: BaseException
 
 def _token(settings: IngestSettings) -> str:
     if settings.token is not None:
-        return settings.token.get_secret_value()
+        return settings.token
     return find_or_make_secret(Path(settings.data) / "token")
 
 

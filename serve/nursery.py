@@ -192,6 +192,4 @@ def _worker_environment() -> dict[str, str]:
     # The package as this process found it, which may be a checkout that is not installed.
     package = str(Path(__file__).parents[1])
     kept["PYTHONPATH"] = os.pathsep.join([package, *filter(None, [kept.get("PYTHONPATH")])])
-    # One heap for all threads of a worker: each of its own would keep what queries have freed.
-    kept.setdefault("MALLOC_ARENA_MAX", "1")
     return kept

@@ -23,19 +23,22 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 from headrace.errors import HeadraceError
+from headrace.heap import give_back_heap, use_one_heap
 from headrace.leash import die_with_parent
-from serve.templates import compile_templates
-from serve.worker import run_worker
+from serve.units import defer_units, load_units_for
 from serve.worker_spec import WorkerSpec
 
 # A line up to this size is written to a pipe in one piece, whoever else writes (pipe(7), PIPE_BUF).
 MAX_EVENT_BYTES = 4096
 _READ_BYTES = 1024**2
-# What uvicorn and asyncio import when they are used: here once, instead of in each worker.
-_LATE = (
+# What a worker runs, and what uvicorn and asyncio import when they are used: here once, instead of
+# in each worker.
+_PRELOADED = (
+    "serve.worker",
     "concurrent.futures.thread",
     "uvicorn.lifespan.on",
     "uvicorn.protocols.http.auto",
@@ -45,6 +48,7 @@ _LATE = (
 
 def main() -> None:
     """Fork workers until standard input ends."""
+    use_one_heap()
     control, events = os.dup(0), os.dup(1)
     _give_stdio_to_workers()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -53,11 +57,11 @@ def main() -> None:
         os.set_blocking(descriptor, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    for name in _LATE:
+    defer_units()
+    for name in _PRELOADED:
         importlib.import_module(name)
-    compile_templates()
-    gc.collect()
-    gc.freeze()  # collections in workers do not touch, and so copy, what they share with this
+    _compile_templates()
+    _settle()
     Nursery(control, events, wake_read).run()
 
 
@@ -95,6 +99,8 @@ class Nursery:
             os.kill(self._pids[order["kill"]], order["signal"])
 
     def _fork(self, number: int, spec: dict[str, Any]) -> None:
+        if spec["datasette_dir"] and load_units_for(Path(spec["datasette_dir"])):
+            _settle()
         nursery_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -128,6 +134,19 @@ class Nursery:
                 _write_event(self._events, worker=number, event="ended", status=code)
 
 
+def _compile_templates() -> None:
+    from serve.templates import compile_templates  # noqa: PLC0415 - not before defer_units
+
+    compile_templates()
+
+
+def _settle() -> None:
+    """Make ready to be forked: what workers share with this, they shall neither touch nor copy."""
+    gc.collect()
+    gc.freeze()  # collections in workers do not touch it
+    give_back_heap()  # what imports have freed, workers would copy to use it again
+
+
 def _run_worker(number: int, spec: dict[str, Any], events: int) -> None:
     """Serve; whatever a user's plugin raises at the start is told, and not only logged."""
     ready = False
@@ -136,6 +155,8 @@ def _run_worker(number: int, spec: dict[str, Any], events: int) -> None:
         nonlocal ready
         ready = True
         _write_event(events, worker=number, event="ready", pid=os.getpid())
+
+    from serve.worker import run_worker  # noqa: PLC0415 - not before defer_units
 
     try:
         run_worker(WorkerSpec.decode(spec), on_ready)

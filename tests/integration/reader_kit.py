@@ -18,12 +18,13 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from headrace.config import ServeSettings, as_flags
+from headrace.config import ServeSettings
 from headrace.generation import Cut, Entry, Source, State, format_txid
 from headrace.keys import generation_key, lineage_key
 from headrace.litestream_binary import find_litestream, litestream_environment
 from headrace.log import GenerationLog
 from headrace.names import INTERNAL_TABLES, quote_identifier
+from headrace.settings import as_flags
 from headrace.store import Store
 from headrace.web import listening
 from serve.service import running

@@ -387,3 +387,66 @@ async def test_worker_keeps_no_token_in_its_environment(
     assert "PATH" in environment
     assert "very-secret" not in environment.values()
     await bench.nursery.close()
+
+
+UNITS_PLUGIN = """
+import sys
+from datasette import hookimpl, Response
+def loaded():
+    return "datasette.vendored.pint.registry" in sys.modules
+at_start = loaded()
+def convert():
+    from datasette.vendored import pint
+    return str(pint.UnitRegistry()("3 km").to("m"))
+@hookimpl
+def register_routes():
+    return [
+        (r"^/-/units$", lambda: Response.json({"at_start": at_start, "now": loaded()})),
+        (r"^/-/converted$", lambda: Response.json(convert())),
+    ]
+"""
+
+
+async def test_worker_loads_units_when_they_are_used(bench: Bench) -> None:
+    """A feature that few use costs no memory before: a plugin that uses it gets the real one."""
+    bench.configure({"plugins/units.py": UNITS_PLUGIN})
+    bench.nursery = Nursery("test_workers", bench.nursery.configuration)
+    started = await bench.start_set(sales=bench.publisher.write("sales", *ORDERS))
+    worker = started.workers[0]
+    async with worker.session.get("http://localhost/sales/orders") as response:
+        assert response.status == 200
+
+    assert await ask(worker, "/-/units") == {"at_start": False, "now": False}
+    assert await ask(worker, "/-/converted") == "3000.0 meter"
+    assert await ask(worker, "/-/units") == {"at_start": False, "now": True}
+    await bench.sets.pop().stop()
+    await bench.nursery.close()
+
+
+async def test_worker_shows_and_compares_units_that_the_metadata_names(bench: Bench) -> None:
+    """Units are loaded before workers are forked then, and understood as Datasette does."""
+    bench.configure(
+        {
+            "metadata.yaml": "custom_units: ['furlong = 220 yard = fur']\n"
+            "databases: {sales: {tables: {lengths: {units: {length: m, race: fur}}}}}\n",
+            "plugins/units.py": UNITS_PLUGIN,
+        }
+    )
+    bench.nursery = Nursery("test_workers", bench.nursery.configuration)
+    lengths = [
+        "CREATE TABLE lengths (length INTEGER, race INTEGER)",
+        "INSERT INTO lengths VALUES (1500, 8), (3, 1)",
+    ]
+    started = await bench.start_set(sales=bench.publisher.write("sales", *lengths))
+    worker = started.workers[0]
+
+    async with worker.session.get("http://localhost/sales/lengths") as response:
+        page = await response.text()
+    longer = await ask(worker, "/sales/lengths.json?length__gt=1km&_shape=array")
+
+    assert "1.5&nbsp;km" in page
+    assert "8&nbsp;fur" in page
+    assert [row["length"] for row in longer] == [1500]
+    assert (await ask(worker, "/-/units"))["at_start"]
+    await bench.sets.pop().stop()
+    await bench.nursery.close()

@@ -11,11 +11,11 @@ from headrace.config import (
     IngestSettings,
     ServeSettings,
     UpSettings,
-    as_flags,
     find_or_make_secret,
     load_settings,
 )
 from headrace.errors import ConfigError
+from headrace.settings import as_flags
 
 if TYPE_CHECKING:
     from pathlib import Path
