@@ -1,6 +1,7 @@
-"""The faults: workers and Litestream killed, the store away, all the while uploads and reads.
+"""The faults: ingest, workers and Litestream killed, the store away, while uploads and reads go on.
 
-Invariants I2, I3, I4 and I7 survive. SOAK_SECONDS and SOAK_SEED make it longer, or another one.
+Invariants I1 to I4, I6 and I7 survive: each upload is sent until it was acknowledged, with a key of
+its own, and counts once. SOAK_SECONDS and SOAK_SEED make it longer, or another one.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def _make_trouble(system: System, noise: random.Random, expected: dict[str, int]
         number += 1
         database = noise.choice(DATABASES)
         mode = noise.choice(["append", "append", "append", "replace"])
-        trouble = noise.choice(["none", "none", "worker", "litestream", "store"])
+        trouble = noise.choice(["none", "none", "worker", "litestream", "store", "ingest"])
         if trouble == "worker":
             _kill(system, "nursery_main", noise)
         elif trouble == "litestream":
@@ -110,31 +111,42 @@ def _make_trouble(system: System, noise: random.Random, expected: dict[str, int]
         elif trouble == "store":
             store.rename(away)
             store.touch()  # in the way of whoever would make the folder anew
-        # It may wait for the store, so it is not waited for; a 503 says to send it again.
-        wait_for(partial(_send, system, _batch(number), database, mode))
-        expected[database] = 1 if mode == "replace" else expected[database] + 1
+        send = partial(_send, system, _batch(number), database, mode, f"{SEED}-{number}")
         if trouble == "store":
+            send()  # its bytes have no place to go: it is refused
             wait_for(lambda: noise.random() < 0.02)  # for about half a second
             store.unlink()
             away.rename(store)
+        killer = threading.Timer(noise.random() / 5, _kill, (system, "ingest", noise))
+        if trouble == "ingest":  # while the upload is somewhere on its way
+            killer.start()
+        wait_for(send, timeout_s=60)  # what failed is sent again
+        if trouble == "ingest":
+            killer.join()
+        expected[database] = 1 if mode == "replace" else expected[database] + 1
         if time.monotonic() > deadline:
             return wait_for(partial(_find_newest, system), timeout_s=60)
 
 
 def _find_newest(system: System) -> dict[str, Any] | None:
     """Give the receipt of the newest generation, once every upload is published."""
-    receipts = system.client.get("/ingest/receipts", headers=system.auth).json()["receipts"]
-    failed = [receipt for receipt in receipts if receipt["state"] == "failed"]
-    assert failed == []
-    if any(receipt["state"] != "published" for receipt in receipts):
+    answer = system.client.get("/ingest/receipts", headers=system.auth)
+    if not answer.is_success:  # ingest was killed last
         return None
-    newest: dict[str, Any] = max(receipts, key=lambda receipt: receipt["generation"])
+    receipts = answer.json()["receipts"]
+    failed = [receipt["error"] for receipt in receipts if receipt["state"] == "failed"]
+    # While the store is away an upload is refused, and was sent again.
+    assert [error for error in failed if error["code"] != "replication-down"] == []
+    if any(receipt["state"] not in {"published", "failed"} for receipt in receipts):
+        return None
+    newest: dict[str, Any] = max(receipts, key=lambda receipt: receipt["generation"] or 0)
     return newest
 
 
-def _send(system: System, body: bytes, database: str, mode: str) -> bool:
-    answer = system.post(body, f"{database}.csv", mode=mode, headers={"Prefer": "wait=1"})
-    assert answer.status_code in {201, 202, 503}, answer.text
+def _send(system: System, body: bytes, database: str, mode: str, key: str) -> bool:
+    headers = {"Prefer": "wait=1", "Idempotency-Key": key}
+    answer = system.post(body, f"{database}.csv", mode=mode, headers=headers)
+    assert answer.status_code in {201, 202, 409, 502, 503}, answer.text
     return answer.is_success
 
 
