@@ -80,7 +80,7 @@ def refusal_for(exc: BaseException) -> Refusal | None:
             return Refusal("disk-full", "the disk is full")
         if code == sqlite3.SQLITE_TOOBIG or "too big" in str(exc):
             return Refusal(
-                "limit-exceeded", "a value is larger than SQLite can hold", extra={"limit": "value"}
+                "limit-exceeded", "a row is larger than a table can hold", extra={"limit": "value"}
             )
     elif "database or disk is full" in str(exc):  # the Arrow driver's SQLite
         return Refusal("disk-full", "the disk is full")

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import adbc_driver_manager
 import adbc_driver_sqlite
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from ingest.converters.staging import PRAGMAS
+from headrace.errors import Refusal
+from ingest.converters.staging import MAX_ROW_BYTES, PRAGMAS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,6 +34,7 @@ def insert_batches(
     def stream() -> Iterator[pa.RecordBatch]:
         try:
             for columns in batches:
+                _check_values(columns)
                 yield pa.RecordBatch.from_arrays(columns, schema=schema)
         except Exception as exc:
             failures.append(exc)  # the C code that asks for batches would only keep its text
@@ -55,6 +58,20 @@ def insert_batches(
                     raise failures[0] from None
                 raise
         connection.commit()
+
+
+def _check_values(columns: list[pa.Array]) -> None:
+    """Refuse values that no reader could show in time; most batches are too small to have one."""
+    for column in columns:
+        if column.nbytes > MAX_ROW_BYTES and not pa.types.is_primitive(column.type):
+            largest = pc.max(pc.binary_length(column)).as_py()
+            if largest is not None and largest > MAX_ROW_BYTES:
+                raise Refusal(
+                    "limit-exceeded",
+                    f"a value has more than {MAX_ROW_BYTES // 1024**2} MiB",
+                    hint="keep such files elsewhere, and put their addresses into the table",
+                    extra={"limit": "value"},
+                )
 
 
 def _pragma(connection: adbc_driver_manager.AdbcConnection, pragma: str) -> None:

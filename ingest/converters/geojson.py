@@ -32,7 +32,11 @@ if TYPE_CHECKING:
 SEPARATOR = "\x1e"  # before each feature of a text sequence (RFC 8142)
 BOX = ("min_lon", "min_lat", "max_lon", "max_lat")
 _BATCH_CHARACTERS = 8 * 1024 * 1024
-_LOOKS_SO = re.compile(r'"type"\s*:\s*"Feature(Collection)?"')
+GEOMETRIES = frozenset({
+    "Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon",
+    "GeometryCollection",
+})  # fmt: skip
+_LOOKS_SO = re.compile(rf'"type"\s*:\s*"(Feature(Collection)?|{"|".join(GEOMETRIES)})"')
 _OWN = frozenset({"type", "properties", "geometry"})
 T = TypeVar("T")
 
@@ -90,7 +94,7 @@ def without_conflict(output: Path, convert_features: Callable[[Features], T]) ->
 
 
 def convert(conversion: Conversion) -> Converted:
-    """Convert a collection of features, one feature, or a text sequence of features.
+    """Convert a collection of features, one feature or geometry, or a text sequence of features.
 
     Raises:
         Refusal: ``invalid-file`` with line and column, ``no-rows``, ``limit-exceeded``.
@@ -129,21 +133,26 @@ def _batches(
 
 
 def is_geojson(path: Path) -> bool:
-    """Say whether a JSON object is a feature or a collection of features."""
+    """Say whether a JSON object is a feature, a collection of features, or a geometry."""
     with open_text(path) as file:
         if not _LOOKS_SO.search(file.read(CHUNK_CHARACTERS)):
             return False
     with open_text(path) as file:
         reader = JsonReader(file.read)
+        kind: Any = None
+        placed = False
         for key in reader.keys():  # noqa: SIM118 - no mapping
+            placed = placed or key in ("coordinates", "geometries")
             if key == "type":
-                return reader.value() in ("Feature", "FeatureCollection")
-            if reader.peek() == "[":
+                kind = reader.value()
+                if kind in ("Feature", "FeatureCollection"):
+                    return True
+            elif reader.peek() == "[":
                 for _ in reader.items():
                     pass
             else:
                 reader.value()
-    return False
+    return placed and isinstance(kind, str) and kind in GEOMETRIES
 
 
 def is_feature(record: Any) -> bool:
@@ -166,8 +175,11 @@ def _find_features(file: TextIO, warnings: list[str]) -> Iterator[tuple[Any, int
         else:
             alone[key] = reader.value()
     reader.end()
-    if alone.pop("type", None) == "Feature":
+    kind = alone.pop("type", None)
+    if kind == "Feature":
         yield {"type": "Feature", **alone}, 0
+    elif kind in GEOMETRIES:
+        yield {"type": "Feature", "geometry": {"type": kind, **alone}}, 0
     elif alone:
         names = ", ".join(repr(name) for name in alone)
         warnings.append(f"what the collection says of itself is not in the table: {names[:200]}")

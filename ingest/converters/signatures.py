@@ -17,6 +17,10 @@ _NAME_AT = 30  # bytes: where a zip's first name begins
 # The streams of a workbook, of an encrypted one, and of older ones, as the directory names them.
 OLE_NAMES = tuple(name.encode("utf-16-le") for name in ("Workbook", "Book", "EncryptedPackage"))
 _GEOJSON = re.compile(r'\{\s*("[^"]*"\s*:\s*[^{\[]*?,\s*)*"type"\s*:\s*"Feature(Collection)?"')
+_GEOMETRY = re.compile(
+    r'\{\s*"type"\s*:\s*"((Multi)?(Point|LineString|Polygon)"\s*,\s*"coordinates"'
+    r'|GeometryCollection"\s*,\s*"geometries")'
+)
 
 
 def recognise_parquet(head: bytes, _text: str | None) -> bool:
@@ -41,7 +45,10 @@ def recognise_sheets(head: bytes, _text: str | None) -> bool:
 
 
 def recognise_geojson(head: bytes, text: str | None) -> bool:
-    """Say whether a text is a feature, a collection or a sequence of features."""
+    """Say whether a text is a feature, a geometry, a collection or a sequence of features."""
     if head.startswith(b"\x1e"):
         return True
-    return text is not None and bool(_GEOJSON.match(text.lstrip()))
+    if text is None:
+        return False
+    stripped = text.lstrip()
+    return bool(_GEOJSON.match(stripped) or _GEOMETRY.match(stripped))

@@ -21,12 +21,14 @@ from ingest.converters import Conversion, Converted, TableRows
 from ingest.converters.sqlite_objects import (
     check_rows,
     check_search,
+    check_values,
     drop_internal_tables,
     drop_unreadable,
     rebuild_indexes,
     rename_unnameable,
     report_triggers,
 )
+from ingest.converters.staging import MAX_ROW_BYTES
 from ingest.converters.utf16 import copy_as_utf8
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ _LIMITS = {
     sqlite3.SQLITE_LIMIT_ATTACHED: 1,
     sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 100,
     sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 200,
+    sqlite3.SQLITE_LIMIT_LENGTH: MAX_ROW_BYTES,
     sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1000,
     sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 10,
     sqlite3.SQLITE_LIMIT_VDBE_OP: 10_000_000,
@@ -82,10 +85,11 @@ def convert(conversion: Conversion) -> Converted:
             with _bounded_cpu(SCHEMA_CPU_S):
                 warnings += drop_unreadable(staging)
                 warnings += rename_unnameable(staging)
+            tables = _count_rows(staging)
+            check_values(staging, [table.name for table in tables])
             rebuild_indexes(staging)
             warnings += check_search(staging)
             warnings += report_triggers(staging)
-            tables = _count_rows(staging)
             check_rows(staging, [table.name for table in tables])
         if not tables:
             raise Refusal("no-rows", "the database holds no table")

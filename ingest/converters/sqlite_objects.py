@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from typing import TYPE_CHECKING
 
 from headrace.errors import Refusal
 from headrace.names import INTERNAL_TABLES, quote_identifier, without_brackets
+from ingest.converters.staging import MAX_ROW_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_SHOWN = 10  # names in a warning
+_COLUMNS_AT_ONCE = 50  # in one condition
 _NAMELESS = "table_1"  # what a table is called whose name is empty: it would have no URL
 
 _TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table'"
@@ -83,6 +89,38 @@ def _rename_columns(staging: sqlite3.Connection, table: str) -> list[str]:
             ) from exc
         warnings.append(f"column {name!r} of {table!r} was renamed to {plain!r}")
     return warnings
+
+
+def check_values(staging: sqlite3.Connection, tables: Iterable[str]) -> None:
+    """Refuse values that no reader could show in time; a small database has none.
+
+    Raises:
+        Refusal: ``limit-exceeded``.
+    """
+    (pages,) = staging.execute("PRAGMA page_count").fetchone()
+    (page_bytes,) = staging.execute("PRAGMA page_size").fetchone()
+    if pages * page_bytes <= MAX_ROW_BYTES:
+        return
+    for table in tables:
+        query = "SELECT name FROM pragma_table_xinfo(?) WHERE hidden = 0"
+        names = [quote_identifier(name) for (name,) in staging.execute(query, (table,))]
+        for start in range(0, len(names), _COLUMNS_AT_ONCE):
+            large = " OR ".join(
+                f"length({name}) > {MAX_ROW_BYTES}"
+                for name in names[start : start + _COLUMNS_AT_ONCE]
+            )
+            find = f"SELECT 1 FROM {quote_identifier(table)} WHERE {large} LIMIT 1"  # noqa: S608 - quoted
+            try:
+                found = staging.execute(find).fetchone()
+            except sqlite3.DataError:  # a text, which SQLite had to read for its length
+                found = (1,)
+            if found:
+                raise Refusal(
+                    "limit-exceeded",
+                    f"the table {table!r} has a value of more than {MAX_ROW_BYTES // 1024**2} MiB",
+                    hint="keep such files elsewhere, and put their addresses into the table",
+                    extra={"limit": "value"},
+                )
 
 
 def rebuild_indexes(staging: sqlite3.Connection) -> None:

@@ -17,6 +17,7 @@ from ingest.converters.lossless import MAX_EXACT_INTEGER, MAX_INTEGER, MIN_INTEG
 if TYPE_CHECKING:
     from pathlib import Path
 
+MAX_ROW_BYTES = 64 * 1024 * 1024  # readers ask for each table before they serve it, and show rows
 MAX_COLUMNS = 2000  # SQLite's default SQLITE_MAX_COLUMN
 MAX_WARNINGS = 20  # about names; the rest is counted
 PAGE_BYTES = 4096
@@ -47,6 +48,7 @@ class Kind(Enum):
 def open_staging(path: Path) -> Iterator[sqlite3.Connection]:
     """Create a staging database, or open the one that is there, and close it complete."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_ROW_BYTES)
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         for pragma in PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")

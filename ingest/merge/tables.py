@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 REJECTS = "_rejects"  # ends the name of a table of rows that were put aside
 REJECTS_COLUMNS = ("line", "raw", "reason")
 _PLAIN = "_headrace_plain"
+_MAX_SHOWN = 5  # columns in a warning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,7 +309,7 @@ class _Merging:
             self._written = True
             have = _shape(table)
         if sorted(have) != sorted(new) or (have != new and not kept):
-            raise CannotDiffError("its columns or their types are others")
+            raise CannotDiffError(_name_differences(dict(have), dict(new)))
         if source.key not in {(), table.key} or (staged.strict and not table.strict):
             raise CannotDiffError("its key or its strictness is another")
         if table.key and table.rowid:
@@ -415,6 +416,20 @@ def _refuse_taken(name: str, kind: str) -> Refusal:
         f"the database has {article} {kind} of the name {name!r}, so no table can have it",
         hint="send the rows to another table with ?table=",
     )
+
+
+def _name_differences(was: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Say which columns are not those that a table had."""
+    parts = [f"{name!r} is gone" for name in was if name not in now]
+    parts += [f"{name!r} is new" for name in now if name not in was]
+    parts += [
+        f"{name!r} was {was[name] or 'untyped'} and is {now[name] or 'untyped'}"
+        for name in was
+        if name in now and was[name] != now[name]
+    ]
+    if len(parts) > _MAX_SHOWN:
+        parts[_MAX_SHOWN:] = [f"{len(parts) - _MAX_SHOWN:,} more differ"]
+    return f"of its columns, {', '.join(parts)}" if parts else "its columns are in another order"
 
 
 def _shape(table: Table) -> list[tuple[str, str]]:

@@ -69,6 +69,24 @@ def test_upsert_of_a_key_that_is_empty_text_is_refused(tmp_path: Path) -> None:
     assert live.query("SELECT * FROM t") == []
 
 
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        ("id INTEGER, n INTEGER", "of its columns, 'body' is gone, 'n' is new"),
+        ("id INTEGER, body INTEGER", "of its columns, 'body' was TEXT and is INTEGER"),
+        ("body TEXT, id INTEGER", "its columns are in another order"),
+    ],
+)
+def test_replace_that_writes_a_table_anew_says_what_differs(
+    tmp_path: Path, columns: str, why: str
+) -> None:
+    """A column that a file has no more is named: its values are gone with it."""
+    live = Live(tmp_path)
+    live.begin("CREATE TABLE t (id INTEGER, body TEXT)", "INSERT INTO t VALUES (1, 'red fox')")
+    merged = live.merge("replace", f"CREATE TABLE t ({columns})", "INSERT INTO t VALUES (1, 2)")
+    assert merged.warnings[0] == f"the table 't' was written anew: {why}"
+
+
 def test_append_of_a_key_that_is_there_says_how_to_change_rows(live: Live) -> None:
     """Whoever sends rows anew is told of the mode that takes them."""
     with pytest.raises(Refusal) as caught:

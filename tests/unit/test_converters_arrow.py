@@ -167,6 +167,15 @@ def test_arrow_text_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
     assert caught.value.code == "invalid-file"
 
 
+def test_arrow_value_that_no_reader_could_show_is_refused(tmp_path: Path) -> None:
+    """A value of more than 64 MiB is a limit, in a column of many small ones as well."""
+    values = pa.array([b"small", None, b"x" * (64 * 1024**2 + 1)])
+    _write(tmp_path / "in", pa.table({"a": values}), "file")
+    with pytest.raises(Refusal) as caught:
+        _convert(tmp_path / "in", tmp_path / "out.db")
+    assert (caught.value.code, caught.value.extra) == ("limit-exceeded", {"limit": "value"})
+
+
 def test_parquet_that_is_encrypted_is_refused(tmp_path: Path) -> None:
     """An encrypted file is called that."""
     (tmp_path / "in").write_bytes(b"PARE" + b"\0" * 40 + b"PARE")

@@ -214,6 +214,24 @@ def test_geojson_feature_is_a_row(tmp_path: Path, kind: str, text: str) -> None:
     assert (west, south, east, north) == (1.0, -4.0, 3.5, 2.0)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"type": "LineString", "coordinates": [[1.5, 2], [3, 4]]}',
+        '{"coordinates": [[1.5, 2], [3, 4]], "type": "LineString"}',
+        '{"type": "GeometryCollection", "geometries": [{"type": "Point", "coordinates": [3, 4]}]}',
+    ],
+)
+def test_geojson_geometry_alone_is_a_row_with_its_box(tmp_path: Path, text: str) -> None:
+    """GeoJSON may be a geometry without a feature; what is only called so is JSON."""
+    _load(tmp_path, text, "geojson")
+    row = _read(tmp_path, "SELECT geometry, min_lon, min_lat, max_lon, max_lat FROM t")
+    least = [3.0, 4.0] if "Collection" in text else [1.5, 2.0]
+    assert [json.loads(row[0][0]), *row[0][1:]] == [json.loads(text), *least, 3.0, 4.0]
+    _load(tmp_path, '{"type": "Point", "x": 1}', "json")
+    assert _read(tmp_path) == [("Point", 1)]
+
+
 @pytest.mark.parametrize("kind", ["geojson", "ndjson"])
 def test_geojson_property_keeps_its_name(tmp_path: Path, kind: str) -> None:
     """A property called id or geometry keeps that name, and nothing takes its place."""

@@ -281,6 +281,20 @@ def test_row_that_a_generated_column_fails_at_is_refused(tmp_path: Path) -> None
     assert "'u' cannot be read: string or blob too big" in refusal.detail
 
 
+@pytest.mark.parametrize("value", ["zeroblob(70000000)", "printf('%.*c', 70000000, 'x')"])
+def test_value_that_no_reader_could_show_is_refused(tmp_path: Path, value: str) -> None:
+    """Readers ask for a row of each table before they serve it: one value must not keep them."""
+    rows = "".join(f", c{number}" for number in range(60))
+    source = make(
+        tmp_path / "in.db",
+        f"CREATE TABLE t (a{rows}); INSERT INTO t (a) VALUES (1); INSERT INTO t (c59)"
+        f" VALUES ({value}); CREATE INDEX i ON t (c59)",
+    )
+    refusal = refuse(source)
+    assert (refusal.code, refusal.extra) == ("limit-exceeded", {"limit": "value"})
+    assert refusal.detail == "the table 't' has a value of more than 64 MiB"
+
+
 def test_table_without_a_name_gets_one(tmp_path: Path) -> None:
     """A table whose name is empty has no URL in Datasette, which readers would wait for."""
     source = make(tmp_path / "in.db", 'CREATE TABLE "" (a); INSERT INTO "" VALUES (1)')
