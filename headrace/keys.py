@@ -18,6 +18,11 @@ LAST_CHECKPOINT = "generations/_last_checkpoint.json"
 # Where every lineage of every database lies; Litestream's replica URL ends with it.
 DBS_PREFIX = "dbs"
 
+# How Litestream 0.5.17 names the levels of a replica: in folders, Google Cloud Storage and Azure
+# (litestream.go, LTXLevelDir), and in S3 (s3/replica_client.go).
+LTX_LEVELS = "ltx/{}"
+LTX_LEVELS_S3 = "{:04x}"
+
 _LOG_KEY = re.compile(r"generations/(checkpoints/)?([0-9]{20})\.json")
 
 
@@ -42,14 +47,44 @@ def lineage_key(database: str, lineage: str) -> str:
     return f"{DBS_PREFIX}/{database}/{lineage}"
 
 
-def ltx_level_key(database: str, lineage: str, level: int) -> str:
-    """Prefix under which Litestream writes the LTX files of one level: 0 to 8, snapshots at 9."""
-    return f"{lineage_key(database, lineage)}/ltx/{level}"
+def ltx_level_key(database: str, lineage: str, level: int, *, levels: str = LTX_LEVELS) -> str:
+    """Prefix under which Litestream writes the LTX files of one level: 0 to 8, snapshots at 9.
+
+    Args:
+        database: The database.
+        lineage: Its lineage.
+        level: The level.
+        levels: How the store's levels are named: ``Store.ltx_levels``.
+    """
+    return f"{lineage_key(database, lineage)}/{levels.format(level)}"
 
 
-def ltx_key(database: str, lineage: str, level: int, min_txid: int, max_txid: int) -> str:
+def ltx_key(
+    database: str,
+    lineage: str,
+    level: int,
+    min_txid: int,
+    max_txid: int,
+    *,
+    levels: str = LTX_LEVELS,
+) -> str:
     """Key of one LTX file, which covers the transactions from ``min_txid`` to ``max_txid``."""
-    return f"{ltx_level_key(database, lineage, level)}/{min_txid:016x}-{max_txid:016x}.ltx"
+    folder = ltx_level_key(database, lineage, level, levels=levels)
+    return f"{folder}/{min_txid:016x}-{max_txid:016x}.ltx"
+
+
+def sums_beside(database: Path) -> Path:
+    """Path of the checksum of a live database."""
+    return database.with_name(f".{database.name}-sums")
+
+
+def level0_beside(database: Path, txid: int) -> Path:
+    """Path of Litestream's own copy of one transaction, which it keeps for a while.
+
+    Source: Litestream 0.5.17, ``litestream.go``, ``MetaDirSuffix`` and ``LTXFilePath``.
+    """
+    meta = database.with_name(f".{database.name}-litestream")
+    return meta / "ltx" / "0" / f"{txid:016x}-{txid:016x}.ltx"
 
 
 def reader_key(reader: str) -> str:
@@ -85,15 +120,11 @@ class PrimaryPaths:
 
     def sums(self, database: str, lineage: str) -> Path:
         """Path of the checksum of a live database."""
-        return self.dbs / database / f".{lineage}-sums"
+        return sums_beside(self.database(database, lineage))
 
     def level0(self, database: str, lineage: str, txid: int) -> Path:
-        """Path of Litestream's own copy of one transaction, which it keeps for a while.
-
-        Source: Litestream 0.5.17, ``litestream.go``, ``MetaDirSuffix`` and ``LTXFilePath``.
-        """
-        meta = self.dbs / database / f".{lineage}-litestream"
-        return meta / "ltx" / "0" / f"{txid:016x}-{txid:016x}.ltx"
+        """Path of Litestream's own copy of one transaction, which it keeps for a while."""
+        return level0_beside(self.database(database, lineage), txid)
 
 
 class ReaderPaths:

@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 
-from headrace.durable import create_file, replace_file
+from headrace.durable import copy_file, create_file, replace_file
 from headrace.errors import ConfigError, ObjectExistsError, ObjectMissingError, StoreError
+from headrace.keys import LTX_LEVELS, LTX_LEVELS_S3
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -56,6 +57,11 @@ class Store:
         url: ``file:///folder``, a plain folder, ``s3://bucket/prefix``, ``gs://…`` or ``az://…``.
             Credentials come from the environment, never from the URL.
 
+    Attributes:
+        url: The URL, without a slash at its end.
+        folder: The local folder, if it is one.
+        ltx_levels: How Litestream names the levels of a replica here.
+
     Raises:
         ConfigError: The URL cannot be used.
     """
@@ -71,6 +77,7 @@ class Store:
         elif parts.username or parts.password:
             raise ConfigError("cannot take credentials from the store's URL: use the environment")
         self.url = url.rstrip("/")
+        self.ltx_levels = LTX_LEVELS_S3 if parts.scheme == "s3" else LTX_LEVELS
         self._store = _open(self.url, self.folder)
 
     def litestream_url(self, key: str) -> str:
@@ -184,6 +191,20 @@ class Store:
                 await asyncio.to_thread(replace_file, self.folder / key, body)
             else:
                 await obstore.put_async(self._store, key, body)
+        except (BaseError, OSError) as exc:
+            raise StoreError(f"cannot write {key}: {_reason(exc)}") from exc
+
+    async def upload(self, key: str, path: Path) -> None:
+        """Write a file's bytes as an object that nobody else writes; durable on return.
+
+        Raises:
+            StoreError: The store could not be asked.
+        """
+        try:
+            if self.folder is not None:
+                await asyncio.to_thread(copy_file, path, self.folder / key)
+            else:
+                await obstore.put_async(self._store, key, path)
         except (BaseError, OSError) as exc:
             raise StoreError(f"cannot write {key}: {_reason(exc)}") from exc
 

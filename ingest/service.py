@@ -89,6 +89,7 @@ async def run(settings: IngestSettings) -> None:
         await stack.enter_async_context(_running(litestream))
         primary = Primary(
             paths=paths,
+            store=store,
             litestream=litestream,
             publisher=publisher,
             checksums=Checksums(paths, store, metrics),

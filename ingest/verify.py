@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.errors import LtxError, ProofError
-from headrace.keys import PrimaryPaths
-from headrace.ltx import decode_header, decode_pages, lock_page
+from headrace.keys import PrimaryPaths, level0_beside, sums_beside
+from headrace.ltx import WAL_HEADER_BYTES, decode_header, decode_pages, lock_page
 from headrace.sums import Sums
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ BUSY_TIMEOUT_S = 30.0
 
 # Source: sqlite.org/walformat.html, 2 and 4: the WAL's header and frame headers are big-endian, the
 # index's is in the machine's order.
-_WAL_HEADER_BYTES = 32
 _FRAME_HEADER_BYTES = 24
 _INDEX = struct.Struct("=16xII")  # mxFrame, nPage
 _PAGE_NUMBER = struct.Struct(">I")
@@ -81,10 +80,8 @@ def verify_database(database: Path) -> str | None:
 
 def _follow_local(database: Path) -> Sums:
     """Follow Litestream's own files from the last published checksum on; nothing is written."""
-    lineage = database.name
-    sums = Sums.read(database.with_name(f".{lineage}-sums"))
-    level0 = database.with_name(f".{lineage}-litestream") / "ltx" / "0"
-    while (file := level0 / f"{sums.txid + 1:016x}-{sums.txid + 1:016x}.ltx").exists():
+    sums = Sums.read(sums_beside(database))
+    while (file := level0_beside(database, sums.txid + 1)).exists():
         body = file.read_bytes()
         sums.follow(decode_header(body), decode_pages(body))
     return sums
@@ -123,7 +120,7 @@ def _read_wal_index(database: Path, page_size: int) -> tuple[dict[int, bytes], i
 def _read_frames(descriptor: int, frames: int, page_size: int) -> Iterator[tuple[int, bytes]]:
     with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as wal:
         for frame in range(frames):
-            at = _WAL_HEADER_BYTES + frame * (_FRAME_HEADER_BYTES + page_size)
+            at = WAL_HEADER_BYTES + frame * (_FRAME_HEADER_BYTES + page_size)
             (number,) = _PAGE_NUMBER.unpack_from(wal, at)
             yield number, wal[at + _FRAME_HEADER_BYTES : at + _FRAME_HEADER_BYTES + page_size]
 
