@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import adbc_driver_manager
 import adbc_driver_sqlite
@@ -14,8 +14,6 @@ from ingest.converters.staging import PRAGMAS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
-
-Item = TypeVar("Item")
 
 
 def insert_batches(
@@ -67,7 +65,7 @@ def _pragma(connection: adbc_driver_manager.AdbcConnection, pragma: str) -> None
         pa.RecordBatchReader.from_stream(stream).read_all()
 
 
-def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
+def one_ahead(items: Iterator[list[pa.Array]]) -> Iterator[list[pa.Array]]:
     """Give the items, and make the next one in a thread while the last one is used."""
     with ThreadPoolExecutor(1) as executor:
         coming = executor.submit(next, items, None)

@@ -128,7 +128,7 @@ class _Load:
 
     def _typed(self) -> Iterator[list[pa.Array]]:
         """Type each batch; give those that fit the table as it was created."""
-        for batch in one_ahead(self._batches()):
+        for batch in self._batches():
             fitting = _fitting_rows(batch, self._columns)
             self.misfits += batch.num_rows - fitting.num_rows
             self.needed, arrays = _type_batch(fitting, self.needed, self._columns)
