@@ -8,15 +8,11 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmarks.make_csv import make_csv
 from benchmarks.table import Result, Row
 from benchmarks.upload import _median, _peak_memory, _peer, _row, _time, _up, _upload_rounds
 from ingest.convert import Conversion, Limits, convert
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LARGE_BYTES = (1_000_000_000, 5_000_000_000)
 MAX_LARGE_MEMORY_BYTES = 600_000_000
@@ -84,19 +80,10 @@ def run(folder: Path, *, rows: int, rounds: int, slow_peers: bool, large: bool) 
 def _time_converter(csv: Path, output: Path) -> tuple[float, int]:
     """Time the converter as the service runs it: a process of its own, within its limits."""
     conversion = Conversion(input=csv, output=output, format="csv", table="t", filename="rows.csv")
-    with _peak_memory(_converters_of(os.getpid())) as peak:
+    with _peak_memory(_descendants) as peak:
         started_s = time.perf_counter()
         asyncio.run(convert(conversion, limits=Limits(), scratch=output.parent))
         return time.perf_counter() - started_s, peak[0]
-
-
-def _converters_of(parent: int) -> Callable[[], list[int]]:
-    """Give a function that lists the child processes, for the sampling of their memory."""
-
-    def children() -> list[int]:
-        return list(map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()))
-
-    return children
 
 
 def _measure_large(folder: Path, csv: Path) -> tuple[list[str], Row]:
@@ -138,12 +125,15 @@ def _repeat(csv: Path, output: Path, size_bytes: int) -> None:
 
 
 def _descendants() -> list[int]:
-    """List every process that this one has started, at any depth."""
+    """List every process that this one has started, at any depth: also those in a cage."""
     found: list[int] = []
     waiting = [os.getpid()]
     while waiting:
         try:
-            children = _converters_of(waiting.pop())()
+            tasks = list(Path(f"/proc/{waiting.pop()}/task").iterdir())
+            children = [
+                int(pid) for task in tasks for pid in (task / "children").read_text().split()
+            ]
         except (FileNotFoundError, ProcessLookupError):
             continue
         found += children
