@@ -60,8 +60,8 @@ async def test_key_of_a_transaction_is_the_one_that_litestream_writes_to(
     assert (tmp_path / "store" / key).exists()
 
     (tmp_path / LINEAGE).rename(tmp_path / "again")
-    async with bucket() as (url, written):
-        s3 = Store(url)
+    async with bucket() as (s3_url, written):
+        s3 = Store(s3_url)
         url = s3.litestream_url(lineage_key("sales", LINEAGE))
         await asyncio.to_thread(_replicate, tmp_path / "again", url)
     key = ltx_key("sales", LINEAGE, 0, 1, 1, levels=s3.ltx_levels)
