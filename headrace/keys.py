@@ -18,11 +18,6 @@ LAST_CHECKPOINT = "generations/_last_checkpoint.json"
 # Where every lineage of every database lies; Litestream's replica URL ends with it.
 DBS_PREFIX = "dbs"
 
-# How Litestream 0.5.17 names the levels of a replica: in folders, Google Cloud Storage and Azure
-# (litestream.go, LTXLevelDir), and in S3 (s3/replica_client.go).
-LTX_LEVELS = "ltx/{}"
-LTX_LEVELS_S3 = "{:04x}"
-
 _LOG_KEY = re.compile(r"generations/(checkpoints/)?([0-9]{20})\.json")
 
 
@@ -47,29 +42,23 @@ def lineage_key(database: str, lineage: str) -> str:
     return f"{DBS_PREFIX}/{database}/{lineage}"
 
 
-def ltx_level_key(database: str, lineage: str, level: int, *, levels: str = LTX_LEVELS) -> str:
+def ltx_level_key(database: str, lineage: str, level: int, *, s3: bool) -> str:
     """Prefix under which Litestream writes the LTX files of one level: 0 to 8, snapshots at 9.
 
-    Args:
-        database: The database.
-        lineage: Its lineage.
-        level: The level.
-        levels: How the store's levels are named: ``Store.ltx_levels``.
+    On S3 its levels have other names than in every other store.
+
+    Source: Litestream 0.5.17, ``s3/replica_client.go``, ``WriteLTXFile``; ``litestream.go``,
+    ``LTXLevelDir``.
     """
-    return f"{lineage_key(database, lineage)}/{levels.format(level)}"
+    folder = f"{level:04x}" if s3 else f"ltx/{level}"
+    return f"{lineage_key(database, lineage)}/{folder}"
 
 
 def ltx_key(
-    database: str,
-    lineage: str,
-    level: int,
-    min_txid: int,
-    max_txid: int,
-    *,
-    levels: str = LTX_LEVELS,
+    database: str, lineage: str, level: int, min_txid: int, max_txid: int, *, s3: bool
 ) -> str:
     """Key of one LTX file, which covers the transactions from ``min_txid`` to ``max_txid``."""
-    folder = ltx_level_key(database, lineage, level, levels=levels)
+    folder = ltx_level_key(database, lineage, level, s3=s3)
     return f"{folder}/{min_txid:016x}-{max_txid:016x}.ltx"
 
 

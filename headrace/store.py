@@ -20,7 +20,6 @@ from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 
 from headrace.durable import copy_file, create_file, replace_file
 from headrace.errors import ConfigError, ObjectExistsError, ObjectMissingError, StoreError
-from headrace.keys import LTX_LEVELS, LTX_LEVELS_S3
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -60,7 +59,7 @@ class Store:
     Attributes:
         url: The URL, without a slash at its end.
         folder: The local folder, if it is one.
-        ltx_levels: How Litestream names the levels of a replica here.
+        is_s3: Whether it is S3, where Litestream's keys are others.
 
     Raises:
         ConfigError: The URL cannot be used.
@@ -77,7 +76,7 @@ class Store:
         elif parts.username or parts.password:
             raise ConfigError("cannot take credentials from the store's URL: use the environment")
         self.url = url.rstrip("/")
-        self.ltx_levels = LTX_LEVELS_S3 if parts.scheme == "s3" else LTX_LEVELS
+        self.is_s3 = parts.scheme == "s3"
         self._store = _open(self.url, self.folder)
 
     def litestream_url(self, key: str) -> str:

@@ -75,7 +75,7 @@ class Checksums:
         try:
             return await asyncio.to_thread(local.read_bytes)
         except FileNotFoundError:
-            key = ltx_key(database, lineage, 0, txid, txid, levels=self._store.ltx_levels)
+            key = ltx_key(database, lineage, 0, txid, txid, s3=self._store.is_s3)
             return await self._store.read(key)
 
     async def _rebuild(self, database: str, cut: Cut) -> Sums:

@@ -112,20 +112,21 @@ class Primary:
 
     async def _replicate(self, database: str, cut: Cut) -> Cut:
         live = self.state.databases.get(database)
-        if live is not None and live.lineage == cut.lineage:
-            txid = await self._litestream.sync(database, cut.lineage)
-        else:
+        begun = live is not None and live.lineage == cut.lineage
+        if not begun and self._paths.sums(database, cut.lineage).exists():
             txid = await self._ship_first(database, cut.lineage)
+        else:
+            txid = await self._litestream.sync(database, cut.lineage)
         cut = replace(cut, txid=txid)
         sums = await self._checksums.advance(database, cut)
         return replace(cut, page_size=sums.page_size, pages=sums.pages, checksum=sums.value)
 
     async def _ship_first(self, database: str, lineage: str) -> int:
-        """Put a new lineage's first transaction into object storage; give its TXID.
+        """Put the first transaction of an adopted lineage into object storage; give its TXID.
 
         It lies there as if Litestream had written it, which sees it there and goes on after it.
         """
-        key = ltx_key(database, lineage, 0, 1, 1, levels=self._store.ltx_levels)
+        key = ltx_key(database, lineage, 0, 1, 1, s3=self._store.is_s3)
         await self._store.upload(key, self._paths.level0(database, lineage, 1))
         self._unseen.add(lineage)
         return 1

@@ -127,7 +127,7 @@ class Roller:
         raise ObjectMissingError(f"{reason}; the newest is {format_txid(newest)}")
 
     async def _list(self, aim: Aim, level: int) -> list[LtxFile]:
-        key = ltx_level_key(aim.database, aim.lineage, level, levels=self._store.ltx_levels)
+        key = ltx_level_key(aim.database, aim.lineage, level, s3=self._store.is_s3)
         return decode_listing(level, await self._store.list_sizes(key, stall_s=STALL_S))
 
     async def _fetch(
@@ -140,9 +140,7 @@ class Roller:
             while left or running:
                 while left and len(running) < FETCHES:
                     file = left.popleft()
-                    key = ltx_key(
-                        aim.database, aim.lineage, *_name(file), levels=self._store.ltx_levels
-                    )
+                    key = ltx_key(aim.database, aim.lineage, *_name(file), s3=self._store.is_s3)
                     spill = part.with_name(f"{part.name}.{_describe(file)}")
                     read = self._store.read_or_spill(
                         key, spill, memory_bytes=MEMORY_BYTES, stall_s=STALL_S

@@ -308,7 +308,7 @@ async def test_store_that_fails_is_waited_for(
 async def test_store_that_is_silent_is_given_up(publisher: LivePublisher) -> None:
     """A read that gets no answer ends with an error that says so, not never."""
     cut = await write(publisher, *ORDERS)
-    key = ltx_key("sales", cut.lineage, 0, cut.txid, cut.txid)
+    key = ltx_key("sales", cut.lineage, 0, cut.txid, cut.txid, s3=False)
     spill = publisher.root / "spill"
 
     with pytest.raises(StoreError, match="no answer in 0 s"):

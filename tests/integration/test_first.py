@@ -91,7 +91,7 @@ async def _begin(publisher: LivePublisher, *, shipped: bool) -> Cut:
     path = publisher.begin("sales")
     adopt(write(publisher.root / "s.db", *ROWS), path, "receipt-1")
     if shipped:
-        key = ltx_key("sales", path.name, 0, 1, 1)
+        key = ltx_key("sales", path.name, 0, 1, 1, s3=False)
         await publisher.store.upload(key, level0_beside(path, 1))
     return await publisher.cut("sales")
 
