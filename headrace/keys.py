@@ -91,6 +91,7 @@ class PrimaryPaths:
         dbs/<database>/.<lineage>-litestream/  Litestream's own
         spool/<receipt id>         uploads as they came, until they are converted
         staging/<receipt id>/      a converter's temporary folder and its output
+        staging/convert-<random>/  temporary folder of the converter's process that is ahead
         receipts.db                the journal
         lock                       held by the process that owns the volume
     """
