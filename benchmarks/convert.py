@@ -1,4 +1,4 @@
-"""A large CSV to a SQLite database: the converter alone and with all the rest, beside peers."""
+"""A large CSV to a SQLite database: the converter alone, beside peers; larger ones all the way."""
 
 from __future__ import annotations
 
@@ -8,21 +8,16 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmarks.make_csv import make_csv
 from benchmarks.table import Result, Row
-from benchmarks.upload import _median, _peak_memory, _peer, _row, _time, _up, _upload_rounds
+from benchmarks.upload import _median, _peak_memory, _peer, _row, _time, _up, _upload_round
 from ingest.convert import Conversion, Limits, convert
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LARGE_BYTES = (1_000_000_000, 5_000_000_000)
 MAX_LARGE_MEMORY_BYTES = 600_000_000
 IMPORT = "`sqlite3 .import` (untyped)"
 OURS = "Headrace's converter, file to staging database"
-POST = "`POST /ingest` to `201`, new table"
 GOALS = {IMPORT: 1.5, "`csvs-to-sqlite`": 4.0, "`sqlite-utils insert`": 40.0}  # times as fast
 
 
@@ -44,15 +39,14 @@ def run(folder: Path, *, rows: int, rounds: int, slow_peers: bool, large: bool) 
     def note(name: str, seconds: float, peak: int) -> None:
         times.setdefault(name, []).append(seconds)
         peaks[name] = max(peaks.get(name, 0), peak)
-        output.unlink()
 
     for number in range(rounds):  # by turns, so that a slow minute weighs on all of them
         for name, command in peers.items():
             if number == 0 or "sqlite-utils" not in name:
                 note(name, *_time(command))
+                output.unlink()
         note(OURS, *_time_converter(csv, output))
-    with _up(folder / "data") as (token, processes):
-        times[POST], peaks[POST] = _upload_rounds(csv, token, processes, rounds)
+        output.unlink()
     size_mb = csv.stat().st_size / 1e6
     lines = [
         f"## CSV of {rows:,} rows, 10 columns, {size_mb:.0f} MB, to SQLite",
@@ -84,19 +78,10 @@ def run(folder: Path, *, rows: int, rounds: int, slow_peers: bool, large: bool) 
 def _time_converter(csv: Path, output: Path) -> tuple[float, int]:
     """Time the converter as the service runs it: a process of its own, within its limits."""
     conversion = Conversion(input=csv, output=output, format="csv", table="t", filename="rows.csv")
-    with _peak_memory(_converters_of(os.getpid())) as peak:
+    with _peak_memory(_descendants) as peak:
         started_s = time.perf_counter()
         asyncio.run(convert(conversion, limits=Limits(), scratch=output.parent))
         return time.perf_counter() - started_s, peak[0]
-
-
-def _converters_of(parent: int) -> Callable[[], list[int]]:
-    """Give a function that lists the child processes, for the sampling of their memory."""
-
-    def children() -> list[int]:
-        return list(map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split()))
-
-    return children
 
 
 def _measure_large(folder: Path, csv: Path) -> tuple[list[str], Row]:
@@ -111,7 +96,7 @@ def _measure_large(folder: Path, csv: Path) -> tuple[list[str], Row]:
         _repeat(csv, large, size)
         data = folder / f"data-{size}"
         with _up(data) as (token, _), _peak_memory(_descendants) as peak:
-            seconds = _upload_rounds(large, token, list, 1)[0][0]
+            seconds, _ = _upload_round(large, token, list, 0)
         peak_bytes = peak[0]
         mb = large.stat().st_size / 1e6
         lines.append(
@@ -138,14 +123,16 @@ def _repeat(csv: Path, output: Path, size_bytes: int) -> None:
 
 
 def _descendants() -> list[int]:
-    """List every process that this one has started, at any depth."""
+    """List every process that this one has started, at any depth: also those in a cage."""
     found: list[int] = []
     waiting = [os.getpid()]
     while waiting:
         try:
-            children = _converters_of(waiting.pop())()
+            tasks = list(Path(f"/proc/{waiting.pop()}/task").iterdir())
+            text = " ".join((task / "children").read_text() for task in tasks)
         except (FileNotFoundError, ProcessLookupError):
             continue
+        children = list(map(int, text.split()))
         found += children
         waiting += children
     return found

@@ -23,28 +23,45 @@ def create_file(path: Path, body: bytes) -> None:
     Raises:
         FileExistsError: There is one.
     """
-    with _part(path, body) as part:
+    with _part(path) as part:
+        _write(part, body)
         os.link(part, path)
         fsync_folder(path.parent)
 
 
 def replace_file(path: Path, body: bytes) -> None:
     """Write a file, whether or not there is one."""
-    with _part(path, body) as part:
+    with _part(path) as part:
+        _write(part, body)
+        part.rename(path)
+        fsync_folder(path.parent)
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """Copy a file, whether or not there is one already."""
+    with _part(path) as part:
+        shutil.copyfile(source, part)
+        fsync_folder(part)
         part.rename(path)
         fsync_folder(path.parent)
 
 
 def link_file(path: Path, target: Path) -> None:
-    """Give a durable file a second name; a copy where the two are not on one file system."""
+    """Give a durable file a second name; a copy where the two are not on one file system.
+
+    Raises:
+        FileExistsError: Another file has that name.
+    """
     _make_folder(target.parent)
     try:
         os.link(path, target)
+    except FileExistsError:
+        if not target.samefile(path):
+            raise
     except OSError as exc:
         if exc.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK}:
             raise
-        shutil.copyfile(path, target)
-        fsync_folder(target)
+        copy_file(path, target)
     fsync_folder(target.parent)
 
 
@@ -64,21 +81,24 @@ def fsync_folder(path: Path) -> None:
 
 
 @contextmanager
-def _part(path: Path, body: bytes) -> Iterator[Path]:
-    """Write the bytes beside a file, durably; gone after the block.
+def _part(path: Path) -> Iterator[Path]:
+    """Give a path for the bytes beside a file; what is there is gone after the block.
 
     Its name is that of a staged upload for object_store, which does not list it.
     """
     _make_folder(path.parent)
     part = path.with_name(f"{path.name}#{secrets.randbits(48)}")
     try:
-        with part.open("xb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
         yield part
     finally:
         part.unlink(missing_ok=True)
+
+
+def _write(part: Path, body: bytes) -> None:
+    with part.open("xb") as file:
+        file.write(body)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _make_folder(folder: Path) -> None:

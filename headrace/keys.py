@@ -101,6 +101,20 @@ def parse_ltx_name(name: str) -> tuple[int, int] | None:
     return (int(found[1], 16), int(found[2], 16)) if found else None
 
 
+def sums_beside(database: Path) -> Path:
+    """Path of the checksum of a live database."""
+    return database.with_name(f".{database.name}-sums")
+
+
+def level0_beside(database: Path, txid: int) -> Path:
+    """Path of Litestream's own copy of one transaction, which it keeps for a while.
+
+    Source: Litestream 0.5.17, ``litestream.go``, ``MetaDirSuffix`` and ``LTXFilePath``.
+    """
+    meta = database.with_name(f".{database.name}-litestream")
+    return meta / "ltx" / "0" / f"{txid:016x}-{txid:016x}.ltx"
+
+
 def reader_key(reader: str) -> str:
     """Key of what a reader says of itself while the primary is away."""
     return f"readers/{reader}.json"
@@ -116,6 +130,7 @@ class PrimaryPaths:
         dbs/<database>/.<lineage>-litestream/  Litestream's own
         spool/<receipt id>         uploads as they came, until they are converted
         staging/<receipt id>/      a converter's temporary folder and its output
+        staging/convert-<random>/  temporary folder of the converter's process that is ahead
         dbs/_headrace/<lineage>    the journal, replicated like any other
         lock                       held by the process that owns the volume
         id                         the volume's identity: the owner of the lease
@@ -135,18 +150,15 @@ class PrimaryPaths:
 
     def sums(self, database: str, lineage: str) -> Path:
         """Path of the checksum of a live database."""
-        return self.dbs / database / f".{lineage}-sums"
+        return sums_beside(self.database(database, lineage))
 
     def level0(self, database: str, lineage: str, txid: int) -> Path:
-        """Path of Litestream's own copy of one transaction, which it keeps for a while.
-
-        Source: Litestream 0.5.17, ``litestream.go``, ``MetaDirSuffix`` and ``LTXFilePath``.
-        """
-        return self.level0_folder(database, lineage) / f"{txid:016x}-{txid:016x}.ltx"
+        """Path of Litestream's own copy of one transaction, which it keeps for a while."""
+        return level0_beside(self.database(database, lineage), txid)
 
     def level0_folder(self, database: str, lineage: str) -> Path:
         """Path of the folder of those."""
-        return self.dbs / database / f".{lineage}-litestream" / "ltx" / "0"
+        return self.level0(database, lineage, 1).parent
 
 
 class ReaderPaths:

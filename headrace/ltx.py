@@ -1,4 +1,4 @@
-"""LTX, Litestream's transaction file, format 3: decoded, checked, nothing written. Pure.
+"""LTX, Litestream's transaction file, format 3: decoded and checked; a first one encoded. Pure.
 
 Source: README.md of superfly/ltx: a header of 100 bytes; page frames in ascending order; an index;
 a trailer of 16 bytes whose CRC-64/ISO covers the *decompressed* pages. All integers are big-endian.
@@ -7,8 +7,9 @@ a trailer of 16 bytes whose CRC-64/ISO covers the *decompressed* pages. All inte
 from __future__ import annotations
 
 import struct
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import lz4.block
 import lz4.frame
@@ -17,17 +18,17 @@ from fastcrc.crc64 import go_iso as crc64
 from headrace.errors import LtxError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterable, Iterator
 
 HEADER_BYTES = 100
 TRAILER_BYTES = 16
 _FRAME_BYTES = 6  # page number, flags
 _SIZE_BYTES = 4
-_LEAST_BYTES = _FRAME_BYTES + _SIZE_BYTES + TRAILER_BYTES  # of a frame's head and what follows
-_READ_BYTES = 1024 * 1024
+WAL_HEADER_BYTES = 32  # sqlite.org/walformat.html, 2
 
 _HEADER = struct.Struct(">4sIIIQQQQQQIIQ")
 _FRAME = struct.Struct(">IH")
+_SIZED_FRAME = struct.Struct(">IHI")
 _UINT32 = struct.Struct(">I")
 _UINT64 = struct.Struct(">Q")
 
@@ -136,60 +137,55 @@ def decode_pages(body: bytes | memoryview) -> Iterator[tuple[int, bytes]]:
     _check_tail(view, at, end, crc)
 
 
-def decode_growing(file: BinaryIO) -> Generator[tuple[int, bytes] | None]:
-    """Give the pages of a file that may still be written; None where there are no more of it yet.
+def encode_first(
+    pages: Iterable[tuple[int, memoryview]],
+    *,
+    page_size: int,
+    commit: int,
+    wal_salts: tuple[int, int],
+    wal_bytes: int,
+) -> Iterator[bytes]:
+    """Give, piece by piece, the file of a lineage's first transaction, as Litestream writes it.
 
-    It holds no more than a piece of the file. Whoever knows that the file is complete, and is given
-    None after that, has one that is cut short. The file is proven only when this ends by itself.
+    Args:
+        pages: Every page of the database but the one that SQLite locks by, in ascending order.
+        page_size: Bytes a page.
+        commit: Pages of the database.
+        wal_salts: Those of the WAL's header: Litestream goes on after this transaction if the WAL
+            still has them, and else ships the whole database once more.
+        wal_bytes: What of the WAL is in the pages, after its header.
 
-    Raises:
-        LtxError: The file is damaged, or its pages are in a form that Litestream 0.5.17 never
-            writes: ``decode_pages`` may read it.
+    Source: superfly/ltx 0.5.2, ``encoder.go``; Litestream 0.5.17, ``db.go``, ``sync``.
     """
-    body = yield from _grow(file, b"", HEADER_BYTES + TRAILER_BYTES)
-    header = decode_header(body)
-    crc = crc64(body[:HEADER_BYTES])
+    timestamp_ms = time.time_ns() // 1_000_000
+    sizes = (_NO_CHECKSUM, page_size, commit)
+    wal = (WAL_HEADER_BYTES, wal_bytes, *wal_salts)
+    head = _HEADER.pack(_MAGIC, *sizes, 1, 1, timestamp_ms, 0, *wal, 0).ljust(HEADER_BYTES, b"\0")
+    yield head
+    crc = crc64(head)
+    index = bytearray()
     at = HEADER_BYTES
-    last = 0
-    locked = lock_page(header.page_size)
-    while True:
-        if len(body) - at < _LEAST_BYTES:
-            body, at = (yield from _grow(file, body[at:], _LEAST_BYTES)), 0
-        number, flags = _FRAME.unpack_from(body, at)
-        if number == 0:
-            break
-        if not last < number <= header.commit or number == locked or flags != _HAS_SIZE:
-            raise LtxError(f"page {number} after {last} does not fit {header.commit} pages")
-        (size,) = _UINT32.unpack_from(body, at + _FRAME_BYTES)
-        if len(body) - at < _LEAST_BYTES + size:
-            body, at = (yield from _grow(file, body[at:], _LEAST_BYTES + size)), 0
-        view = memoryview(body)
-        head_bytes, at, page = _decode_frame(view, at, len(view), flags, header.page_size)
-        crc = crc64(page, crc64(head_bytes, crc))
-        yield number, page
-        last = number
-    yield from _prove_tail(file, body[at:], crc)
+    for number, page in pages:
+        block = lz4.block.compress(page, store_size=False)
+        frame = _SIZED_FRAME.pack(number, _HAS_SIZE, len(block))
+        crc = crc64(page, crc64(frame, crc))
+        yield frame
+        yield block
+        size = len(frame) + len(block)
+        for value in (number, at, size):
+            _append_varint(index, value)
+        at += size
+    index.append(0)
+    tail = bytes(_FRAME_BYTES) + index + _UINT64.pack(len(index)) + _UINT64.pack(0)
+    yield tail
+    yield _UINT64.pack(crc64(tail, crc) | _CHECKSUM_FLAG)
 
 
-def _grow(file: BinaryIO, body: bytes, least_bytes: int) -> Generator[None, None, bytes]:
-    """Read on until there are so many bytes; None while there are not."""
-    while len(body) < least_bytes:
-        if more := file.read(_READ_BYTES):
-            body += more
-        else:
-            yield None
-    return body
-
-
-def _prove_tail(file: BinaryIO, body: bytes, crc: int) -> Generator[None]:
-    """Check what follows the pages; None while that is not all there, or is damaged."""
-    while True:
-        while more := file.read(_READ_BYTES):
-            body += more
-        try:
-            return _check_tail(memoryview(body), 0, len(body) - TRAILER_BYTES, crc)
-        except LtxError:
-            yield None
+def _append_varint(out: bytearray, value: int) -> None:
+    while value > 0x7F:  # noqa: PLR2004 - seven bits a byte, the lowest first
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
 
 
 def _decode_frame(

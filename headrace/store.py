@@ -228,16 +228,6 @@ class Store:
         async with _asking(f"write {key}", None):  # as slow as the chunks come
             await obstore.put_async(self._store, key, chunks, use_multipart=True)
 
-    async def link(self, key: str, path: Path) -> None:
-        """Have a durable file of this machine as an object of a local folder, also when it goes.
-
-        Raises:
-            StoreError: It cannot be had there.
-        """
-        assert self.folder is not None  # noqa: S101 - only a local folder can
-        async with _asking(f"write {key}", None):
-            await asyncio.to_thread(link_file, path, self.folder / key)
-
     async def replace(self, key: str, body: bytes) -> None:
         """Write an object, whether or not there is one; for hints only.
 
@@ -249,6 +239,18 @@ class Store:
                 await asyncio.to_thread(replace_file, self.folder / key, body)
             else:
                 await obstore.put_async(self._store, key, body)
+
+    async def upload(self, key: str, path: Path) -> None:
+        """Have a durable file of this machine as an object; a local folder gets a name of it.
+
+        Raises:
+            StoreError: The store could not be asked.
+        """
+        async with _asking(f"write {key}", None):  # it may be large
+            if self.folder is not None:
+                await asyncio.to_thread(link_file, path, self.folder / key)
+            else:
+                await obstore.put_async(self._store, key, path)
 
     async def delete(self, key: str) -> None:
         """Delete an object; that there is none is as good.

@@ -1,7 +1,7 @@
 """The checksum of every live database, kept up to date from Litestream's own files (invariant I4).
 
 After each sync the new level-0 LTX files are followed page by page, at a cost that grows with the
-change; the first of a lineage, which holds the whole database, is followed while it is written.
+change; the first of a lineage, which holds the whole database, comes with its sums (``adopt``).
 Where that does not work out (a file is gone or damaged), the replica is restored at that TXID and
 read whole, so what is published is always what readers can get.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from contextlib import asynccontextmanager, closing, suppress
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,11 +19,9 @@ from headrace.keys import ltx_key
 from headrace.litestream_restore import LitestreamRestore
 from headrace.ltx import decode_header, decode_pages
 from headrace.sums import Sums, sum_file
-from ingest.growing import follow_growing
 from ingest.volume import make_empty
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator
     from pathlib import Path
 
     from headrace.generation import Cut
@@ -33,8 +30,6 @@ if TYPE_CHECKING:
     from ingest.metrics import IngestMetrics
 
 log = structlog.get_logger()
-
-GROWING_POLL_S = 0.02  # seconds between looks at a file that is being written
 
 
 class Checksums:
@@ -46,27 +41,6 @@ class Checksums:
         self._litestream = LitestreamRestore(store)
         self._metrics = metrics
         self._known: dict[str, Sums] = {}  # of each lineage
-
-    @asynccontextmanager
-    async def following(self, database: str, lineage: str) -> AsyncIterator[None]:
-        """Follow a new lineage's first transaction while the block has it replicated.
-
-        It only saves time: what cannot be followed so is left to ``advance``.
-        """
-        path = self._paths.sums(database, lineage)
-        if lineage in self._known or path.exists():
-            yield
-            return
-        done = asyncio.Event()
-        steps = follow_growing(self._paths.level0(database, lineage, 1), path)
-        following = asyncio.create_task(_follow_until(done, steps))
-        try:
-            yield
-        finally:
-            done.set()
-            sums = await following
-        if sums is not None:
-            self._known[lineage] = sums
 
     async def advance(self, database: str, cut: Cut) -> Sums:
         """Give the sums of a cut that is replicated; only its lineage and TXID matter.
@@ -119,22 +93,6 @@ class Checksums:
             raise LitestreamError(f"cannot sum up {database}: {exc}") from exc
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-
-
-async def _follow_until(done: asyncio.Event, steps: Generator[Sums | None]) -> Sums | None:
-    """Follow a file as it grows, and once more when it is done."""
-    with closing(steps):
-        try:
-            while not done.is_set():
-                if (sums := await asyncio.to_thread(next, steps)) is not None:
-                    return sums
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(GROWING_POLL_S):
-                        await done.wait()
-            return await asyncio.to_thread(next, steps)
-        except (LtxError, OSError) as exc:
-            log.warning("first transaction not followed", reason=str(exc))
-            return None
 
 
 def _read_sums(path: Path) -> Sums | None:

@@ -9,14 +9,16 @@ import shutil
 import signal
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import structlog
 
 from headrace.errors import Refusal
 from ingest.converters import (
+    AHEAD,
     Conversion,
     Converted,
     Limits,
@@ -25,7 +27,7 @@ from ingest.converters import (
 )
 from ingest.converters.answers import decode_progress, decode_refused
 
-__all__ = ["Conversion", "Converted", "Limits", "convert"]
+__all__ = ["Conversion", "Converted", "Limits", "Process", "Spare", "convert", "start"]
 
 log = structlog.get_logger()
 
@@ -47,45 +49,78 @@ _LIMIT_SIGNALS = {
 }
 
 
-async def convert(conversion: Conversion, *, limits: Limits, scratch: Path) -> Converted:
-    """Convert a file in a process of its own.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """A converter's process, which takes one request, in a folder of its own."""
+
+    process: asyncio.subprocess.Process
+    folder: Path
+    complaint: BinaryIO  # what it writes to stderr
+
+    async def end(self) -> None:
+        """End it, with all that it has started, and remove its folder."""
+        await _end(self.process)
+        self.complaint.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Spare:
+    """Has a process ready for the next conversion: most of a small one's time is its start.
+
+    It has read nothing, and does not outlive the conversion that takes it.
 
     Args:
-        conversion: What to convert, and where to; on failure nothing is left at ``output``. Its
-            ``report`` is called with what the process says, a few times a second.
-        limits: What the process may use.
-        scratch: A folder on a disk with room: the process gets a folder in it, for itself alone.
+        scratch: A folder on a disk with room.
+    """
 
-    Raises:
-        Refusal: The converter's own, or ``limit-exceeded``, ``disk-full``, ``converter-crashed``.
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        self._coming: asyncio.Task[Process] | None = None
+
+    def prepare(self) -> None:
+        """Start the next process, unless there is one."""
+        if self._coming is None:
+            self._coming = asyncio.create_task(start(self._scratch, ahead=True))
+
+    async def take(self) -> Process | None:
+        """Give the process away, if there is one that is of use."""
+        coming, self._coming = self._coming, None
+        if coming is None:
+            return None
+        try:
+            process = await coming
+        except OSError:  # it may be long ago
+            return None
+        if process.process.returncode is not None:
+            await process.end()
+            return None
+        return process
+
+    async def close(self) -> None:
+        """End what nobody took."""
+        process = await self.take()
+        if process is not None:
+            await process.end()
+
+
+async def start(scratch: Path, *, ahead: bool = False) -> Process:
+    """Start a process.
+
+    Args:
+        scratch: A folder on a disk with room: the process gets a folder in it, for itself alone.
+        ahead: Whether it has time, before it gets its request, to import what most files need.
     """
     folder = Path(tempfile.mkdtemp(prefix="convert-", dir=scratch)).absolute()  # noqa: ASYNC240 - no I/O
     try:
-        return await _run(conversion, limits, folder)
-    except BaseException:
-        _remove_output(conversion.output)
-        raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_output(output: Path) -> None:
-    """Remove what a failed conversion left, with the files that SQLite puts beside a database."""
-    for ending in _SIDE_FILES:
-        output.with_name(f"{output.name}{ending}").unlink(missing_ok=True)
-
-
-async def _run(conversion: Conversion, limits: Limits, folder: Path) -> Converted:
-    """Start the process, wait for its outcome, and end it whatever happens."""
-    request = encode_request(_absolute(conversion), limits, parent_pid=os.getpid())
-    # A file, not a pipe: it may be written to for ever, and by processes that are left over.
-    with tempfile.TemporaryFile(dir=folder) as complaint:
+        # A file, not a pipe: it may be written to for ever, and by processes that are left over.
+        complaint = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by end()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",  # the current folder is no place to import from
             "-s",
             "-m",
             "ingest.converters",
+            *([AHEAD] if ahead else ()),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=complaint,
@@ -94,19 +129,61 @@ async def _run(conversion: Conversion, limits: Limits, folder: Path) -> Converte
             start_new_session=True,  # a group of its own, to be killed as one
             limit=_MAX_ANSWER_BYTES,
         )
-        try:
-            async with asyncio.timeout(limits.wall_s):
-                answer = await _talk(process, request, conversion)
-        except TimeoutError as exc:
-            raise Refusal(
-                "limit-exceeded",
-                f"the conversion took longer than {limits.wall_s:g} s",
-                extra={"limit": "wall"},
-            ) from exc
-        finally:
-            await _end(process)
-        complaint.seek(max(0, complaint.seek(0, os.SEEK_END) - _STDERR_TAIL_BYTES))
-        return _outcome(process.returncode or 0, answer, complaint.read())
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return Process(process=process, folder=folder, complaint=complaint)
+
+
+async def convert(
+    conversion: Conversion, *, limits: Limits, scratch: Path, process: Process | None = None
+) -> Converted:
+    """Convert a file in a process of its own.
+
+    Args:
+        conversion: What to convert, and where to; on failure nothing is left at ``output``. Its
+            ``report`` is called with what the process says, a few times a second.
+        limits: What the process may use.
+        scratch: A folder on a disk with room, where a process is started if none is given.
+        process: One that has no request yet; it is ended.
+
+    Raises:
+        Refusal: The converter's own, or ``limit-exceeded``, ``disk-full``, ``converter-crashed``.
+    """
+    if process is None:
+        process = await start(scratch)
+    try:
+        return await _run(conversion, limits, process)
+    except BaseException:
+        _remove_output(conversion.output)
+        raise
+    finally:
+        await process.end()
+
+
+def _remove_output(output: Path) -> None:
+    """Remove what a failed conversion left, with the files that SQLite puts beside a database."""
+    for ending in _SIDE_FILES:
+        output.with_name(f"{output.name}{ending}").unlink(missing_ok=True)
+
+
+async def _run(conversion: Conversion, limits: Limits, started: Process) -> Converted:
+    """Tell the process what to do, wait for its outcome, and end it whatever happens."""
+    request = encode_request(_absolute(conversion), limits, parent_pid=os.getpid())
+    process, complaint = started.process, started.complaint
+    try:
+        async with asyncio.timeout(limits.wall_s):
+            answer = await _talk(process, request, conversion)
+    except TimeoutError as exc:
+        raise Refusal(
+            "limit-exceeded",
+            f"the conversion took longer than {limits.wall_s:g} s",
+            extra={"limit": "wall"},
+        ) from exc
+    finally:
+        await _end(process)
+    complaint.seek(max(0, complaint.seek(0, os.SEEK_END) - _STDERR_TAIL_BYTES))
+    return _outcome(process.returncode or 0, answer, complaint.read())
 
 
 async def _talk(
@@ -203,6 +280,8 @@ def bare_environment(folder: Path) -> dict[str, str]:
         # The limit on memory counts what an allocator reserves: these two reserve little.
         "ARROW_DEFAULT_MEMORY_POOL": "system",
         "MALLOC_ARENA_MAX": "2",
+        # The cage is entered before there are threads, and after Arrow is imported.
+        "JE_ARROW_MALLOC_CONF": "background_thread:false",
     }
 
 

@@ -22,7 +22,10 @@ Done = TypeVar("Done")
 
 
 async def insist(
-    ask: Callable[[], Awaitable[Done]], failure: type[HeadraceError], event: str, **facts: str
+    ask: Callable[[], Awaitable[Done]],
+    failure: type[HeadraceError] | tuple[type[HeadraceError], ...],
+    event: str,
+    **facts: str,
 ) -> Done:
     """Ask, again after each failure, with pauses that double; the event is logged each time."""
     retry_s = FIRST_RETRY_S

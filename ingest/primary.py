@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
 
-from headrace.errors import LitestreamError, Refusal
+from headrace.errors import LitestreamError, Refusal, StoreError
 from headrace.generation import Cut
+from headrace.keys import ltx_key
 from ingest.insist import insist
 from ingest.merge import drop_table
 from ingest.volume import delete_lineage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from headrace.generation import Entry, Source, State
     from headrace.keys import PrimaryPaths
+    from headrace.store import Store
     from ingest.checksums import Checksums
     from ingest.metrics import IngestMetrics
     from ingest.publish import Publisher
@@ -39,17 +42,20 @@ class Primary:
         self,
         *,
         paths: PrimaryPaths,
+        store: Store,
         litestream: Litestream,
         publisher: Publisher,
         checksums: Checksums,
         metrics: IngestMetrics,
     ) -> None:
         self._paths = paths
+        self._store = store
         self._checksums = checksums
         self._litestream = litestream
         self._publisher = publisher
         self._metrics = metrics
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._unseen: set[str] = set()  # lineages that Litestream may not have opened yet
         self._observe()
 
     @property
@@ -57,9 +63,20 @@ class Primary:
         """The newest generation."""
         return self._publisher.state
 
-    def database_lock(self, database: str) -> asyncio.Lock:
-        """Give the lock under which a database is changed, replicated and published."""
-        return self._locks[database]
+    @asynccontextmanager
+    async def database_lock(self, database: str) -> AsyncIterator[None]:
+        """Hold the lock under which a database is changed, replicated and published.
+
+        Nobody opens a new lineage before Litestream has: who closes a database as the last one
+        deletes its WAL, and Litestream would ship all of it again.
+        """
+        async with self._locks[database]:
+            cut = self.state.databases.get(database)
+            if cut is not None and cut.lineage in self._unseen:
+                with suppress(LitestreamError):
+                    await self._litestream.sync(database, cut.lineage)
+                self._unseen.discard(cut.lineage)
+            yield
 
     def cut(self, database: str) -> Cut:
         """Give a database's published cut.
@@ -88,16 +105,31 @@ class Primary:
         """Have a database's commits in object storage; retries until they are there."""
         return await insist(
             lambda: self._replicate(database, cut),
-            LitestreamError,
+            (LitestreamError, StoreError),
             "replication delayed",
             database=database,
         )
 
     async def _replicate(self, database: str, cut: Cut) -> Cut:
-        async with self._checksums.following(database, cut.lineage):
-            cut = replace(cut, txid=await self._litestream.sync(database, cut.lineage))
+        live = self.state.databases.get(database)
+        begun = live is not None and live.lineage == cut.lineage
+        if not begun and self._paths.sums(database, cut.lineage).exists():
+            txid = await self._ship_first(database, cut.lineage)
+        else:
+            txid = await self._litestream.sync(database, cut.lineage)
+        cut = replace(cut, txid=txid)
         sums = await self._checksums.advance(database, cut)
         return replace(cut, page_size=sums.page_size, pages=sums.pages, checksum=sums.value)
+
+    async def _ship_first(self, database: str, lineage: str) -> int:
+        """Put the first transaction of an adopted lineage into object storage; give its TXID.
+
+        It lies there as if Litestream had written it, which sees it there and goes on after it.
+        """
+        key = ltx_key(database, lineage, 0, 1, 1, s3=self._store.is_s3)
+        await self._store.upload(key, self._paths.level0(database, lineage, 1))
+        self._unseen.add(lineage)
+        return 1
 
     async def publish(
         self,
@@ -153,6 +185,7 @@ class Primary:
             log.warning("lineage kept", database=database, lineage=lineage, error=str(exc))
             return
         self._checksums.forget(lineage)
+        self._unseen.discard(lineage)
         await asyncio.to_thread(delete_lineage, self._paths, database, lineage)
 
     def _observe(self) -> None:

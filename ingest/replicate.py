@@ -83,37 +83,40 @@ class Litestream:
         Raises:
             LitestreamError: Litestream is down, or refused.
         """
-        await self._post("/unregister", path=str(self._paths.database(database, lineage)))
+        await self._post_of(database, lineage, "/unregister")
 
     async def sync(self, database: str, lineage: str) -> int:
         """Have all that is committed replicated; give the TXID that is in the object store.
 
-        A new lineage is seen by Litestream's watch of the folder after about 0.26 s, at once if the
-        folder is new as well; until then it is waited for. (``POST /register`` would be faster, but
-        the watch then opens and closes the file once more, and closing a descriptor drops the POSIX
-        locks that Litestream holds on it: the next connection to close takes itself for the last
-        one, and deletes the WAL.)
-
         Raises:
             LitestreamError: Litestream is down, failed, or took too long.
         """
-        path = str(self._paths.database(database, lineage))
-        deadline_s = time.monotonic() + UNSEEN_S
-        while True:
-            try:
-                answer = await self._post("/sync", path=path, wait=True, timeout=SYNC_TIMEOUT_S)
-                break
-            except _UnknownDatabaseError:
-                if time.monotonic() > deadline_s:
-                    raise
-            await asyncio.sleep(UNSEEN_POLL_S)
+        answer = await self._post_of(database, lineage, "/sync", wait=True, timeout=SYNC_TIMEOUT_S)
         txid = int(answer["replicated_txid"])
         if txid < 1 or txid < int(answer["txid"]):
             raise LitestreamError(f"sync of {database!r} ended at TXID {txid} of {answer['txid']}")
         return txid
 
-    async def _post(self, route: str, **body: Any) -> dict[str, Any]:
-        return await self._ask("POST", route, json=body)
+    async def _post_of(
+        self, database: str, lineage: str, route: str, **body: Any
+    ) -> dict[str, Any]:
+        """Ask something of a lineage.
+
+        A new one is seen by Litestream's watch of the folder after about 0.26 s, at once if the
+        folder is new as well; until then it is waited for. (``POST /register`` would be faster, but
+        the watch then opens and closes the file once more, and closing a descriptor drops the POSIX
+        locks that Litestream holds on it: the next connection to close takes itself for the last
+        one, and deletes the WAL.)
+        """
+        body["path"] = str(self._paths.database(database, lineage))
+        deadline_s = time.monotonic() + UNSEEN_S
+        while True:
+            try:
+                return await self._ask("POST", route, json=body)
+            except _UnknownDatabaseError:
+                if time.monotonic() > deadline_s:
+                    raise
+            await asyncio.sleep(UNSEEN_POLL_S)
 
     async def _ask(self, method: str, route: str, **options: Any) -> dict[str, Any]:
         # The socket has a deadline of its own: /sync was seen to outlast its timeout.

@@ -153,6 +153,7 @@ async def _lead(
     stack.push_async_callback(journal.close)
     primary = Primary(
         paths=paths,
+        store=store,
         litestream=litestream,
         publisher=publisher,
         checksums=Checksums(paths, store, metrics),

@@ -23,7 +23,7 @@ from headrace.errors import LitestreamError, LogError, PrimaryLostError, Refusal
 from headrace.generation import Cut, Source
 from headrace.names import tilde_encode
 from headrace.receipt import NEXT_STATE, Progress, Receipt, TableOutcome, UploadState
-from ingest.convert import bare_environment, convert
+from ingest.convert import Spare, bare_environment, convert
 from ingest.converters import Conversion, Converted
 from ingest.detect import detect
 from ingest.insist import insist
@@ -73,6 +73,7 @@ class Uploads:
         self._limits = limits
         self._on_lost = on_lost
         self._progress: dict[str, Progress] = {}  # of what is being converted
+        self._spare = Spare(paths.staging)
         self._converting = asyncio.Semaphore(CONVERSIONS)
         self._running: dict[str, asyncio.Task[Receipt]] = {}
         self._last: dict[str, asyncio.Task[Receipt]] = {}  # of each database
@@ -98,6 +99,7 @@ class Uploads:
 
     async def resume(self) -> None:
         """Send every upload on its way again that a stop or a crash left there."""
+        self._spare.prepare()
         for receipt, options in await self._journal.read_unfinished():
             log.info("upload resumed", receipt=receipt.id, state=receipt.state.value)
             self._go(receipt, options)
@@ -120,6 +122,7 @@ class Uploads:
         for task in list(self._running.values()):
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
+        await self._spare.close()
 
     def _go(self, receipt: Receipt, options: Options) -> None:
         database = receipt.database or ""
@@ -216,21 +219,25 @@ class Uploads:
             self._step(receipt, "convert") as timings_s,
             self._showing_progress(receipt) as report,
         ):
-            converted = await convert(
-                Conversion(
-                    input=spooled,
-                    output=scratch / "staging.db",
-                    format=found,
-                    table=options.table or receipt.database or "data",
-                    table_given=options.table_given,
-                    filename=receipt.filename,
-                    wishes=options.wishes,
-                    report=report,
-                    registry=self._registry,
-                ),
-                limits=self._limits,
-                scratch=scratch,
-            )
+            try:
+                converted = await convert(
+                    Conversion(
+                        input=spooled,
+                        output=scratch / "staging.db",
+                        format=found,
+                        table=options.table or receipt.database or "data",
+                        table_given=options.table_given,
+                        filename=receipt.filename,
+                        wishes=options.wishes,
+                        report=report,
+                        registry=self._registry,
+                    ),
+                    limits=self._limits,
+                    scratch=scratch,
+                    process=await self._spare.take(),
+                )
+            finally:
+                self._spare.prepare()
         receipt = replace(
             receipt,
             timings_s=timings_s,

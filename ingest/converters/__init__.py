@@ -61,6 +61,7 @@ class Format:
         )
 
 
+AHEAD = "ahead"  # argument of a process that is started before its request is there
 _DELIMITED = frozenset({"encoding", "delimiter", "header", "empty", "on_bad_rows"})
 _RECORDS = frozenset({"encoding", "nested"})
 FORMATS = (

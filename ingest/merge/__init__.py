@@ -5,7 +5,8 @@ also writes the receipt's id and its own outcome into ``_headrace_merges``, in t
 so that after a crash it is known whether it happened, and what it did.
 """
 
-from ingest.merge.database import adopt, count_tables, drop_table, find_last_merge
+from ingest.merge.database import count_tables, drop_table, find_last_merge
+from ingest.merge.first import adopt
 from ingest.merge.tables import Merged, MergedTable, merge, require_keys
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The live database: how it is opened, changed in one transaction, and begun."""
+"""The live database: how it is opened, and changed in one transaction."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import sqlite3
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from headrace.durable import fsync_path
 from headrace.errors import Refusal
 from headrace.names import INTERNAL_TABLES, quote_identifier
 
@@ -16,32 +15,6 @@ if TYPE_CHECKING:
 
 BUSY_TIMEOUT_S = 30.0  # Litestream holds the write lock for moments, at checkpoints
 CACHE_KIB = 64 * 1024
-
-
-def adopt(staging: Path, target: Path, receipt_id: str) -> None:
-    """Make a staging database the first state of a new lineage; durable on return.
-
-    The file is moved, not copied: it is in WAL mode, as Litestream needs it, and complete. The
-    first of a folder is moved with the folder: Litestream looks into a new folder at once, and at a
-    new file 0.25 s later (0.5.17, ``directory_watcher.go``).
-    """
-    with closing(connect(staging)) as db:
-        db.execute("PRAGMA journal_mode = WAL")
-        with transaction(db):
-            record(db, receipt_id)
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    fsync_path(staging)
-    if target.parent.exists():
-        staging.rename(target)
-    else:
-        folder = staging.with_name(f"{staging.name}.folder")
-        folder.mkdir()
-        staging.rename(folder / target.name)
-        fsync_path(folder)
-        target.parent.parent.mkdir(parents=True, exist_ok=True)
-        folder.rename(target.parent)
-    fsync_path(target)
-    fsync_path(target.parent)
 
 
 def drop_table(primary: Path, table: str) -> str:

@@ -65,3 +65,24 @@ def test_published_checksum_is_that_of_the_restored_database(tmp_path: Path) -> 
     finally:
         system.stop()
         system.client.close()
+
+
+def test_upload_right_after_the_first_ships_its_change_alone(tmp_path: Path) -> None:
+    """A new database is live before Litestream has seen it, and is not shipped a second time."""
+    noise = random.Random(5)
+    system = System(tmp_path / "data", "--workers", "1").start()
+    try:
+        rows = b"".join(b"%s\n" % noise.randbytes(500).hex().encode() for _ in range(3000))
+        for number in range(3):  # the folder is new only for the first of them
+            system.upload(b"text\n" + rows, "noise.csv", table=f"t{number}")
+            system.upload(b"text\nx\n", "noise.csv", mode="append", table=f"t{number}")
+            system.client.delete("/ingest/databases/noise", headers=system.auth)
+        system.upload(b"text\n" + rows, "noise.csv")
+        system.upload(b"text\nx\n", "noise.csv", mode="append")
+        check_checksums(system, tmp_path)
+        sizes = [file.stat().st_size for file in (system.data / "store").rglob("ltx/0/*.ltx")]
+        assert len(sizes) == 8
+        assert sum(size > 1_000_000 for size in sizes) == 4
+    finally:
+        system.stop()
+        system.client.close()

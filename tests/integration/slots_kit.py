@@ -85,7 +85,7 @@ class LivePublisher:
         self, database: str, fill: Callable[[sqlite3.Connection], None] = lambda _db: None
     ) -> Cut:
         """Begin a lineage with a file that was made elsewhere: filled here, or by a vacuum."""
-        lineage = self._lineages[database] = secrets.token_hex(8)
+        self._lineages[database] = secrets.token_hex(8)
         fresh, path = self.root / "fresh.tmp", self.path(database)
         with closing(sqlite3.connect(fresh)) as db:
             fill(db)
@@ -93,7 +93,21 @@ class LivePublisher:
             db.execute("PRAGMA journal_mode = wal")
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh.rename(path)
-        with closing(sqlite3.connect(path)) as db:
+        return await self.cut(database)
+
+    def begin(self, database: str) -> Path:
+        """Begin a lineage; give the path that its file is to have."""
+        self._lineages[database] = secrets.token_hex(8)
+        return self.path(database)
+
+    def take_over(self, other: LivePublisher) -> None:
+        """Go on with the lineages of a publisher that was stopped."""
+        self._lineages = other._lineages
+
+    async def cut(self, database: str) -> Cut:
+        """Replicate a database; give its cut."""
+        lineage = self._lineages[database]
+        with closing(sqlite3.connect(self.path(database))) as db:
             db.execute("SELECT * FROM sqlite_master").fetchall()
             return self._cut(db, lineage, await self._replicator.sync(database, lineage))
 
@@ -123,7 +137,7 @@ async def replicating(
     """Run the real litestream, as the primary configures it, while the block runs."""
     store = Store(store_url or str(root / "store"))
     paths = PrimaryPaths(root / "live")
-    paths.dbs.mkdir(parents=True)
+    paths.dbs.mkdir(parents=True, exist_ok=True)
     config = root / "litestream.yml"
     config.write_text((PROJECT / "litestream.yml").read_text() + more_config)
     folder = socket_folder(root)

@@ -15,7 +15,7 @@ import pytest
 
 from headrace.errors import Refusal
 from ingest import convert as parent
-from ingest.convert import Conversion, Limits, convert
+from ingest.convert import Conversion, Limits, Spare, convert, start
 from ingest.converters import TableRows
 
 if TYPE_CHECKING:
@@ -128,6 +128,84 @@ async def test_convert_relative_paths_are_those_of_the_caller(
     assert (tmp_path / "out.db").exists()
 
 
+async def test_convert_by_a_process_that_was_started_ahead_is_locked_in_as_well(
+    tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that waits is used for one file, in the same cage, and the next is another one."""
+    monkeypatch.setattr(parent, "_say_refused", pytest.fail)
+    spare = Spare(scratch)
+    used = set()
+    for number in range(2):
+        spare.prepare()
+        process = await spare.take()
+        assert process is not None
+        used.add(process.process.pid)
+        conversion = replace(_conversion(tmp_path), output=tmp_path / f"{number}.db")
+        converted = await convert(conversion, limits=Limits(), scratch=scratch, process=process)
+        assert converted.tables == (TableRows(name="t", rows=1),)
+    assert len(used) == 2
+    assert await spare.take() is None
+    assert not list(scratch.iterdir())
+
+
+async def test_convert_spare_process_that_died_is_not_used(scratch: Path) -> None:
+    """What happens to a process that waits costs no upload."""
+    spare = Spare(scratch)
+    spare.prepare()
+    process = await spare.take()
+    assert process is not None
+    spare.prepare()
+    following = spare._coming  # noqa: SLF001 - to be there before it is taken
+    assert following is not None
+    os.kill((await following).process.pid, signal.SIGKILL)
+    await (await following).process.wait()
+    assert await spare.take() is None
+    spare.prepare()
+    await spare.close()
+    await process.end()
+    assert not list(scratch.iterdir())
+
+
+async def test_convert_spare_process_whose_parent_dies_ends(scratch: Path) -> None:
+    """A process that waits for a request ends when nobody can send one any more."""
+    script = f"""
+import asyncio, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(parent.__file__).parents[1])!r})
+from ingest.convert import start
+async def wait():
+    process = await start(Path({str(scratch)!r}), ahead=True)
+    print(process.process.pid, flush=True)
+    await process.process.wait()
+asyncio.run(wait())
+"""
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE
+    )
+    assert server.stdout is not None
+    pid = int(await server.stdout.readline())
+    server.kill()
+    await server.wait()
+    await _until_gone(pid)
+
+
+async def test_convert_ahead_where_imports_start_threads_is_locked_in_as_well(
+    tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cage needs a process without threads: one that has some begins anew, without them."""
+    monkeypatch.setattr(parent, "_say_refused", pytest.fail)
+    environment = parent.bare_environment  # to leave out what prevents the thread
+    monkeypatch.setattr(
+        parent,
+        "bare_environment",
+        lambda folder: {**environment(folder), "JE_ARROW_MALLOC_CONF": "background_thread:true"},
+    )
+    process = await start(scratch, ahead=True)
+    conversion = _conversion(tmp_path)
+    converted = await convert(conversion, limits=Limits(), scratch=scratch, process=process)
+    assert converted.tables == (TableRows(name="t", rows=1),)
+
+
 async def test_convert_sqlite_and_markdown_files_come_through(
     tmp_path: Path, scratch: Path
 ) -> None:
@@ -170,7 +248,7 @@ async def test_convert_process_has_no_secrets_and_its_own_folder(
     assert Path(facts["cwd"]).parent == scratch
     assert facts["environ"].keys() <= {
         "PATH", "LANG", "HOME", "TMPDIR", "PYTHONPATH", "ARROW_DEFAULT_MEMORY_POOL",
-        "MALLOC_ARENA_MAX", "LC_CTYPE",
+        "MALLOC_ARENA_MAX", "JE_ARROW_MALLOC_CONF", "LC_CTYPE",
     }  # fmt: skip
 
 

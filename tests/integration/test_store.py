@@ -97,3 +97,11 @@ async def test_delete_that_fails_is_told(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     with pytest.raises(StoreError, match="cannot delete a/b"):
         await Store(str(tmp_path)).delete("a/b")
+
+
+async def test_uploaded_file_is_there_with_all_its_bytes(store: Store, tmp_path: Path) -> None:
+    """A file becomes an object without being read into memory, and may be sent again."""
+    (tmp_path / "file").write_bytes(LARGE)
+    for _ in range(2):
+        await store.upload("ltx/file", tmp_path / "file")
+    assert await store.read("ltx/file") == LARGE
