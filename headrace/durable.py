@@ -55,9 +55,6 @@ def link_file(path: Path, target: Path) -> None:
     _make_folder(target.parent)
     try:
         os.link(path, target)
-    except FileExistsError:
-        if not target.samefile(path):
-            raise
     except OSError as exc:
         if exc.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK}:
             raise
