@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 STALL_S = 30.0  # without an answer of the store
-KEEP_TIMEOUT_S = 30.0  # until an answer waits no longer for the journal
+KEEP_TIMEOUT_S = 10.0  # until an answer waits no longer for the journal
 
 
 async def find_journal(

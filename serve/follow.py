@@ -33,7 +33,8 @@ SILENCE_S = 15.0  # the primary's heartbeat comes every 5 s
 LOOK_PAST_PRUNED_EVERY = 20  # polls; costs one GET more
 MAX_LINE_BYTES = 64 * 1024**2  # an entry that sets thousands of databases
 
-_STREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=SILENCE_S)
+# Silence is ours to find: aiohttp's sock_read was seen to miss that of a handler that had failed.
+_STREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5.0)
 
 
 class Follower:
@@ -162,14 +163,21 @@ class Follower:
 
     async def _hear_stream(self) -> None:
         after = 0 if self.newest is None else self.newest.number
-        async with self._session.get(
-            self._url, params={"after": str(after)}, timeout=_STREAM_TIMEOUT
-        ) as response:
-            if response.status != 200:  # noqa: PLR2004
-                raise LogError(f"the primary answers {response.status}")
-            self._set_connected(True)
-            async for line in split_lines(response.content.iter_any()):
-                await self._take(line)
+        try:
+            async with (
+                asyncio.timeout(SILENCE_S) as silence,
+                self._session.get(
+                    self._url, params={"after": str(after)}, timeout=_STREAM_TIMEOUT
+                ) as response,
+            ):
+                if response.status != 200:  # noqa: PLR2004
+                    raise LogError(f"the primary answers {response.status}")
+                self._set_connected(True)
+                async for line in split_lines(response.content.iter_any()):
+                    silence.reschedule(asyncio.get_running_loop().time() + SILENCE_S)
+                    await self._take(line)
+        except TimeoutError as exc:
+            raise LogError(f"the primary said nothing for {SILENCE_S:g} s") from exc
 
     async def _take(self, line: bytes) -> None:
         """Take one entry; whatever does not fit is looked up in the log."""

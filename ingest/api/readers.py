@@ -7,7 +7,7 @@ import asyncio
 import structlog
 from aiohttp import web
 
-from headrace.errors import Refusal
+from headrace.errors import HeadraceError, Refusal
 from ingest.api.node import NODE, answer_json
 from ingest.regions import Report
 
@@ -74,6 +74,8 @@ async def get_generations(request: web.Request) -> web.StreamResponse:
                 await response.write(b"\n")
     except ConnectionError:
         log.debug("follower gone")
+    except HeadraceError as exc:  # it begins again, and reads the log meanwhile
+        log.warning("push ended", reason=str(exc))
     finally:
         node.metrics.followers.dec()
         stopping.cancel()

@@ -80,7 +80,10 @@ def test_upload_right_after_the_first_ships_its_change_alone(tmp_path: Path) -> 
         system.upload(b"text\n" + rows, "noise.csv")
         system.upload(b"text\nx\n", "noise.csv", mode="append")
         check_checksums(system, tmp_path)
-        sizes = [file.stat().st_size for file in (system.data / "store").rglob("ltx/0/*.ltx")]
+        sizes = [
+            file.stat().st_size
+            for file in (system.data / "store" / "dbs" / "noise").rglob("ltx/0/*.ltx")
+        ]
         assert len(sizes) == 8
         assert sum(size > 1_000_000 for size in sizes) == 4
     finally:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from headrace.keys import generation_key
 from headrace.log import GenerationLog
+from headrace.web import listening, problems
 from serve import follow
 from serve.follow import Follower
 from serve.metrics import ReaderMetrics
@@ -52,6 +54,34 @@ async def test_follower_of_a_pushing_primary_hears_at_once(
     async with primary_of(publisher) as url, following(publisher.store, url) as follower:
         await eventually(lambda: follower.push_connected)
 
+        await publisher.publish({})
+
+        assert (await asyncio.wait_for(follower.wait_newer(0), 20)).number == 1
+
+
+async def test_follower_whose_primary_falls_silent_begins_anew(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream on which not even a heartbeat comes any more is not listened to for ever."""
+    monkeypatch.setattr(follow, "POLL_WITH_PUSH_S", 3600.0)
+    monkeypatch.setattr(follow, "SILENCE_S", 0.5)
+    streams = 0
+
+    async def push(request: web.Request) -> web.StreamResponse:
+        nonlocal streams
+        streams += 1
+        if streams > 1:
+            return await publisher.push(request)
+        await web.StreamResponse().prepare(request)
+        raise RuntimeError("the handler fails after it has begun")
+
+    app = web.Application(middlewares=[problems])
+    app.router.add_get("/-/generations", push)
+    async with (
+        listening(app, "127.0.0.1", 0, shutdown_timeout=0.1) as port,
+        following(publisher.store, f"http://127.0.0.1:{port}") as follower,
+    ):
+        await eventually(lambda: streams > 1)
         await publisher.publish({})
 
         assert (await asyncio.wait_for(follower.wait_newer(0), 20)).number == 1
