@@ -7,10 +7,8 @@ it was merged into, so going on from there does no step twice (invariant I6).
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import shutil
-import sqlite3
 import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -19,15 +17,21 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from headrace.errors import LitestreamError, LogError, PrimaryLostError, Refusal, StoreError
-from headrace.generation import Cut, Source
-from headrace.names import tilde_encode
+from headrace.errors import LogError, PrimaryLostError, Refusal, StoreError
 from headrace.receipt import NEXT_STATE, Progress, Receipt, TableOutcome, UploadState
 from ingest.convert import Spare, bare_environment, convert
 from ingest.converters import Conversion, Converted
 from ingest.detect import detect
 from ingest.insist import insist
 from ingest.merge import Merged, adopt, count_tables, find_last_merge, merge, require_keys
+from ingest.outcome import (
+    is_sqlite,
+    refusal_of,
+    source_of,
+    url_of,
+    with_merged,
+    with_nothing,
+)
 from ingest.recognising import RecogniseError, ask_apart
 from ingest.volume import make_empty, new_lineage
 
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
     from pathlib import Path
 
+    from headrace.generation import Cut
     from headrace.keys import PrimaryPaths
     from ingest.archive import Archive
     from ingest.converters import Limits
@@ -150,7 +155,7 @@ class Uploads:
             return receipt
         except Exception as exc:
             log.exception("upload failed", receipt=receipt.id)
-            receipt = await self._fail(receipt, _refusal_of(exc))
+            receipt = await self._fail(receipt, refusal_of(exc))
         await asyncio.to_thread(self._clean, receipt.id)
         return receipt
 
@@ -184,9 +189,9 @@ class Uploads:
             if last is None or last[0] != receipt.id:
                 return receipt, None
             if last[1] is not None:
-                receipt = _with_merged(receipt, Merged.decode(last[1]))
+                receipt = with_merged(receipt, Merged.decode(last[1]))
             tables = await asyncio.to_thread(count_tables, path)
-        return receipt, self._primary.unpublished_cut(cut.lineage, tables, _source_of(receipt))
+        return receipt, self._primary.unpublished_cut(cut.lineage, tables, source_of(receipt))
 
     async def _convert(self, receipt: Receipt, options: Options) -> tuple[Receipt, Converted]:
         """detect, convert: the spooled file becomes a staging database."""
@@ -265,9 +270,9 @@ class Uploads:
         staging = self._paths.staging / receipt.id / "staging.db"
         cut: Cut | None
         async with self._step(receipt, "merge") as timings_s:
-            if before is None or (_is_sqlite(receipt.format) and receipt.mode == "replace"):
+            if before is None or (is_sqlite(receipt.format) and receipt.mode == "replace"):
                 if before is not None and await self._is_same_file(receipt, options, before):
-                    return _with_nothing(receipt), None
+                    return with_nothing(receipt), None
                 receipt, cut = await self._begin_lineage(receipt, staging, options, before)
             else:
                 receipt, cut = await self._merge_rows(receipt, staging, options, before)
@@ -287,7 +292,7 @@ class Uploads:
             for each in receipt.tables
         )
         tables = {each.name: each.rows for each in outcomes}
-        cut = self._primary.unpublished_cut(lineage, tables, _source_of(receipt))
+        cut = self._primary.unpublished_cut(lineage, tables, source_of(receipt))
         return replace(receipt, tables=outcomes), cut
 
     async def _merge_rows(
@@ -305,7 +310,7 @@ class Uploads:
             key=options.wishes.pk,
             settled=settled,
         )
-        receipt = _with_merged(receipt, merged)
+        receipt = with_merged(receipt, merged)
         if settled and not merged.written:
             return receipt, None
         replaced = {each.name.lower() for each in merged.tables}
@@ -313,7 +318,7 @@ class Uploads:
             **{name: rows for name, rows in before.tables.items() if name.lower() not in replaced},
             **{each.name: each.rows for each in merged.tables},
         }
-        return receipt, self._primary.unpublished_cut(before.lineage, tables, _source_of(receipt))
+        return receipt, self._primary.unpublished_cut(before.lineage, tables, source_of(receipt))
 
     async def _find_last_published(self, path: Path) -> Receipt | None:
         """Find the upload that a live database was last changed by, if that was published.
@@ -328,14 +333,14 @@ class Uploads:
 
     async def _is_same_file(self, receipt: Receipt, options: Options, before: Cut) -> bool:
         """Say whether a whole database is what this very upload would make of it again."""
-        if before.source != _source_of(receipt):
+        if before.source != source_of(receipt):
             return False
         path = self._paths.database(receipt.database or "", before.lineage)
         last = await self._find_last_published(path)
         return (
             last is not None
             and (last.sha256, last.mode) == (receipt.sha256, "replace")
-            and _is_sqlite(last.format)
+            and is_sqlite(last.format)
             and await self._journal.find_options(last.id) == options
         )
 
@@ -348,7 +353,7 @@ class Uploads:
             generation=self._primary.state.number,
             lineage=cut.lineage,
             txid=cut.txid,
-            url=_url_of(receipt),
+            url=url_of(receipt),
             published_at=self._primary.state.created_at,
             warnings=(*receipt.warnings, "nothing changed: no new generation was published"),
         )
@@ -372,7 +377,7 @@ class Uploads:
             generation=entry.number,
             lineage=cut.lineage,
             txid=cut.txid,
-            url=_url_of(receipt),
+            url=url_of(receipt),
             published_at=entry.created_at,
         )
         return await self._advance(receipt)
@@ -433,60 +438,3 @@ class Uploads:
         with suppress(FileNotFoundError):
             (self._paths.spool / receipt_id).unlink()
         shutil.rmtree(self._paths.staging / receipt_id, ignore_errors=True)
-
-
-def _source_of(receipt: Receipt) -> Source:
-    return Source(filename=receipt.filename, sha256=receipt.sha256 or "")
-
-
-def _is_sqlite(found: str | None) -> bool:
-    """Say whether an upload was SQLite files alone, also where they were packed."""
-    return (found or "").partition(".")[0] == "sqlite"
-
-
-def _with_merged(receipt: Receipt, merged: Merged) -> Receipt:
-    """Give the receipt with what its merge did."""
-    rows = {table.name: table.rows for table in receipt.tables}
-    tables = tuple(
-        TableOutcome(
-            name=each.name,
-            rows=rows.get(each.staged, rows.get(each.name, each.added)),
-            added=each.added,
-            changed=each.changed,
-            removed=each.removed,
-            unchanged=each.unchanged,
-        )
-        for each in merged.tables
-    )
-    warnings = dict.fromkeys((*receipt.warnings, *merged.warnings))  # resumed, it has them already
-    return replace(receipt, tables=tables, warnings=tuple(warnings))
-
-
-def _with_nothing(receipt: Receipt) -> Receipt:
-    """Give the receipt of a merge that had nothing to do."""
-    return replace(
-        receipt,
-        tables=tuple(
-            replace(each, added=0, changed=0, removed=0, unchanged=each.rows)
-            for each in receipt.tables
-        ),
-    )
-
-
-def _url_of(receipt: Receipt) -> str:
-    """Give the path on any reader: of the table, or of the database if there are several."""
-    database = tilde_encode(receipt.database or "")
-    if len(receipt.tables) == 1:
-        return f"/{database}/{tilde_encode(receipt.tables[0].name)}"
-    return f"/{database}"
-
-
-def _refusal_of(exc: Exception) -> Refusal:
-    """Give the refusal that an unexpected failure means to the client."""
-    if isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return Refusal("disk-full", "the upload does not fit on the server's disk")
-    if isinstance(exc, sqlite3.Error) and exc.sqlite_errorname == "SQLITE_FULL":
-        return Refusal("disk-full", "the upload does not fit on the server's disk")
-    if isinstance(exc, LitestreamError):
-        return Refusal("replication-down", "Litestream did not answer")
-    return Refusal("internal-error", "the failure is in the server's log")

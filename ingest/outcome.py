@@ -1,0 +1,75 @@
+"""What an upload did, as its receipt and its generation say it. Pure."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from headrace.errors import LitestreamError, Refusal
+from headrace.generation import Source
+from headrace.names import tilde_encode
+from headrace.receipt import TableOutcome
+
+if TYPE_CHECKING:
+    from headrace.receipt import Receipt
+    from ingest.merge import Merged
+
+
+def source_of(receipt: Receipt) -> Source:
+    """Give the file that a database was last changed by, as a generation has it."""
+    return Source(filename=receipt.filename, sha256=receipt.sha256 or "")
+
+
+def is_sqlite(found: str | None) -> bool:
+    """Say whether an upload was SQLite files alone, also where they were packed."""
+    return (found or "").partition(".")[0] == "sqlite"
+
+
+def with_merged(receipt: Receipt, merged: Merged) -> Receipt:
+    """Give the receipt with what its merge did."""
+    rows = {table.name: table.rows for table in receipt.tables}
+    tables = tuple(
+        TableOutcome(
+            name=each.name,
+            rows=rows.get(each.staged, rows.get(each.name, each.added)),
+            added=each.added,
+            changed=each.changed,
+            removed=each.removed,
+            unchanged=each.unchanged,
+        )
+        for each in merged.tables
+    )
+    warnings = dict.fromkeys((*receipt.warnings, *merged.warnings))  # resumed, it has them already
+    return replace(receipt, tables=tables, warnings=tuple(warnings))
+
+
+def with_nothing(receipt: Receipt) -> Receipt:
+    """Give the receipt of a merge that had nothing to do."""
+    return replace(
+        receipt,
+        tables=tuple(
+            replace(each, added=0, changed=0, removed=0, unchanged=each.rows)
+            for each in receipt.tables
+        ),
+    )
+
+
+def url_of(receipt: Receipt) -> str:
+    """Give the path on any reader: of the table, or of the database if there are several."""
+    database = tilde_encode(receipt.database or "")
+    if len(receipt.tables) == 1:
+        return f"/{database}/{tilde_encode(receipt.tables[0].name)}"
+    return f"/{database}"
+
+
+def refusal_of(exc: Exception) -> Refusal:
+    """Give the refusal that an unexpected failure means to the client."""
+    if isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return Refusal("disk-full", "the upload does not fit on the server's disk")
+    if isinstance(exc, sqlite3.Error) and exc.sqlite_errorname == "SQLITE_FULL":
+        return Refusal("disk-full", "the upload does not fit on the server's disk")
+    if isinstance(exc, LitestreamError):
+        return Refusal("replication-down", "Litestream did not answer")
+    return Refusal("internal-error", "the failure is in the server's log")
