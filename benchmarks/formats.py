@@ -164,7 +164,7 @@ def _time(command: list[str], request: bytes | None, *, rows: int = 0) -> tuple[
     if process.returncode != 0:
         raise SystemExit(f"{command[0]} failed")
     if request:
-        outcome = decode_outcome(answer)
+        outcome = decode_outcome(answer.splitlines()[-1])  # what comes before it is progress
         if isinstance(outcome, Exception) or outcome.tables[0].rows != rows:
             raise SystemExit(f"the file was not converted: {outcome}")
     return seconds, usage.ru_maxrss * 1024

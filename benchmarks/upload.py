@@ -184,14 +184,21 @@ def _ingest_processes(up: int) -> list[int]:
 
 
 @contextmanager
-def _peak_memory(processes: Callable[[], list[int]]) -> Iterator[list[int]]:
-    """Sample the resident memory of some processes together; gives the most, in bytes."""
+def _peak_memory(processes: Callable[[], list[int]], *, own: bool = False) -> Iterator[list[int]]:
+    """Sample the memory of some processes together; gives the most, in bytes.
+
+    Args:
+        processes: Gives them.
+        own: Whether only what is not mapped from files counts, with what several share once: the
+            kernel takes pages of files back when it needs them. Else all that is resident.
+    """
     peak = [0]
     done = threading.Event()
+    read, every_s = (_own, 0.2) if own else (_resident, 0.02)
 
     def sample() -> None:
-        while not done.wait(0.02):
-            peak[0] = max(peak[0], sum(_resident(pid) for pid in processes()))
+        while not done.wait(every_s):
+            peak[0] = max(peak[0], sum(read(pid) for pid in processes()))
 
     sampler = threading.Thread(target=sample)
     sampler.start()
@@ -203,9 +210,18 @@ def _peak_memory(processes: Callable[[], list[int]]) -> Iterator[list[int]]:
 
 
 def _resident(pid: int) -> int:
+    return _read_kb(pid, "status", "VmRSS")
+
+
+def _own(pid: int) -> int:
+    return _read_kb(pid, "smaps_rollup", "Pss_Anon")
+
+
+def _read_kb(pid: int, file: str, name: str) -> int:
+    """Give a value of /proc in bytes. Source: proc(5)."""
     try:
-        found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
-    except (FileNotFoundError, ProcessLookupError):
+        found = re.search(rf"^{name}:\s+(\d+)", Path(f"/proc/{pid}/{file}").read_text(), re.M)
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return 0
     return int(found[1]) * 1024 if found else 0
 
