@@ -87,7 +87,7 @@ def _time_converter(csv: Path, output: Path) -> tuple[float, int]:
 def _measure_large(folder: Path, csv: Path) -> tuple[list[str], Row]:
     """Upload large files; give the table, and the row for the largest."""
     lines = [
-        "| size | `POST` to `201`, s | MB/s | peak memory of all processes, files that are mapped aside |",
+        "| size | `POST` to `201`, s | MB/s | memory of all processes, without mapped files |",
         "|---|---|---|---|",
     ]
     peak_bytes = 0

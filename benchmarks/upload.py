@@ -220,7 +220,9 @@ def _own(pid: int) -> int:
 def _read_kb(pid: int, file: str, name: str) -> int:
     """Give a value of /proc in bytes. Source: proc(5)."""
     try:
-        found = re.search(rf"^{name}:\s+(\d+)", Path(f"/proc/{pid}/{file}").read_text(), re.M)
+        found = re.search(
+            rf"^{name}:\s+(\d+)", Path(f"/proc/{pid}/{file}").read_text(), re.MULTILINE
+        )
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return 0
     return int(found[1]) * 1024 if found else 0
