@@ -78,6 +78,7 @@ def run(folder: Path, *, rows: int, rounds: int, slow_peers: bool, large: bool) 
 def _time_converter(csv: Path, output: Path) -> tuple[float, int]:
     """Time the converter as the service runs it: a process of its own, within its limits."""
     conversion = Conversion(input=csv, output=output, format="csv", table="t", filename="rows.csv")
+    os.sync()  # what the peer before it wrote must not weigh on it
     with _peak_memory(_descendants) as peak:
         started_s = time.perf_counter()
         asyncio.run(convert(conversion, limits=Limits(), scratch=output.parent))

@@ -171,9 +171,13 @@ def _append(content: Rows, count: int) -> list[int]:
 
 
 def _first_pages(live: Path) -> dict[int, int]:
-    """Give the page that each row is on, by its id; the table's pages are read in their order."""
+    """Give the page that each row is on, by its id; the table's pages are read in their order.
+
+    The file is opened without locks: who closes a live database as the last one deletes its WAL,
+    and Litestream, which may not have opened it yet, would ship all of it again.
+    """
     page_of: dict[int, int] = {}
-    with closing(sqlite3.connect(live)) as db:
+    with closing(sqlite3.connect(f"file:{live}?immutable=1", uri=True)) as db:
         leaves = db.execute(
             "SELECT pageno, ncell FROM dbstat WHERE name = 'rows' AND pagetype = 'leaf' "
             "ORDER BY path"

@@ -86,6 +86,27 @@ async def test_litestream_that_was_stopped_goes_on_after_the_first_transaction(
     assert max(sizes[1:]) < sizes[0] / 100
 
 
+async def test_litestream_that_looks_during_a_long_change_ships_its_pages_alone(
+    tmp_path: Path,
+) -> None:
+    """A transaction that fills the WAL before it is committed does not cost the whole database."""
+    async with replicating(tmp_path) as publisher:
+        await _begin(publisher, shipped=True)
+        with closing(sqlite3.connect(publisher.path("sales"), isolation_level=None)) as db:
+            db.execute("PRAGMA wal_autocheckpoint = 0")
+            db.execute("PRAGMA cache_size = 10")
+            db.execute("BEGIN IMMEDIATE")
+            for _ in range(100):
+                db.execute("INSERT INTO t SELECT randomblob(3000)")
+            await publisher.cut("sales")
+            db.execute("COMMIT")
+            cut = await publisher.cut("sales")
+            first, *rest = ltx_files(publisher, "sales", cut)
+            assert rest
+            assert sum(file.stat().st_size for file in rest) < first.stat().st_size / 3
+            _assert_restored(publisher, cut)
+
+
 async def _begin(publisher: LivePublisher, *, shipped: bool) -> Cut:
     """Begin a lineage as the primary does; give its cut once Litestream has seen it."""
     path = publisher.begin("sales")
