@@ -81,7 +81,7 @@ async def test_lease_that_many_want_at_once_has_one_holder(leases: LeaseLog) -> 
 
 async def test_lease_is_kept_by_renewals(leases: LeaseLog) -> None:
     """Each renewal is the next entry, of the same epoch; a standby sees them and waits on."""
-    first, second = holder(leases, "a"), holder(leases, "b")
+    first, second = holder(leases, "a", duration_s=30), holder(leases, "b")
     assert await take(first)
     async with renewing(first):
         waiting = asyncio.create_task(take(second))
@@ -149,7 +149,7 @@ async def test_lease_of_the_same_volume_is_taken_at_once(leases: LeaseLog) -> No
 
 async def test_second_primary_that_is_no_standby_is_refused(leases: LeaseLog) -> None:
     """Who did not say that it would wait is told that another primary is alive."""
-    first = holder(leases, "a")
+    first = holder(leases, "a", duration_s=30)
     await take(first)
     async with renewing(first):
         with pytest.raises(ConfigError, match="another primary holds the lease"):
