@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TOKEN = "of-tests"  # noqa: S105 - of these tests
-QUICK = ("--lease-duration", "3", "--lease-renewal", "0.5")  # seconds
+QUICK = ("--lease-duration", "5", "--lease-renewal", "1")  # seconds
 
 
 class Primary:

@@ -32,7 +32,7 @@ def run(name: str, folder: Path, *, before: str = "", after: str = "") -> str:
     for offset in (0, 100, 101, 102, 103):
         script = script.replace(f"8{offset:03d}", str(port + offset))
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    env = {**os.environ, "PATH": path, "HEADRACE_PORT": str(port), "HEADRACE_LEASE_DURATION": "3"}
+    env = {**os.environ, "PATH": path, "HEADRACE_PORT": str(port), "HEADRACE_LEASE_DURATION": "5"}
     env["HEADRACE_LEASE_RENEWAL"] = "1"
     process = subprocess.Popen(
         ["bash", "-c", script],
