@@ -141,6 +141,7 @@ class ConverterSettings:
 class UpSettings(NodeSettings, ReaderSettings, WriterSettings, ConverterSettings):
     """``headrace up``: everything on one machine."""
 
+    port: int = setting(8000, ge=1, le=65535, description="Port to listen on.")
     readers: int = setting(1, ge=1, le=99, description="Number of readers.")
 
 

@@ -38,6 +38,13 @@ def test_settings_that_do_not_fit_are_named(monkeypatch: pytest.MonkeyPatch) -> 
         load_settings(UpSettings, {})
 
 
+def test_everything_on_one_machine_counts_its_ports_from_one_that_is_said() -> None:
+    """Each part alone may have its port picked; together they find each other by their ports."""
+    assert load_settings(IngestSettings, {"port": "0"}).port == 0
+    with pytest.raises(ConfigError, match=r"--port \(HEADRACE_PORT\): 0"):
+        load_settings(UpSettings, {"port": "0"})
+
+
 def test_settings_take_sizes_with_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     """A size may be written as people say it, and is handed on as bytes."""
     monkeypatch.setenv("HEADRACE_CONVERT_OUTPUT", "1.5 MiB")
