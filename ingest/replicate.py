@@ -59,6 +59,7 @@ class Litestream:
         self._paths = paths
         self._socket_path = socket_path
         self._metrics = metrics
+        self._metrics_port = _hold_port()
         self._child = Child(
             "litestream",
             [str(find_litestream()), "replicate", "-config", str(config)],
@@ -66,7 +67,7 @@ class Litestream:
                 HEADRACE_DBS=str(paths.dbs),
                 HEADRACE_REPLICA_URL=store.litestream_url(DBS_PREFIX),
                 HEADRACE_LITESTREAM_SOCKET=str(socket_path),
-                HEADRACE_LITESTREAM_ADDR=f"127.0.0.1:{_free_port()}",
+                HEADRACE_LITESTREAM_ADDR=f"127.0.0.1:{self._metrics_port.getsockname()[1]}",
             ),
             on_exit=self._note_exit,
         )
@@ -164,8 +165,13 @@ class _UnknownDatabaseError(LitestreamError):
     """Litestream has not seen a database (yet)."""
 
 
-def _free_port() -> int:
-    """Let the kernel pick a port for Litestream's metrics."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def _hold_port() -> socket.socket:
+    """Let the kernel pick a port for Litestream's metrics, and keep it.
+
+    While it is bound here, without listening, no connection that goes out takes it between two
+    starts of Litestream. Go's listeners set SO_REUSEADDR, so that they may bind it as well.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    return holder

@@ -1,8 +1,7 @@
-"""What every tier of tests shares: waiting for conditions, ports that the kernel picks."""
+"""What every tier of tests shares: a real S3 server, waiting for conditions."""
 
 from __future__ import annotations
 
-import socket
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -35,23 +34,3 @@ def wait_for(look: Callable[[], Found | None], *, timeout_s: float = 20.0) -> Fo
         if time.monotonic() > deadline:
             pytest.fail(f"nothing after {timeout_s} s: {look}")
         time.sleep(0.01)
-
-
-def free_ports(offsets: list[int]) -> int:
-    """Find a port that is free, together with the ports at some offsets from it."""
-    for _attempt in range(200):
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            base: int = listener.getsockname()[1]
-        if base + max(offsets) < 65536 and all(_is_free(base + offset) for offset in offsets):
-            return base
-    pytest.fail("no free ports")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as listener:
-        try:
-            listener.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
-from tests.conftest import free_ports, wait_for
+from tests.conftest import wait_for
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import free_ports, wait_for
+from tests.conftest import wait_for
+from tests.ports import free_ports
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto"
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -17,7 +17,8 @@ from headrace.generation import State
 from headrace.keys import checkpoint_key, generation_key
 from headrace.log import GenerationLog
 from headrace.store import Store
-from tests.conftest import free_ports, wait_for
+from tests.conftest import wait_for
+from tests.ports import free_ports
 from tests.unit.test_generation import make_entry
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.conftest import free_ports, wait_for
+from tests.conftest import wait_for
 from tests.e2e.primary_kit import Primary, primaries
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

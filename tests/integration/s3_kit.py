@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from headrace.leash import leashed
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +83,7 @@ def s3_server(root: Path) -> Iterator[S3]:
     config = root / "s3.json"
     config.write_text(_CONFIG % tuple(credentials.values()))
     names = [f"{part}.port{kind}" for part in _PARTS for kind in ("", ".grpc")]
-    ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    ports = {name: free_ports([0]) for name in names}
     flags = [f"{name}={port}" for name, port in ports.items()]
     flags += [f"dir={root / 'data'}", f"s3.config={config}", f"filer.localSocket={root / 'sock'}"]
     flags += ["ip=127.0.0.1", "ip.bind=127.0.0.1", *_OFF, *_OFF_PORTS]
@@ -108,12 +108,3 @@ def s3_server(root: Path) -> Iterator[S3]:
     finally:
         process.kill()  # its orderly end takes two seconds, and nothing is kept
         process.wait()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Let the kernel pick so many ports, all different."""
-    with ExitStack() as stack:
-        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in listeners:
-            listener.bind(("127.0.0.1", 0))
-        return [listener.getsockname()[1] for listener in listeners]

@@ -16,8 +16,8 @@ from headrace.web import listening, problems
 from serve import follow
 from serve.follow import Follower
 from serve.metrics import ReaderMetrics
-from tests.conftest import free_ports
 from tests.integration.reader_kit import NO_PRIMARY, Publisher, eventually, primary_of
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
