@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 WORKERS = 2
 DATABASES = 10
 GOAL = 1.2
-SETTLE_S = 3.0  # after a switch, until the workers that it replaced rest
+SETTLE_S = 3.0  # until what was at work rests
 
 
 def run(folder: Path) -> Result:
@@ -66,6 +67,7 @@ async def _measure_reader(folder: Path) -> dict[str, list[int]]:
     ):
         await _wait_generation(session, 1)
         await _read_pages(session)
+        await asyncio.sleep(SETTLE_S)
         held = {"at rest": _measure(reader)}
         cut = publisher.write("d1", "UPDATE rows SET txid = 2")
         await publisher.publish({"d1": cut})
@@ -105,6 +107,7 @@ def _measure_peer(databases: Path) -> int:
     for port in ports:
         for path in ("/", "/d1-1", "/d1-1/rows"):
             wait_port(port, path)
+    time.sleep(SETTLE_S)
     held = sum(read_memory_bytes(process.pid) or 0 for process in processes)
     for process in processes:
         process.terminate()

@@ -23,6 +23,7 @@ from headrace.ltx import decode_header, decode_pages
 from headrace.sums import Sums, sum_file
 from serve.metrics import ReaderMetrics
 from serve.restore import Restorer
+from serve.spare_slots import COPY_AFTER_S
 from tests.integration.slots_kit import LivePublisher, replicating
 
 if TYPE_CHECKING:
@@ -165,8 +166,10 @@ class _Reader:
         return seconds
 
     async def prepare(self) -> None:
-        """Have an idle slot, as the background does a second after a switch."""
-        await self._restorer.prepare_spares()
+        """Have an idle slot, as the background does some seconds after a switch."""
+        if await self._restorer.prepare_spares():  # it takes a copy, which is put off
+            await asyncio.sleep(COPY_AFTER_S)
+            await self._restorer.prepare_spares()
 
     @property
     def fetched_bytes(self) -> float:

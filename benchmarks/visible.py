@@ -11,8 +11,9 @@ import subprocess
 import sys
 import time
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from benchmarks.append_steps import Append, tell_steps
 from benchmarks.table import Result, Row
 from headrace.litestream_binary import find_litestream
 
@@ -40,16 +41,22 @@ def run(folder: Path) -> Result:
     ]
     rows: list[Row] = []
     medians: list[float] = []
+    slowest: list[str] = []
     for size_mb in SIZES_MB:
         database = folder / f"big{size_mb}.db"
         _make_database(database, size_mb)
-        with _up(folder / f"data{size_mb}") as token:
+        log = folder / f"log{size_mb}"
+        with _up(folder / f"data{size_mb}", log) as token:
             receipt = _post(f"database=big&filename={database.name}", database.read_bytes(), token)
             database.unlink()
             first = "database=big&table=marks&mode=append&filename=marks.csv&wait_for=regions"
             _post(first, b"n\n-1\n", token)
             time.sleep(10)  # idle copies are made in the background
-            times = sorted(_time_append(number, token) for number in range(ROUNDS))
+            appends = [_time_append(number, token) for number in range(ROUNDS)]
+            most = max(appends, key=lambda append: append.seconds)
+            steps = tell_steps(most, _get_live(most), log)
+            slowest += [f"The slowest append to {size_mb:,} MB. {steps}", ""]
+        times = sorted(append.seconds for append in appends)
         peer_s = _time_peer(folder, size_mb, receipt["lineage"])
         p50, p99 = times[len(times) // 2], times[int(len(times) * 0.99)]
         lines.append(f"| {size_mb} MB | {p50:.3f} | {p99:.3f} | {times[-1]:.3f} | {peer_s:.2f} s |")
@@ -70,7 +77,8 @@ def run(folder: Path) -> Result:
         goal="within 20 %",
         reached=ratio <= SAME_GOAL,
     )
-    return Result(text="\n".join([*lines, ""]), rows=(*rows, row))
+    lines += ["", "Each slowest append, in seconds; after the `201`, from there on.", "", *slowest]
+    return Result(text="\n".join(lines), rows=(*rows, row))
 
 
 def _make_database(path: Path, size_mb: int) -> None:
@@ -81,17 +89,33 @@ def _make_database(path: Path, size_mb: int) -> None:
         db.commit()
 
 
-def _time_append(number: int, token: str) -> float:
-    _post("database=big&table=marks&mode=append&filename=marks.csv", b"n\n%d\n" % number, token)
-    started = time.perf_counter()
-    for reader in range(READERS):
-        while _newest(PORT + reader) != number:
-            if time.perf_counter() - started > DEADLINE_S:
-                raise SystemExit("the row never came")
-            time.sleep(0.002)
-    seconds = time.perf_counter() - started
+def _time_append(number: int, token: str) -> Append:
+    sent_s = time.time()
+    query = "database=big&table=marks&mode=append&filename=marks.csv"
+    receipt = _post(query, b"n\n%d\n" % number, token)
+    answered_s = time.time()
+    read_s = tuple(_wait_read(PORT + reader, number) for reader in range(READERS))
     time.sleep(0.5)  # uploads come one after the other, not in a stream
-    return seconds
+    return Append(
+        number=number, receipt=receipt, sent_s=sent_s, answered_s=answered_s, read_s=read_s
+    )
+
+
+def _wait_read(port: int, number: int) -> float:
+    deadline_s = time.monotonic() + DEADLINE_S
+    while _newest(port) != number:
+        if time.monotonic() > deadline_s:
+            raise SystemExit("the row never came")
+        time.sleep(0.002)
+    return time.time()
+
+
+def _get_live(append: Append) -> dict[str, str]:
+    """Give when each region was live with an append."""
+    connection = http.client.HTTPConnection("127.0.0.1", PORT)
+    connection.request("GET", f"/ingest/receipts/{append.receipt['id']}")
+    live: dict[str, str] = json.load(connection.getresponse())["live"]
+    return live
 
 
 def _newest(port: int) -> int:
@@ -102,12 +126,12 @@ def _newest(port: int) -> int:
     return int(rows[0]["n"]) if isinstance(rows, list) else -2
 
 
-def _post(query: str, body: bytes, token: str) -> dict[str, str]:
+def _post(query: str, body: bytes, token: str) -> dict[str, Any]:
     connection = http.client.HTTPConnection("127.0.0.1", PORT)
     headers = {"Authorization": f"Bearer {token}", "Prefer": "wait=600"}
     connection.request("POST", f"/ingest?{query}", body, headers)
     response = connection.getresponse()
-    receipt: dict[str, str] = json.load(response)
+    receipt: dict[str, Any] = json.load(response)
     if response.status != 201:
         raise SystemExit(f"upload failed: {receipt}")
     return receipt
@@ -138,15 +162,18 @@ def _time_peer(folder: Path, size_mb: int, lineage: str) -> float:
 
 
 @contextmanager
-def _up(data: Path) -> Iterator[str]:
+def _up(data: Path, log: Path) -> Iterator[str]:
+    """Run everything; what it logs goes to a file, and is shown if it does not start."""
     command = [sys.executable, "-m", "headrace", "up", "--data", str(data), "--port", str(PORT)]
-    process = subprocess.Popen(
-        [*command, "--readers", str(READERS), "--workers", "1"], stdout=subprocess.PIPE, text=True
-    )
+    command += ["--readers", str(READERS), "--workers", "1"]
+    with log.open("w") as stderr:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
     assert process.stdout  # noqa: S101
     for line in process.stdout:
         if line.startswith("ready:"):
             break
+    else:
+        raise SystemExit(f"headrace up did not start: {log.read_text()}")
     try:
         yield (data / "token").read_text().strip()
     finally:

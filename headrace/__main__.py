@@ -6,7 +6,11 @@ import os
 import sys
 import traceback
 
-from headrace.cli import main
+from headrace.plain_logs import load_structlog
+
+load_structlog()
+
+from headrace.cli import main  # noqa: E402 - which loads structlog
 
 
 def run() -> None:

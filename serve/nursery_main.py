@@ -29,6 +29,7 @@ from typing import Any, NoReturn
 from headrace.errors import HeadraceError
 from headrace.heap import give_back_heap, use_one_heap
 from headrace.leash import die_with_parent
+from serve.deferred import defer_modules, load_yaml_for
 from serve.units import defer_units, load_units_for
 from serve.worker_spec import WorkerSpec
 
@@ -58,6 +59,7 @@ def main() -> None:
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     defer_units()
+    defer_modules()
     for name in _PRELOADED:
         importlib.import_module(name)
     _compile_templates()
@@ -99,8 +101,8 @@ class Nursery:
             os.kill(self._pids[order["kill"]], order["signal"])
 
     def _fork(self, number: int, spec: dict[str, Any]) -> None:
-        if spec["datasette_dir"] and load_units_for(Path(spec["datasette_dir"])):
-            _settle()
+        if spec["datasette_dir"]:
+            _load_for(Path(spec["datasette_dir"]))
         nursery_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -138,6 +140,12 @@ def _compile_templates() -> None:
     from serve.templates import compile_templates  # noqa: PLC0415 - not before defer_units
 
     compile_templates()
+
+
+def _load_for(configuration: Path) -> None:
+    """Load what workers of a configuration would each load."""
+    if load_yaml_for(configuration) | load_units_for(configuration):
+        _settle()
 
 
 def _settle() -> None:

@@ -8,6 +8,7 @@ restore``. What none of them proves is not served.
 from __future__ import annotations
 
 import asyncio
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import structlog
@@ -130,12 +131,18 @@ class Restorer:
         while True:
             await self._pruned.wait()
             self._pruned.clear()
-            await asyncio.sleep(SPARES_AFTER_S)
-            await self.prepare_spares()
+            put_off = True
+            while put_off:
+                await asyncio.sleep(SPARES_AFTER_S)
+                put_off = await self.prepare_spares()
 
-    async def prepare_spares(self) -> None:
-        """Have an idle slot beside each one in service that is worth it, at the same TXID."""
-        await prepare_spares(self.pool, self._roller, self._cuts)
+    async def prepare_spares(self) -> bool:
+        """Have an idle slot beside each one in service that is worth it, at the same TXID.
+
+        Returns:
+            Whether one was put off.
+        """
+        return await prepare_spares(self.pool, self._roller, self._cuts)
 
     def _find_paths(self, state: State) -> dict[str, Path]:
         """Give the slot of each database: what the last generation had as the same objects."""
@@ -147,7 +154,9 @@ class Restorer:
 
     async def _restore_one(self, name: str, cut: Cut, superseded: asyncio.Event) -> None:
         slot = self.pool.path(cut)
+        asked_s = perf_counter()
         async with self._running, self.pool.lock(cut.lineage):
+            begun_s = perf_counter()
             if slot.exists() and await self._prove_again(name, cut, slot):
                 return
             slot.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +168,7 @@ class Restorer:
                 patience=Patience(self._retry_for_s, superseded),
             )
             try:
-                await self._make(cut, aim, slot)
+                way = await self._make(cut, aim, slot)
             except (RestoreError, OSError) as exc:
                 why = exc if isinstance(exc, RestoreError) else f"cannot write a slot: {exc}"
                 raise RestoreError(
@@ -168,7 +177,15 @@ class Restorer:
                 ) from exc
         size_bytes = cut.pages * cut.page_size
         self._metrics.restored_bytes.inc(size_bytes)
-        log.info("slot restored", database=name, txid=format_txid(cut.txid), bytes=size_bytes)
+        log.info(
+            "slot restored",
+            database=name,
+            txid=format_txid(cut.txid),
+            bytes=size_bytes,
+            way=way,
+            waited_s=round(begun_s - asked_s, 4),
+            took_s=round(perf_counter() - begun_s, 4),
+        )
 
     async def _prove_again(self, name: str, cut: Cut, slot: Path) -> bool:
         """Prove a slot that was found on disk, or is in doubt; it is read whole."""
@@ -184,17 +201,22 @@ class Restorer:
         self._metrics.proof_failures.inc()
         return False
 
-    async def _make(self, cut: Cut, aim: Aim, slot: Path) -> None:
-        """Make a slot in the first way that gives a copy that can be proven.
+    async def _make(self, cut: Cut, aim: Aim, slot: Path) -> str:
+        """Make a slot in the first way that gives a copy that can be proven; give that way.
 
         Raises:
             RestoreError: None does.
         """
         reasons: list[str] = []
-        for way in (self._roll_slot, self._copy_anew, self._run_litestream):
+        ways = {
+            "roll": self._roll_slot,
+            "anew": self._copy_anew,
+            "litestream": self._run_litestream,
+        }
+        for way, make in ways.items():
             part = part_path(slot)
             try:
-                sums = await way(cut, aim, part)
+                sums = await make(cut, aim, part)
                 if sums is None:
                     continue
                 with self._metrics.step("verify"):
@@ -210,7 +232,7 @@ class Restorer:
             except RestoreError as exc:
                 raise RestoreError("; ".join([*reasons, str(exc)])) from exc
             else:
-                return
+                return way
             finally:
                 remove_slot(part)
         raise RestoreError("; ".join(dict.fromkeys(reasons)))

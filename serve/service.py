@@ -16,7 +16,7 @@ import structlog
 
 from headrace.config import find_or_make_secret
 from headrace.errors import ConfigError
-from headrace.heap import give_back_heap, use_one_heap
+from headrace.heap import give_back_heap_at_rest, use_one_heap
 from headrace.keys import ReaderPaths, socket_folder
 from headrace.lock import volume_lock
 from headrace.log import GenerationLog
@@ -94,8 +94,7 @@ async def run(settings: ServeSettings) -> None:
     use_one_heap()
     configure_logs(f"reader-{settings.region}")
     stop = stop_signals()
-    async with running(settings) as reader:
-        give_back_heap()
+    async with running(settings) as reader, _background(give_back_heap_at_rest()):
         log.info("reader listening", url=reader.url, metrics_url=reader.metrics_url)
         await stop.wait()
         log.info("reader stopping")

@@ -6,7 +6,10 @@ import errno
 import fcntl
 import os
 import secrets
+from time import perf_counter
 from typing import TYPE_CHECKING
+
+import structlog
 
 from headrace.durable import fsync_folder
 from headrace.errors import ProofError
@@ -14,6 +17,8 @@ from headrace.sums import Sums, sum_file, sums_path
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+log = structlog.get_logger()
 
 _FICLONE = 0x40049409  # ioctl_ficlone(2): share the blocks instead of copying them
 _COPY_BYTES = 64 * 1024 * 1024
@@ -45,9 +50,11 @@ def clone_slot(slot: Path, to: Path) -> None:
     Raises:
         OSError: The disk is full, say.
     """
+    begun_s = perf_counter()
     for source, copy in ((slot, to), (sums_path(slot), sums_path(to))):
         with source.open("rb") as reading, copy.open("xb") as writing:
             _copy(reading.fileno(), writing.fileno())
+    log.info("slot copied", slot=slot.name, took_s=round(perf_counter() - begun_s, 4))
 
 
 def _copy(source: int, copy: int) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import structlog
@@ -47,6 +48,7 @@ class SlotPool:
         self._reserved: frozenset[Path] = frozenset()
         self._locks: dict[str, asyncio.Lock] = {}
         self._unpruned: set[str] | None = None  # lineages; None: all
+        self._changed_s: dict[str, float] = {}  # of a lineage: when other slots came into use
 
     @property
     def live(self) -> frozenset[Path]:
@@ -76,6 +78,11 @@ class SlotPool:
     def reserve(self, slots: Iterable[Path]) -> None:
         """Keep slots from being written that workers are about to serve."""
         self._reserved = frozenset(slots)
+        self._note_change(self._reserved - self._live)
+
+    def is_calm(self, lineage: str, for_s: float) -> bool:
+        """Whether the same slots of a lineage have been in use for some time."""
+        return monotonic() - self._changed_s.get(lineage, 0.0) >= for_s
 
     def keep(self, part: Path, slot: Path) -> None:
         """Make a finished copy a slot; it replaces one of the same name.
@@ -149,8 +156,14 @@ class SlotPool:
         if self._unpruned is None:
             root = self._paths.slots
             self._unpruned = {each.name for each in root.iterdir()} if root.exists() else set()
-        self._unpruned |= {slot.parent.name for slot in before ^ self._live}
+        self._unpruned |= self._note_change(before ^ self._live)
         return set(self._unpruned)
+
+    def _note_change(self, slots: Iterable[Path]) -> set[str]:
+        """Note when slots came into use, or out of it; give their lineages."""
+        lineages = {slot.parent.name for slot in slots}
+        self._changed_s.update(dict.fromkeys(lineages, monotonic()))
+        return lineages
 
     def note_unpruned(self, lineage: str) -> None:
         """Have a lineage pruned the next time."""
@@ -169,6 +182,7 @@ class SlotPool:
         live = {slot for slot in self._live if slot.parent == folder}
         if not live:
             shutil.rmtree(folder, ignore_errors=True)
+            self._changed_s.pop(lineage, None)
             self.distrust(lineage)
             return
         newest = max(int(slot.stem, 16) for slot in live)

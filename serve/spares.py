@@ -49,7 +49,7 @@ class Spares:
         self._kept_s = kept_s
         self._spare: WorkerSet | None = None
         self._resting = False  # it holds no slot open
-        self._offered: asyncio.Event | None = None  # set when what is being drained came, or not
+        self._rested: asyncio.Event | None = None  # set when what drains rests, or never will
         self._keeping: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
 
@@ -65,12 +65,28 @@ class Spares:
 
     def expect(self) -> None:
         """Know that a set is being drained, and is offered in a while."""
-        self._offered = asyncio.Event()
+        self._rested = asyncio.Event()
+
+    def note_retired(self) -> None:
+        """Know that a set that was being drained does not use its slots, unless it was taken."""
+        if self._spare is None:
+            self._end_wait()
+
+    async def wait_rest(self) -> None:
+        """Wait a little until the set that is being drained rests.
+
+        Then it is the spare, and its slots can be rolled forward: under load forking takes longer,
+        and with a large database a copy does.
+        """
+        if self._rested is not None:
+            try:
+                async with asyncio.timeout(DRAINING_WAIT_S):
+                    await self._rested.wait()
+            except TimeoutError:
+                log.info("spare not waited for", waited_s=DRAINING_WAIT_S)
 
     def offer(self, old: WorkerSet) -> bool:
         """Take over a drained set, unless there is a spare or it is not sound; tell whether."""
-        if self._offered is not None:
-            self._offered.set()
         if self._spare or old.dressings >= DRESSINGS_AT_MOST or not old.is_sound():
             return False
         self._spare = old
@@ -78,16 +94,7 @@ class Spares:
         return True
 
     async def take(self) -> WorkerSet | None:
-        """Give the spare, which is to be dressed, or None.
-
-        A set that is being drained is waited for a little: under load forking takes longer.
-        """
-        if self._spare is None and self._offered is not None:
-            try:
-                async with asyncio.timeout(DRAINING_WAIT_S):
-                    await self._offered.wait()
-            except TimeoutError:
-                log.info("spare not waited for", waited_s=DRAINING_WAIT_S)
+        """Give the spare, which is to be dressed, or None."""
         return await self._let_go()
 
     async def discard(self) -> None:
@@ -97,6 +104,10 @@ class Spares:
             await spare.stop()
         if self._stopping is not None:
             await self._stopping
+
+    def _end_wait(self) -> None:
+        if self._rested is not None:
+            self._rested.set()
 
     async def _let_go(self) -> WorkerSet | None:
         keeping, self._keeping = self._keeping, None
@@ -115,6 +126,7 @@ class Spares:
             self._resting = True
             self._metrics.spares.set(len(spare.workers))
             await self._on_rest()
+            self._end_wait()
             async with asyncio.timeout(self._kept_s):
                 await spare.wait_broken()
             log.warning("spare lost", reason="a spare worker ended")
@@ -122,6 +134,7 @@ class Spares:
             log.warning("spare lost", reason=str(exc))
         except TimeoutError:
             log.debug("spare not needed", kept_s=self._kept_s)
+        self._end_wait()
         self._metrics.spares.set(0)
         self._spare, self._resting = None, False
         self._stopping = asyncio.create_task(spare.stop())  # not cut short by a switch

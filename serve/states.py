@@ -15,6 +15,7 @@ part of making it: it happens slot by slot, several at once, inside ``restore``.
 from __future__ import annotations
 
 from enum import StrEnum
+from time import perf_counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -54,10 +55,13 @@ class Steps:
 
     Attributes:
         now: The state.
+        seconds: How long each state took since the last wait, but for the one that is not over.
     """
 
     def __init__(self) -> None:
         self.now = Step.WAITING
+        self.seconds: dict[Step, float] = {}
+        self._since_s = perf_counter()
 
     def enter(self, step: Step) -> None:
         """Go to the next state.
@@ -67,7 +71,12 @@ class Steps:
         """
         if step not in NEXT[self.now]:
             raise IllegalTransitionError(f"cannot go from {self.now} to {step}")
-        self.now = step
+        now_s = perf_counter()
+        if self.now is Step.WAITING:
+            self.seconds = {}
+        else:
+            self.seconds[self.now] = self.seconds.get(self.now, 0.0) + now_s - self._since_s
+        self.now, self._since_s = step, now_s
 
     def give_up(self) -> Step:
         """Go back to waiting, from wherever; give the state that failed."""

@@ -180,6 +180,7 @@ class Supervisor:
             newest = self._find_newer()
             if newest is not None and generations.allows(newest.number):
                 await self._wait_turn()
+                await self._spares.wait_rest()
                 newest = self._find_newer() or newest  # others may have come meanwhile
                 done = await self._renew_or_bring_up(newest)
                 generations.note(newest.number, done=done)
@@ -368,7 +369,12 @@ class Supervisor:
         self.arrivals.announce(new.state.number)
         self.switched_at = datetime.now(UTC)
         self._next_switch_s = asyncio.get_running_loop().time() + self._min_interval_s
-        log.info("switched", generation=new.state.number, databases=len(new.state.databases))
+        log.info(
+            "switched",
+            generation=new.state.number,
+            databases=len(new.state.databases),
+            steps_s={step.value: round(took, 4) for step, took in self._steps.seconds.items()},
+        )
         if old is not None:
             self._spares.expect()
             self._retirement.retire(old)
@@ -383,6 +389,7 @@ class Supervisor:
                 self._old_nurseries.remove(nursery)
                 await self._close(nursery)
         await self._prune()
+        self._spares.note_retired()
 
     async def _close(self, nursery: Nursery) -> None:
         await nursery.close()

@@ -6,7 +6,10 @@ each worker's own memory, and takes 0.021 s and 4 MB with them compiled in the n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import marshal
+import os
+import traceback
+from typing import TYPE_CHECKING, NoReturn
 
 from datasette.app import Datasette
 from jinja2 import BytecodeCache, Environment, TemplateError
@@ -36,6 +39,14 @@ class SharedTemplates(BytecodeCache):
         if bucket.code is not None:
             self._compiled[bucket.key, bucket.checksum] = bucket.code
 
+    def take(self, compiled: bytes) -> None:
+        """Take what ``give`` has given."""
+        self._compiled.update(marshal.loads(compiled))  # noqa: S302 - of a process of ours
+
+    def give(self) -> bytes:
+        """Give all compiled templates."""
+        return marshal.dumps(self._compiled)
+
     def compile_all(self, environment: Environment) -> None:
         """Compile all templates that an environment finds; a broken one is told when it is used."""
         environment.bytecode_cache = self
@@ -50,5 +61,29 @@ TEMPLATES = SharedTemplates()
 
 
 def compile_templates() -> None:
-    """Compile the templates of Datasette, and of the plugins that are installed beside it."""
-    TEMPLATES.compile_all(Datasette(settings={"num_sql_threads": 0}).jinja_env)
+    """Compile the templates of Datasette, and of the plugins that are installed beside it.
+
+    A child does it: it takes with it what compiling leaves in the heap, 1.5 MB with 0.65.5. If it
+    fails, which it says, workers compile what they show.
+    """
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _compile_and_end(writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file:
+        compiled = file.read()
+    os.waitpid(pid, 0)
+    if compiled:
+        TEMPLATES.take(compiled)
+
+
+def _compile_and_end(descriptor: int) -> NoReturn:
+    try:
+        TEMPLATES.compile_all(Datasette(settings={"num_sql_threads": 0}).jinja_env)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(TEMPLATES.give())
+    except BaseException:  # noqa: BLE001 - this is the last frame of the process
+        traceback.print_exc()
+    finally:
+        os._exit(0)

@@ -8,11 +8,11 @@ Source: datasette 0.65.5, ``datasette/views/base.py``, ``ureg``; ``datasette/vie
 
 from __future__ import annotations
 
-import importlib
 import sys
-from functools import cache
-from types import ModuleType
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from serve.deferred import Deferred, load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,19 +43,18 @@ def _names_units(metadata: Path) -> bool:
         return False
 
 
-class _StandIn(ModuleType):
+class _StandIn(Deferred):
     """Makes registries that load pint when they are used; all else loads it at once."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # what the import system asks for
-            raise AttributeError(name)
-        return _Registry if name == "UnitRegistry" else getattr(_load_pint(), name)
+        return partial(_Registry, self) if name == "UnitRegistry" else super().__getattr__(name)
 
 
 class _Registry:
     """A registry of units, of which Datasette has one."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, pint: Deferred, *arguments: Any, **options: Any) -> None:
+        self._pint = pint
         self._arguments = arguments
         self._options = options
         self._registry: Any = None
@@ -68,7 +67,7 @@ class _Registry:
     def load(self) -> Any:
         """Give pint's registry."""
         if self._registry is None:
-            self._registry = _load_pint().UnitRegistry(*self._arguments, **self._options)
+            self._registry = load(self._pint).UnitRegistry(*self._arguments, **self._options)
         return self._registry
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
@@ -76,9 +75,3 @@ class _Registry:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.load(), name)
-
-
-@cache
-def _load_pint() -> Any:
-    del sys.modules[PINT]
-    return importlib.import_module(PINT)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from datasette.plugins import pm
 
+from headrace.heap import give_back_heap_at_rest
 from serve.change import Change
 from serve.control import answering
 from serve.dressing import DressedDatasette
@@ -64,8 +65,12 @@ async def _serve(spec: WorkerSpec, on_ready: Callable[[], None]) -> None:
         ),
         on_ready,
     )
-    async with answering(spec.control, _Orders(datasette, application).obey):
-        await server.serve()
+    resting = asyncio.create_task(give_back_heap_at_rest())
+    try:
+        async with answering(spec.control, _Orders(datasette, application).obey):
+            await server.serve()
+    finally:
+        resting.cancel()
 
 
 class _Server(uvicorn.Server):

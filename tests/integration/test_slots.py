@@ -76,6 +76,7 @@ async def test_idle_slot_is_prepared_after_a_switch(
     """After the first generation the next one needs no copy; after each, it has little to fetch."""
     monkeypatch.setattr("serve.restore.SPARES_AFTER_S", 0.01)
     monkeypatch.setattr("serve.spare_slots.SPARE_FROM_BYTES", 0)
+    monkeypatch.setattr("serve.spare_slots.COPY_AFTER_S", 0)
     restorer = make_restorer(publisher)
     running = asyncio.create_task(restorer.run())
     slot = await serve(restorer, await write(publisher, *ORDERS))
@@ -93,6 +94,26 @@ async def test_idle_slot_is_prepared_after_a_switch(
 
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_copy_is_put_off_while_a_slot_drains(
+    publisher: LivePublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A generation waits for a copy to its end: none is begun where a slot is free in a moment."""
+    monkeypatch.setattr("serve.spare_slots.SPARE_FROM_BYTES", 0)
+    monkeypatch.setattr("serve.spare_slots.COPY_AFTER_S", 3600)
+    restorer = make_restorer(publisher)
+    draining = await serve(restorer, await write(publisher, *ORDERS))
+    slot = await restore(restorer, await write(publisher, ROWS))
+    monkeypatch.setattr("serve.spare_slots.clone_slot", None)
+
+    await restorer.prune([draining, slot])
+    assert await restorer.prepare_spares()
+    assert names(slot.parent) == [draining.name, slot.name]
+
+    await restorer.prune([slot])
+    assert not await restorer.prepare_spares()
+    assert names(slot.parent) == [slot.name, slot.with_suffix(".spare").name]
 
 
 async def test_idle_slot_of_an_earlier_run_is_read_before_it_is_rolled(

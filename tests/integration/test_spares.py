@@ -23,7 +23,7 @@ from serve.nursery import Nursery
 from serve.restore import Restorer
 from serve.spares import Spares
 from serve.workers import WorkerOptions, WorkerSet
-from tests.integration.reader_kit import ORDERS, Publisher
+from tests.integration.reader_kit import ORDERS, Publisher, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -234,6 +234,26 @@ async def test_spare_that_nobody_takes_is_stopped(wardrobe: Wardrobe) -> None:
         await rests.wait()
         await worker.fork.ended.wait()
     assert await spares.take() is None
+
+
+async def test_next_switch_waits_until_the_replaced_set_rests(
+    wardrobe: Wardrobe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A generation that comes at once finds an idle slot, and need not copy one in service."""
+    monkeypatch.setattr("serve.spares.DRAINING_WAIT_S", 60)
+    made = await wardrobe.start(State(number=1))
+    pruned = asyncio.Event()
+    spares = Spares(pruned.wait, ReaderMetrics("test"))  # type: ignore[arg-type]
+    spares.expect()
+    waiting = asyncio.create_task(spares.wait_rest())
+
+    assert spares.offer(made)
+    await eventually(lambda: spares.ready)
+    assert not waiting.done()
+
+    pruned.set()
+    await waiting
+    assert await spares.take() is made
 
 
 async def test_forked_set_is_asked_for_what_the_other_does_not_serve(wardrobe: Wardrobe) -> None:

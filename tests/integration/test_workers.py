@@ -389,25 +389,30 @@ async def test_worker_keeps_no_token_in_its_environment(
     await bench.nursery.close()
 
 
+PINT = "datasette.vendored.pint.registry"
 UNITS_PLUGIN = """
 import sys
 from datasette import hookimpl, Response
 def loaded():
-    return "datasette.vendored.pint.registry" in sys.modules
+    parts = {"datasette.vendored.pint.registry", "httpx._client", "yaml.loader"}
+    return sorted(parts & set(sys.modules))
 at_start = loaded()
 def convert():
     from datasette.vendored import pint
-    return str(pint.UnitRegistry()("3 km").to("m"))
+    return Response.json(str(pint.UnitRegistry()("3 km").to("m")))
+async def ask_itself(datasette):
+    return Response.json((await datasette.client.get("/-/databases.json")).status_code)
 @hookimpl
 def register_routes():
     return [
         (r"^/-/units$", lambda: Response.json({"at_start": at_start, "now": loaded()})),
-        (r"^/-/converted$", lambda: Response.json(convert())),
+        (r"^/-/converted$", convert),
+        (r"^/-/itself$", ask_itself),
     ]
 """
 
 
-async def test_worker_loads_units_when_they_are_used(bench: Bench) -> None:
+async def test_worker_loads_what_few_use_when_it_is_used(bench: Bench) -> None:
     """A feature that few use costs no memory before: a plugin that uses it gets the real one."""
     bench.configure({"plugins/units.py": UNITS_PLUGIN})
     bench.nursery = Nursery("test_workers", bench.nursery.configuration)
@@ -416,15 +421,17 @@ async def test_worker_loads_units_when_they_are_used(bench: Bench) -> None:
     async with worker.session.get("http://localhost/sales/orders") as response:
         assert response.status == 200
 
-    assert await ask(worker, "/-/units") == {"at_start": False, "now": False}
+    assert await ask(worker, "/-/units") == {"at_start": [], "now": []}
     assert await ask(worker, "/-/converted") == "3000.0 meter"
-    assert await ask(worker, "/-/units") == {"at_start": False, "now": True}
+    assert await ask(worker, "/-/units") == {"at_start": [], "now": [PINT]}
+    assert await ask(worker, "/-/itself") == 200
+    assert await ask(worker, "/-/units") == {"at_start": [], "now": [PINT, "httpx._client"]}
     await bench.sets.pop().stop()
     await bench.nursery.close()
 
 
 async def test_worker_shows_and_compares_units_that_the_metadata_names(bench: Bench) -> None:
-    """Units are loaded before workers are forked then, and understood as Datasette does."""
+    """Units and YAML are loaded before workers are forked then, and understood as by Datasette."""
     bench.configure(
         {
             "metadata.yaml": "custom_units: ['furlong = 220 yard = fur']\n"
@@ -447,6 +454,6 @@ async def test_worker_shows_and_compares_units_that_the_metadata_names(bench: Be
     assert "1.5&nbsp;km" in page
     assert "8&nbsp;fur" in page
     assert [row["length"] for row in longer] == [1500]
-    assert (await ask(worker, "/-/units"))["at_start"]
+    assert (await ask(worker, "/-/units"))["at_start"] == [PINT, "yaml.loader"]
     await bench.sets.pop().stop()
     await bench.nursery.close()

@@ -27,6 +27,17 @@ def test_switch_goes_through_all_states_and_back() -> None:
     steps.enter(Step.RESTORING)
 
 
+def test_time_of_each_step_is_known_after_a_switch() -> None:
+    """A slow switch says which of its steps was slow; the next one begins anew."""
+    steps = at(Step.WAITING)
+
+    assert list(steps.seconds) == WAY[:-1]
+    assert min(steps.seconds.values()) >= 0
+
+    steps.enter(Step.STARTING)
+    assert not steps.seconds
+
+
 def test_configuration_switch_needs_no_restore() -> None:
     """A new configuration starts workers on the slots that are in service."""
     steps = Steps()
