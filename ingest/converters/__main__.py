@@ -50,10 +50,9 @@ def main() -> None:
         outcome = convert_file(watched)
     with os.fdopen(answers, "wb") as file:
         file.write(encode_outcome(outcome))
-    if isinstance(outcome, Refusal):
-        # What a library left half done is the parent's to remove: its clean-up is not waited for.
-        sys.stderr.flush()
-        os._exit(0)
+    # All is said and done. What a library would still clean up, the parent does.
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def import_ahead() -> None:
