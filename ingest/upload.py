@@ -36,7 +36,7 @@ from ingest.recognising import RecogniseError, ask_apart
 from ingest.volume import make_empty, new_lineage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
     from headrace.generation import Cut
@@ -275,7 +275,8 @@ class Uploads:
                     return with_nothing(receipt), None
                 receipt, cut = await self._begin_lineage(receipt, staging, options, before)
             else:
-                receipt, cut = await self._merge_rows(receipt, staging, options, before)
+                unwanted = {each.name: each.unwanted for each in staged.tables}
+                receipt, cut = await self._merge_rows(receipt, staging, options, before, unwanted)
         return replace(receipt, timings_s=timings_s), cut
 
     async def _begin_lineage(
@@ -296,7 +297,12 @@ class Uploads:
         return replace(receipt, tables=outcomes), cut
 
     async def _merge_rows(
-        self, receipt: Receipt, staging: Path, options: Options, before: Cut
+        self,
+        receipt: Receipt,
+        staging: Path,
+        options: Options,
+        before: Cut,
+        unwanted: Mapping[str, Collection[str] | None],
     ) -> tuple[Receipt, Cut | None]:
         path = self._paths.database(receipt.database or "", before.lineage)
         settled = await self._find_last_published(path) is not None
@@ -308,6 +314,7 @@ class Uploads:
             receipt_id=receipt.id,
             before=before.tables,
             key=options.wishes.pk,
+            unwanted=unwanted,
             settled=settled,
         )
         receipt = with_merged(receipt, merged)

@@ -280,10 +280,18 @@ class Conversion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableRows:
-    """A table of the staging database, and how many rows it has."""
+    """A table of the staging database.
+
+    Attributes:
+        name: Its name.
+        rows: How many it has.
+        unwanted: Columns that a live table of this name is to lose by ``mode=replace``; None: all
+            that this one does not have.
+    """
 
     name: str
     rows: int
+    unwanted: tuple[str, ...] | None = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -493,8 +501,13 @@ def decode_outcome(data: bytes) -> Converted | Refusal:
         raise ValueError("neither an outcome nor a refusal")
     members = answer["converted"]
     return Converted(
-        tables=tuple(TableRows(**table) for table in members["tables"]),
+        tables=tuple(map(_decode_table, members["tables"])),
         warnings=tuple(members["warnings"]),
         format=members.get("format"),
         encoding=members.get("encoding"),
     )
+
+
+def _decode_table(members: dict[str, Any]) -> TableRows:
+    unwanted = members["unwanted"]
+    return TableRows(**{**members, "unwanted": None if unwanted is None else tuple(unwanted)})

@@ -70,6 +70,8 @@ def shape(path: Path, converted: Converted, wishes: Wishes) -> Converted:
     with closing(_connect(path)) as connection:
         # Imported only here: that takes longer than a small file does.
         db = importlib.import_module("sqlite_utils").Database(connection)
+        columns = {table: columns_of(connection, table) for table in tables}
+        picked = match_tables(columns, "columns", list(wishes.columns))
         rebuilt = rebuild(db, path, tables, wishes)
         extracted = _extract(db, tables, wishes)
         if rebuilt or extracted.lookups:
@@ -77,7 +79,11 @@ def shape(path: Path, converted: Converted, wishes: Wishes) -> Converted:
         _index(db, tables, wishes, extracted)
         _enable_search(db, tables, wishes, extracted)
         lookups = [TableRows(name=name, rows=db[name].count) for name in extracted.lookups]
-    return replace(converted, tables=(*converted.tables, *lookups))
+    shaped = [
+        replace(each, unwanted=None if each.name in picked else extracted.of(each.name))
+        for each in converted.tables
+    ]
+    return replace(converted, tables=(*shaped, *lookups))
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -99,6 +105,10 @@ class _Extracted:
 
     lookups: list[str] = field(default_factory=list)
     moved: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def of(self, table: str) -> tuple[str, ...]:
+        """Give the columns that a table has no more."""
+        return tuple(name for name_of, name in self.moved if name_of == table)
 
 
 def _extract(db: Any, tables: Sequence[str], wishes: Wishes) -> _Extracted:
