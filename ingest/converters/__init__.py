@@ -259,6 +259,9 @@ class Conversion:
         wishes: How to read and shape it.
         report: To be called with the rows and the bytes of the input done so far, as often as one
             likes; what is shown is bounded.
+        begin: To be called with a word for what is done from now on; it begins as ``read``. Rows
+            and bytes count anew. In steps other than ``look``, ``read`` and ``read again``, what
+            the process reads and writes is shown as bytes.
         registry: The converters that there are, for what lies inside of the file.
     """
 
@@ -270,6 +273,7 @@ class Conversion:
     table_given: bool = False
     wishes: Wishes = field(default_factory=Wishes)
     report: Callable[[int, int], None] = lambda _rows, _bytes: None
+    begin: Callable[[str], None] = lambda _step: None
     registry: Registry = BUILT_IN
 
     @property

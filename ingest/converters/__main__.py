@@ -23,7 +23,7 @@ from ingest.converters import (
 from ingest.converters.answers import encode_progress, encode_refused
 from ingest.converters.cage import enter_cage
 from ingest.converters.progress import reporting
-from ingest.converters.shape import shape
+from ingest.converters.shape import is_shaped, shape
 
 
 def main() -> None:
@@ -43,8 +43,8 @@ def main() -> None:
     if refused is not None:
         os.write(answers, encode_refused(refused))
 
-    def show(rows: int, size_bytes: int) -> None:
-        os.write(answers, encode_progress(rows, size_bytes))
+    def show(step: str, rows: int, size_bytes: int) -> None:
+        os.write(answers, encode_progress(step, rows, size_bytes))
 
     with reporting(conversion, show) as watched:
         outcome = convert_file(watched)
@@ -67,6 +67,8 @@ def convert_file(conversion: Conversion) -> Converted | Refusal:
     """Convert, and give what came of it; only what nobody expects is raised on."""
     try:
         converted = run_converter(conversion)
+        if is_shaped(conversion.wishes):
+            conversion.begin("shape")
         return shape(conversion.output, converted, conversion.wishes)
     except Refusal as exc:
         return exc

@@ -58,8 +58,7 @@ def shape(path: Path, converted: Converted, wishes: Wishes) -> Converted:
         Refusal: ``invalid-option`` (no table has such columns, or it cannot be had so),
             ``wrong-type``, ``duplicate-key``.
     """
-    rebuilds = wishes.columns or wishes.types or wishes.strict or wishes.pk
-    if not (rebuilds or wishes.extract or wishes.index or wishes.fts):
+    if not is_shaped(wishes):
         return converted
     names = {table.name for table in converted.tables}
     tables = [
@@ -84,6 +83,12 @@ def shape(path: Path, converted: Converted, wishes: Wishes) -> Converted:
         for each in converted.tables
     ]
     return replace(converted, tables=(*shaped, *lookups))
+
+
+def is_shaped(wishes: Wishes) -> bool:
+    """Say whether there is anything to do."""
+    rebuilds = wishes.columns or wishes.types or wishes.strict or wishes.pk
+    return bool(rebuilds or wishes.extract or wishes.index or wishes.fts)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
