@@ -7,12 +7,24 @@ import os
 import shutil
 import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.make_csv import make_csv
 from benchmarks.table import Result, Row
-from benchmarks.upload import _median, _peak_memory, _peer, _row, _time, _up, _upload_round
+from benchmarks.upload import (
+    _median,
+    _peak_memory,
+    _peer,
+    _row,
+    _time,
+    _up,
+    _upload_round,
+    descendants,
+)
 from ingest.convert import Conversion, Limits, convert
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LARGE_BYTES = (1_000_000_000, 5_000_000_000)
 MAX_LARGE_MEMORY_BYTES = 600_000_000
@@ -79,7 +91,7 @@ def _time_converter(csv: Path, output: Path) -> tuple[float, int]:
     """Time the converter as the service runs it: a process of its own, within its limits."""
     conversion = Conversion(input=csv, output=output, format="csv", table="t", filename="rows.csv")
     os.sync()  # what the peer before it wrote must not weigh on it
-    with _peak_memory(_descendants) as peak:
+    with _peak_memory(_own_descendants) as peak:
         started_s = time.perf_counter()
         asyncio.run(convert(conversion, limits=Limits(), scratch=output.parent))
         return time.perf_counter() - started_s, peak[0]
@@ -96,7 +108,7 @@ def _measure_large(folder: Path, csv: Path) -> tuple[list[str], Row]:
         large = folder / "large.csv"
         _repeat(csv, large, size)
         data = folder / f"data-{size}"
-        with _up(data) as (token, _), _peak_memory(_descendants, own=True) as peak:
+        with _up(data) as (token, _), _peak_memory(_own_descendants, own=True) as peak:
             seconds, _ = _upload_round(large, token, list, 0)
         peak_bytes = peak[0]
         mb = large.stat().st_size / 1e6
@@ -123,20 +135,8 @@ def _repeat(csv: Path, output: Path, size_bytes: int) -> None:
             file.write(body)
 
 
-def _descendants() -> list[int]:
-    """List every process that this one has started, at any depth: also those in a cage."""
-    found: list[int] = []
-    waiting = [os.getpid()]
-    while waiting:
-        try:
-            tasks = list(Path(f"/proc/{waiting.pop()}/task").iterdir())
-            text = " ".join((task / "children").read_text() for task in tasks)
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        children = list(map(int, text.split()))
-        found += children
-        waiting += children
-    return found
+def _own_descendants() -> list[int]:
+    return descendants(os.getpid())
 
 
 if __name__ == "__main__":

@@ -168,20 +168,35 @@ def _up(data: Path) -> Iterator[tuple[str, Callable[[], list[int]]]]:
 
 def _ingest_processes(up: int) -> list[int]:
     """List ingest and its descendants, without Litestream."""
-    parents, commands = {}, {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                stat = (folder / "stat").read_text().rpartition(")")[2].split()
-                commands[int(folder.name)] = (folder / "cmdline").read_text()
-                parents[int(folder.name)] = int(stat[1])
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-    roots = [p for p, parent in parents.items() if parent == up and "\0ingest\0" in commands[p]]
-    found = set(roots)
-    while new := {p for p, parent in parents.items() if parent in found} - found:
-        found |= new
-    return [p for p in found if "litestream" not in commands[p].partition("\0")[0]]
+    roots = [pid for pid in _children(up) if "\0ingest\0" in _command(pid)]
+    found = [*roots, *(each for root in roots for each in descendants(root))]
+    return [pid for pid in found if "litestream" not in _command(pid).partition("\0")[0]]
+
+
+def descendants(root: int) -> list[int]:
+    """List every process below one, at any depth: also those in a cage."""
+    found: list[int] = []
+    waiting = [root]
+    while waiting:
+        children = _children(waiting.pop())
+        found += children
+        waiting += children
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 @contextmanager

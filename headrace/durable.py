@@ -37,29 +37,21 @@ def replace_file(path: Path, body: bytes) -> None:
         fsync_folder(path.parent)
 
 
-def copy_file(source: Path, path: Path) -> None:
-    """Copy a file, whether or not there is one already."""
-    with _part(path) as part:
-        shutil.copyfile(source, part)
-        fsync_folder(part)
-        part.rename(path)
-        fsync_folder(path.parent)
-
-
 def link_file(path: Path, target: Path) -> None:
-    """Give a durable file a second name; a copy where the two are not on one file system.
+    """Give a durable file a second name, whether or not another file has it.
 
-    Raises:
-        FileExistsError: Another file has that name.
+    Where the two names are not on one file system it is a copy.
     """
-    _make_folder(target.parent)
-    try:
-        os.link(path, target)
-    except OSError as exc:
-        if exc.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK}:
-            raise
-        copy_file(path, target)
-    fsync_folder(target.parent)
+    with _part(target) as part:
+        try:
+            os.link(path, part)
+        except OSError as exc:
+            if exc.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK}:
+                raise
+            shutil.copyfile(path, part)
+            fsync_folder(part)
+        part.rename(target)  # does nothing if both are names of one file
+        fsync_folder(target.parent)
 
 
 def fsync_path(path: Path) -> None:

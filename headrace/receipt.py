@@ -45,23 +45,34 @@ def new_receipt_id(now_ms: int | None = None) -> str:
     return f"{milliseconds:012x}{secrets.token_hex(10)}"
 
 
+READING = frozenset({"look", "read", "read again"})  # steps that go through the file
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far an upload's conversion is.
+    """How far an upload's conversion or merge is.
 
     Attributes:
+        step: What is being done: one of ``READING``, or another word.
         rows: Rows that are done; 0 also where the converter does not count them.
-        bytes: Bytes of the file that are done.
-        of_bytes: Size of the file.
+        bytes: Bytes of the file that are done; outside of ``READING``, bytes that this step has
+            read and written.
+        of_bytes: How many there will be; None: nobody knows.
     """
 
+    step: str
     rows: int
     bytes: int
-    of_bytes: int
+    of_bytes: int | None
 
-    def encode(self) -> dict[str, int]:
+    def encode(self) -> dict[str, Any]:
         """Give the JSON form that clients see."""
-        return {"rows": self.rows, "bytes": self.bytes, "of_bytes": self.of_bytes}
+        return {
+            "step": self.step,
+            "rows": self.rows,
+            "bytes": self.bytes,
+            "of_bytes": self.of_bytes,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

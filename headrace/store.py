@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 
-from headrace.durable import copy_file, create_file, link_file, replace_file
+from headrace.durable import create_file, link_file, replace_file
 from headrace.errors import ConfigError, ObjectExistsError, ObjectMissingError, StoreError
 from headrace.keys import probe_key
 from headrace.store_reason import tell_reason
@@ -241,26 +241,18 @@ class Store:
                 await obstore.put_async(self._store, key, body)
 
     async def upload(self, key: str, path: Path) -> None:
-        """Copy a durable file of this machine to an object.
+        """Have a durable file of this machine as an object, whether or not there is one.
+
+        In a local folder it gets a second name, so nobody may write to it any more.
 
         Raises:
             StoreError: The store could not be asked.
         """
         async with _asking(f"write {key}", None):  # it may be large
             if self.folder is not None:
-                await asyncio.to_thread(copy_file, path, self.folder / key)
+                await asyncio.to_thread(link_file, path, self.folder / key)
             else:
                 await obstore.put_async(self._store, key, path)
-
-    async def link(self, key: str, path: Path) -> None:
-        """Have a durable file of this machine, that is to go, as an object of a local folder.
-
-        Raises:
-            StoreError: It cannot be had there.
-        """
-        assert self.folder is not None  # noqa: S101 - only a local folder can
-        async with _asking(f"write {key}", None):
-            await asyncio.to_thread(link_file, path, self.folder / key)
 
     async def delete(self, key: str) -> None:
         """Delete an object; that there is none is as good.

@@ -59,7 +59,7 @@ class Archive:
         try:
             if self._store.folder is not None:
                 spooled = await receive(chunks, path, limit_bytes=limit_bytes)
-                await self._store.link(key, path)
+                await self._store.upload(key, path)
                 return spooled
             return await self._receive_both(chunks, path, key=key, limit_bytes=limit_bytes)
         except StoreError as exc:

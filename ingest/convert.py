@@ -142,7 +142,7 @@ async def convert(
 
     Args:
         conversion: What to convert, and where to; on failure nothing is left at ``output``. Its
-            ``report`` is called with what the process says, a few times a second.
+            ``begin`` and ``report`` are called with what the process says, a few times a second.
         limits: What the process may use.
         scratch: A folder on a disk with room, where a process is started if none is given.
         process: One that has no request yet; it is ended.
@@ -197,10 +197,14 @@ async def _talk(
         await process.stdin.drain()
     process.stdin.close()
     line = b""
+    step = ""
     try:
         async for line in process.stdout:
-            if (done := decode_progress(line)) is not None:
-                conversion.report(*done)
+            if (said := decode_progress(line)) is not None:
+                if said[0] != step:
+                    step = said[0]
+                    conversion.begin(step)
+                conversion.report(*said[1:])
             elif (reason := decode_refused(line)) is not None:
                 _say_refused(reason)
     except ValueError:  # a line too long: whoever writes it may never end

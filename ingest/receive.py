@@ -6,7 +6,7 @@ import asyncio
 import errno
 import hashlib
 import os
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from aiofiles.threadpool.binary import AsyncBufferedIOBase
+
 WRITE_BYTES = 1024 * 1024  # gathered before one write: a thread is entered once for each
+SYNC_BYTES = 32 * 1024 * 1024  # written before they are fsynced, so that little is left at the end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,58 @@ class Spooled:
     sha256: str
 
 
+class _Spool:
+    """Hashes and writes one piece in threads while the next one comes.
+
+    Attributes:
+        digest: SHA-256 of what was written.
+    """
+
+    def __init__(self, file: AsyncBufferedIOBase) -> None:
+        self.digest = hashlib.sha256()
+        self._file = file
+        self._unsynced_bytes = 0
+        self._writing: asyncio.Task[None] | None = None
+
+    async def write(self, piece: bytes | bytearray) -> None:
+        """Begin to write a piece, which is not to be changed, when the last one is written."""
+        await self.settle()
+        self._writing = asyncio.create_task(self._write(piece))
+
+    async def settle(self) -> None:
+        """Wait until the last piece is written."""
+        if self._writing is not None:
+            await self._writing
+
+    async def end(self) -> None:
+        """Have everything on the disk."""
+        await self.settle()
+        await self._sync()
+
+    async def _write(self, piece: bytes | bytearray) -> None:
+        await asyncio.to_thread(self.digest.update, piece)
+        await self._file.write(piece)
+        self._unsynced_bytes += len(piece)
+        if self._unsynced_bytes >= SYNC_BYTES:
+            await self._sync()
+
+    async def _sync(self) -> None:
+        await self._file.flush()
+        await asyncio.to_thread(os.fsync, self._file.fileno())
+        self._unsynced_bytes = 0
+
+
+@asynccontextmanager
+async def _spooling(file: AsyncBufferedIOBase) -> AsyncIterator[_Spool]:
+    """Give a spool; nothing is written any more after the block."""
+    spool = _Spool(file)
+    try:
+        yield spool
+    finally:
+        with suppress(OSError):  # it was raised, or comes after what was
+            await spool.settle()
+
+
 async def receive(chunks: AsyncIterator[bytes], path: Path, *, limit_bytes: int) -> Spooled:
     """Stream a body to a new file, fsynced on return; on any failure the file is gone.
 
@@ -44,23 +99,19 @@ async def receive(chunks: AsyncIterator[bytes], path: Path, *, limit_bytes: int)
             holds the ``bytes`` that had arrived.
     """
     size = 0
-    digest = hashlib.sha256()
     buffer = bytearray()
     try:
-        async with aiofiles.open(path, "xb") as file:
+        async with aiofiles.open(path, "xb") as file, _spooling(file) as spool:
             async for chunk in chunks:
                 size += len(chunk)
                 if size > limit_bytes:
                     raise _too_large(limit_bytes)
                 buffer += chunk
                 if len(buffer) >= WRITE_BYTES:
-                    digest.update(buffer)
-                    await file.write(buffer)
-                    buffer.clear()
-            digest.update(buffer)
-            await file.write(buffer)
-            await file.flush()
-            await asyncio.to_thread(os.fsync, file.fileno())
+                    await spool.write(buffer)
+                    buffer = bytearray()
+            await spool.write(buffer)
+            await spool.end()
         if size == 0:
             raise Refusal("empty-file", "the file has no bytes")
     except BaseException as exc:
@@ -70,7 +121,7 @@ async def receive(chunks: AsyncIterator[bytes], path: Path, *, limit_bytes: int)
             raise
         refusal.extra["bytes"] = size
         raise refusal from exc
-    return Spooled(path=path, bytes=size, sha256=digest.hexdigest())
+    return Spooled(path=path, bytes=size, sha256=spool.digest.hexdigest())
 
 
 def check_announced_size(content_length: int | None, limit_bytes: int) -> None:

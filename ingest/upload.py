@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from headrace.errors import LogError, PrimaryLostError, Refusal, StoreError
-from headrace.receipt import NEXT_STATE, Progress, Receipt, TableOutcome, UploadState
+from headrace.receipt import NEXT_STATE, Receipt, TableOutcome, UploadState
 from ingest.convert import Spare, bare_environment, convert
 from ingest.converters import Conversion, Converted
 from ingest.detect import detect
@@ -33,14 +33,16 @@ from ingest.outcome import (
     with_nothing,
 )
 from ingest.recognising import RecogniseError, ask_apart
+from ingest.showing import Showing
 from ingest.volume import make_empty, new_lineage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
     from headrace.generation import Cut
     from headrace.keys import PrimaryPaths
+    from headrace.receipt import Progress
     from ingest.archive import Archive
     from ingest.converters import Limits
     from ingest.converters.registry import Converter, Registry
@@ -77,7 +79,7 @@ class Uploads:
         self._metrics = metrics
         self._limits = limits
         self._on_lost = on_lost
-        self._progress: dict[str, Progress] = {}  # of what is being converted
+        self._showing = Showing()
         self._spare = Spare(paths.staging)
         self._converting = asyncio.Semaphore(CONVERSIONS)
         self._running: dict[str, asyncio.Task[Receipt]] = {}
@@ -117,8 +119,8 @@ class Uploads:
         return await self._journal.find(receipt_id)
 
     def find_progress(self, receipt_id: str) -> Progress | None:
-        """Find how far an upload's conversion is, if it is being converted."""
-        return self._progress.get(receipt_id)
+        """Find how far an upload is, if it is being converted or merged."""
+        return self._showing.find(receipt_id)
 
     async def stop(self, timeout_s: float) -> None:
         """Let uploads end; what has not by then goes on at the next start."""
@@ -222,7 +224,7 @@ class Uploads:
         async with (
             self._converting,
             self._step(receipt, "convert") as timings_s,
-            self._showing_progress(receipt) as report,
+            self._showing.conversion(receipt) as (begin, report),
         ):
             try:
                 converted = await convert(
@@ -235,6 +237,7 @@ class Uploads:
                         filename=receipt.filename,
                         wishes=options.wishes,
                         report=report,
+                        begin=begin,
                         registry=self._registry,
                     ),
                     limits=self._limits,
@@ -268,14 +271,22 @@ class Uploads:
         database = receipt.database or ""
         before = self._primary.state.databases.get(database)
         staging = self._paths.staging / receipt.id / "staging.db"
+        growing = [self._paths.staging / receipt.id]
+        if before is not None:
+            path = self._paths.database(database, before.lineage)
+            growing.append(path.with_name(f"{path.name}-wal"))
         cut: Cut | None
-        async with self._step(receipt, "merge") as timings_s:
+        async with (
+            self._step(receipt, "merge") as timings_s,
+            self._showing.merge(receipt, growing),
+        ):
             if before is None or (is_sqlite(receipt.format) and receipt.mode == "replace"):
                 if before is not None and await self._is_same_file(receipt, options, before):
                     return with_nothing(receipt), None
                 receipt, cut = await self._begin_lineage(receipt, staging, options, before)
             else:
-                receipt, cut = await self._merge_rows(receipt, staging, options, before)
+                unwanted = {each.name: each.unwanted for each in staged.tables}
+                receipt, cut = await self._merge_rows(receipt, staging, options, before, unwanted)
         return replace(receipt, timings_s=timings_s), cut
 
     async def _begin_lineage(
@@ -296,7 +307,12 @@ class Uploads:
         return replace(receipt, tables=outcomes), cut
 
     async def _merge_rows(
-        self, receipt: Receipt, staging: Path, options: Options, before: Cut
+        self,
+        receipt: Receipt,
+        staging: Path,
+        options: Options,
+        before: Cut,
+        unwanted: Mapping[str, Collection[str] | None],
     ) -> tuple[Receipt, Cut | None]:
         path = self._paths.database(receipt.database or "", before.lineage)
         settled = await self._find_last_published(path) is not None
@@ -308,6 +324,7 @@ class Uploads:
             receipt_id=receipt.id,
             before=before.tables,
             key=options.wishes.pk,
+            unwanted=unwanted,
             settled=settled,
         )
         receipt = with_merged(receipt, merged)
@@ -416,23 +433,6 @@ class Uploads:
         yield timings_s
         timings_s[step] = round(time.perf_counter() - started_s, 4)
         self._metrics.step_seconds.labels(step).observe(timings_s[step])
-
-    @asynccontextmanager
-    async def _showing_progress(
-        self, receipt: Receipt
-    ) -> AsyncIterator[Callable[[int, int], None]]:
-        """Show progress while the block runs: gives what to call with the rows and bytes done."""
-
-        def report(rows: int, size_bytes: int) -> None:
-            self._progress[receipt.id] = Progress(
-                rows=rows, bytes=min(size_bytes, receipt.bytes), of_bytes=receipt.bytes
-            )
-
-        report(0, 0)
-        try:
-            yield report
-        finally:
-            del self._progress[receipt.id]
 
     def _clean(self, receipt_id: str) -> None:
         with suppress(FileNotFoundError):

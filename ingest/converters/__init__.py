@@ -259,6 +259,9 @@ class Conversion:
         wishes: How to read and shape it.
         report: To be called with the rows and the bytes of the input done so far, as often as one
             likes; what is shown is bounded.
+        begin: To be called with a word for what is done from now on; it begins as ``read``. Rows
+            and bytes count anew. In steps other than ``look``, ``read`` and ``read again``, what
+            the process reads and writes is shown as bytes.
         registry: The converters that there are, for what lies inside of the file.
     """
 
@@ -270,6 +273,7 @@ class Conversion:
     table_given: bool = False
     wishes: Wishes = field(default_factory=Wishes)
     report: Callable[[int, int], None] = lambda _rows, _bytes: None
+    begin: Callable[[str], None] = lambda _step: None
     registry: Registry = BUILT_IN
 
     @property
@@ -280,10 +284,18 @@ class Conversion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableRows:
-    """A table of the staging database, and how many rows it has."""
+    """A table of the staging database.
+
+    Attributes:
+        name: Its name.
+        rows: How many it has.
+        unwanted: Columns that a live table of this name is to lose by ``mode=replace``; None: all
+            that this one does not have.
+    """
 
     name: str
     rows: int
+    unwanted: tuple[str, ...] | None = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -493,8 +505,13 @@ def decode_outcome(data: bytes) -> Converted | Refusal:
         raise ValueError("neither an outcome nor a refusal")
     members = answer["converted"]
     return Converted(
-        tables=tuple(TableRows(**table) for table in members["tables"]),
+        tables=tuple(map(_decode_table, members["tables"])),
         warnings=tuple(members["warnings"]),
         format=members.get("format"),
         encoding=members.get("encoding"),
     )
+
+
+def _decode_table(members: dict[str, Any]) -> TableRows:
+    unwanted = members["unwanted"]
+    return TableRows(**{**members, "unwanted": None if unwanted is None else tuple(unwanted)})

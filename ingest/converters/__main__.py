@@ -23,7 +23,7 @@ from ingest.converters import (
 from ingest.converters.answers import encode_progress, encode_refused
 from ingest.converters.cage import enter_cage
 from ingest.converters.progress import reporting
-from ingest.converters.shape import shape
+from ingest.converters.shape import is_shaped, shape
 
 
 def main() -> None:
@@ -43,17 +43,16 @@ def main() -> None:
     if refused is not None:
         os.write(answers, encode_refused(refused))
 
-    def show(rows: int, size_bytes: int) -> None:
-        os.write(answers, encode_progress(rows, size_bytes))
+    def show(step: str, rows: int, size_bytes: int) -> None:
+        os.write(answers, encode_progress(step, rows, size_bytes))
 
     with reporting(conversion, show) as watched:
         outcome = convert_file(watched)
     with os.fdopen(answers, "wb") as file:
         file.write(encode_outcome(outcome))
-    if isinstance(outcome, Refusal):
-        # What a library left half done is the parent's to remove: its clean-up is not waited for.
-        sys.stderr.flush()
-        os._exit(0)
+    # All is said and done. What a library would still clean up, the parent does.
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def import_ahead() -> None:
@@ -68,6 +67,8 @@ def convert_file(conversion: Conversion) -> Converted | Refusal:
     """Convert, and give what came of it; only what nobody expects is raised on."""
     try:
         converted = run_converter(conversion)
+        if is_shaped(conversion.wishes):
+            conversion.begin("shape")
         return shape(conversion.output, converted, conversion.wishes)
     except Refusal as exc:
         return exc

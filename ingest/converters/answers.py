@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+MAX_STEP = 40  # characters
 
-def encode_progress(rows: int, size_bytes: int) -> bytes:
-    """Encode how many rows and bytes of the input are done."""
-    return _encode({"progress": [rows, size_bytes]})
+
+def encode_progress(step: str, rows: int, size_bytes: int) -> bytes:
+    """Encode what is being done, and how many rows and bytes are."""
+    return _encode({"progress": [step, rows, size_bytes]})
 
 
 def encode_refused(reason: str) -> bytes:
@@ -16,12 +18,12 @@ def encode_refused(reason: str) -> bytes:
     return _encode({"refused": reason})
 
 
-def decode_progress(line: bytes) -> tuple[int, int] | None:
-    """Read rows and bytes; None: the line says something else."""
+def decode_progress(line: bytes) -> tuple[str, int, int] | None:
+    """Read the step, rows and bytes; None: the line says something else."""
     value = _decode(line, "progress")
-    if not isinstance(value, list) or not all(isinstance(each, int) for each in value):
+    if not isinstance(value, list) or list(map(type, value)) != [str, int, int]:
         return None
-    return (value[0], value[1]) if len(value) == 2 else None  # noqa: PLR2004 - rows, bytes
+    return str(value[0][:MAX_STEP]), int(value[1]), int(value[2])
 
 
 def decode_refused(line: bytes) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -25,7 +26,7 @@ from ingest.converters.staging import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 _SLICE_BYTES = 8 * 1024 * 1024
@@ -33,6 +34,8 @@ _SLICE_ROWS = 65_536
 _BUFFER_BYTES = 1024 * 1024
 
 Columns = list[tuple[str, pa.Array]]
+# Each with the share of the file that is read with it, from 0 to 1.
+Batches = Iterator[tuple[pa.RecordBatch, float]]
 
 
 def convert(conversion: Conversion) -> Converted:
@@ -48,14 +51,14 @@ def convert(conversion: Conversion) -> Converted:
         empty = list(_flattened(empty))
     names, changes = unique_columns([name for name, _ in empty], table=conversion.table)
 
-    def batches() -> Iterator[list[pa.Array]]:
-        for batch in _readable(read()):
+    def batches() -> Iterator[tuple[list[pa.Array], float]]:
+        for batch, share in _readable(read()):
             columns: Columns = list(zip(schema.names, batch.columns, strict=True))
-            yield [column for _, column in (_flattened(columns) if flat else columns)]
+            yield [column for _, column in (_flattened(columns) if flat else columns)], share
 
     kinds = [type_column(column, Kind.EMPTY)[0] for _, column in empty]
     if (first := next(batches(), None)) is not None:
-        kinds = [type_column(*each)[0] for each in zip(first, kinds, strict=True)]
+        kinds = [type_column(*each)[0] for each in zip(first[0], kinds, strict=True)]
     while True:
         load = _Load(batches, kinds, conversion)
         conversion.output.unlink(missing_ok=True)
@@ -70,6 +73,7 @@ def convert(conversion: Conversion) -> Converted:
         if load.needed == kinds:
             break
         kinds = load.needed
+        conversion.begin("read again")
     changes += [
         f"table {conversion.table!r}: column {name!r} is text: it has NaN or an infinity"
         for name, kind, (_, column) in zip(names, kinds, empty, strict=True)
@@ -89,7 +93,7 @@ class _Load:
 
     def __init__(
         self,
-        batches: Callable[[], Iterator[list[pa.Array]]],
+        batches: Callable[[], Iterator[tuple[list[pa.Array], float]]],
         kinds: list[Kind],
         conversion: Conversion,
     ) -> None:
@@ -102,14 +106,13 @@ class _Load:
 
     def typed(self) -> Iterator[list[pa.Array]]:
         """Give the columns of one batch after the other."""
-        for columns in self._batches():
+        for columns, share in self._batches():
             typed = [type_column(*each) for each in zip(columns, self.needed, strict=True)]
             self.needed = [kind for kind, _ in typed]
+            self.rows += len(columns[0])
             if self.needed == self._kinds:
-                self.rows += len(columns[0])
                 yield [column for _, column in typed]
-                self._report(self.rows, 0)
-        self._report(self.rows, self._bytes)
+            self._report(self.rows, int(self._bytes * share))
 
 
 def _no_values(of: pa.DataType) -> pa.Array:
@@ -127,7 +130,7 @@ def _flattened(columns: Columns) -> Iterator[tuple[str, pa.Array]]:
             yield name, column
 
 
-def _open(path: Path) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
+def _open(path: Path) -> tuple[pa.Schema, Callable[[], Batches]]:
     """Open a file by what its first bytes say; gives its columns, and what reads it anew."""
     with path.open("rb") as file:
         head = file.read(8)
@@ -147,7 +150,7 @@ def _open(path: Path) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]
     if not isinstance(schema, pa.Schema):
         raise TypeError(schema)
 
-    def batches() -> Iterator[pa.RecordBatch]:
+    def batches() -> Batches:
         found = read(path)
         next(found)
         yield from found
@@ -155,14 +158,17 @@ def _open(path: Path) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]
     return schema, batches
 
 
-def _readable(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _readable(batches: Batches) -> Batches:
     """Give batches in slices of bounded size; what Arrow says is wrong becomes a refusal."""
+    before = 0.0
     try:
-        for batch in batches:
+        for batch, share in batches:
             batch.validate(full=True)  # else an offset that lies would have memory read
             rows = _rows_for(_SLICE_BYTES, batch.nbytes, batch.num_rows)
             for start in range(0, batch.num_rows, rows):
-                yield batch.slice(start, rows)
+                done = min(1.0, (start + rows) / batch.num_rows)
+                yield batch.slice(start, rows), before + done * (share - before)
+            before = share
     except (pa.ArrowException, OSError, ValueError) as exc:
         raise _broken(exc) from exc
 
@@ -184,7 +190,8 @@ def _broken(exc: Exception) -> Exception:
     return Refusal("invalid-file", f"the file is broken: {message}")
 
 
-# Each reader gives the schema first, and then the batches.
+# Each reader gives the schema first, and then the batches, each with the share of the file that is
+# read with it.
 
 
 def _parquet(path: Path) -> Iterator[Any]:
@@ -192,7 +199,10 @@ def _parquet(path: Path) -> Iterator[Any]:
         yield file.schema_arrow
         groups = [file.metadata.row_group(n) for n in range(file.num_row_groups)]
         widest = max((g.total_byte_size // max(g.num_rows, 1) for g in groups), default=0)
-        yield from file.iter_batches(_rows_for(_SLICE_BYTES, widest, 1), use_threads=False)
+        rows = 0
+        for batch in file.iter_batches(_rows_for(_SLICE_BYTES, widest, 1), use_threads=False):
+            rows += batch.num_rows
+            yield batch, rows / max(rows, file.metadata.num_rows, 1)
 
 
 def _ipc_file(path: Path) -> Iterator[Any]:
@@ -200,13 +210,14 @@ def _ipc_file(path: Path) -> Iterator[Any]:
     with pa.memory_map(str(path)) as source, pyarrow.ipc.open_file(source) as file:
         yield file.schema
         for number in range(file.num_record_batches):
-            yield file.get_batch(number)
+            yield file.get_batch(number), (number + 1) / file.num_record_batches
 
 
 def _ipc_stream(path: Path) -> Iterator[Any]:
     with pa.OSFile(str(path)) as source, pyarrow.ipc.open_stream(source) as stream:
         yield stream.schema
-        yield from stream
+        for batch in stream:
+            yield batch, source.tell() / source.size()
 
 
 def _feather_1(path: Path) -> Iterator[Any]:
@@ -214,4 +225,6 @@ def _feather_1(path: Path) -> Iterator[Any]:
         warnings.simplefilter("ignore")  # a format that is given up; files of it are not
         table = pyarrow.feather.read_table(path, memory_map=True)
     yield table.schema
-    yield from table.to_batches()
+    batches = table.to_batches()
+    for number, batch in enumerate(batches, start=1):
+        yield batch, number / len(batches)

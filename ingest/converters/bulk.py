@@ -56,6 +56,7 @@ def load_batches(
     batches: TextBatches,
     *,
     report: Callable[[int], None],
+    again: Callable[[], None],
 ) -> tuple[int, int]:
     """Create a staging database of one table, and load batches of text columns into it.
 
@@ -68,6 +69,7 @@ def load_batches(
         columns: Its columns.
         batches: The rows.
         report: Called with the rows done so far.
+        again: Called before they are read once more.
 
     Returns:
         The number of rows, and of those that were left out.
@@ -88,6 +90,7 @@ def load_batches(
         if load.needed == kinds:
             return load.rows, load.misfits
         kinds = load.needed
+        again()
 
 
 class _Load:
@@ -124,16 +127,21 @@ class _Load:
         for arrays in one_ahead(self._typed()):
             self.rows += len(arrays[0])
             yield arrays
-            self._report(self.rows)
+            if self.needed == self._kinds:  # else the rows that are looked at count as well
+                self._report(self.rows)
 
     def _typed(self) -> Iterator[list[pa.Array]]:
         """Type each batch; give those that fit the table as it was created."""
+        looked_at = 0
         for batch in self._batches():
             fitting = _fitting_rows(batch, self._columns)
             self.misfits += batch.num_rows - fitting.num_rows
             self.needed, arrays = _type_batch(fitting, self.needed, self._columns)
             if self.needed == self._kinds:
                 yield arrays
+            else:
+                looked_at += len(arrays[0])
+                self._report(self.rows + looked_at)
 
 
 def _fitting_rows(batch: pa.RecordBatch, columns: Columns) -> pa.RecordBatch:

@@ -183,6 +183,7 @@ def convert(conversion: Conversion) -> Converted:
             columns,
             batches,
             report=lambda rows: conversion.report(rows, reading.bytes),
+            again=lambda: conversion.begin("read again"),
         )
 
     try:
@@ -192,6 +193,7 @@ def convert(conversion: Conversion) -> Converted:
         if found != bad:
             raise _UnsureError
     except (_UnsureError, MisfitError, pa.ArrowInvalid):
+        conversion.begin("read again")
         rows, _ = load(reading.csv_batches)
         found = _quarantine(conversion, reading.bad_rows())
     tables = [TableRows(name=conversion.table, rows=rows)]

@@ -48,13 +48,16 @@ def reads_text(
 
     @wraps(convert)
     def convert_text(conversion: Conversion) -> Converted:
+        conversion.begin("look")
         encoding, guessed = find_encoding(conversion.input, conversion.wishes.encoding)
         if encoding == UTF8:
+            conversion.begin("read")
             return replace(convert(conversion), encoding=UTF8)
         with tempfile.NamedTemporaryFile() as file:
             transcode(conversion.input, encoding, file)
             share = conversion.input.stat().st_size / max(1, file.tell())
             file.flush()
+            conversion.begin("read")
             converted = convert(
                 replace(
                     conversion,

@@ -119,7 +119,7 @@ def _batches(
 ) -> Iterator[list[Record]]:
     """Make rows of features, and cut them into batches."""
     batch: list[Record] = []
-    start = end = 0
+    start = end = count = 0
     for count, (feature, end) in enumerate(found, start=1):
         if not is_feature(feature):
             raise Refusal("invalid-file", f"item {count} is not a GeoJSON feature")
@@ -130,6 +130,7 @@ def _batches(
             batch, start = [], end
     if batch:
         yield batch
+        conversion.report(count, end)
 
 
 def is_geojson(path: Path) -> bool:

@@ -19,7 +19,7 @@ from ingest.converters.staging import MAX_COLUMNS, open_staging
 from ingest.converters.text_tables import TextTables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 MAX_COLSPAN = 1000  # of HTML's own rules for forming a table
 _HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
@@ -28,6 +28,7 @@ _SPACE = re.compile(r"[ \t\r\n\f]+")
 _UNSEEN = frozenset({"script", "style", "template", "table", "caption"})
 _BLOCKS = frozenset({"p", "div", "li", "ul", "ol", "dd", "dt", "h1", "h2", "h3", "h4", "h5", "h6"})
 _MAX_NAME = 100  # characters
+_LARGE_ROWS = 1000  # of a table that takes a while
 
 # Names that pages use for something else. Source: WHATWG Encoding, section 4.2.
 _BROWSERS_NAMES = {
@@ -54,6 +55,7 @@ def convert(conversion: Conversion) -> Converted:
         page.read()
         names = {key: conversion.table if len(page.names) == 1 else name
                  for key, name in page.names.items()}  # fmt: skip
+        conversion.begin("write")
         made, warnings = tables.finish(names, column_names=_column_names)
     if page.links:
         warnings.append(f"the addresses of {page.links:,} links and pictures were left out")
@@ -113,6 +115,7 @@ class _Page:
 
     def _count(self, done_bytes: int) -> None:
         self._done_bytes = done_bytes
+        self._conversion.report(self._tables.rows, done_bytes)
 
     def _take(self, parser: etree.HTMLPullParser) -> None:
         for _event, element in parser.read_events():
@@ -129,7 +132,12 @@ class _Page:
         """Add the rows of one table."""
         self.links += sum(1 for _ in _of_this_table(table, "a", "img"))
         rows = list(_of_this_table(table, "tr"))
-        grid = _spread(rows)
+        large = len(rows) > _LARGE_ROWS
+        if large:
+            self._conversion.begin("look")
+        grid = _spread(rows, self._report_looked)
+        if large:
+            self._conversion.begin("read")
         head = self._header_rows(rows)
         if len(grid) <= head or sum(map(any, grid[head:])) * max(map(len, grid)) <= 1:
             self.empty += 1
@@ -146,6 +154,10 @@ class _Page:
             self._tables.add(
                 key, dict(zip(keys, [*row, *[None] * (width - len(row))], strict=True))
             )
+            self._conversion.report(self._tables.rows, self._done_bytes)
+
+    def _report_looked(self, rows: int) -> None:
+        self._conversion.report(self._tables.rows + rows, self._done_bytes)
 
     def _header_rows(self, rows: list[etree._Element]) -> int:
         """Say how many of the first rows name the columns."""
@@ -179,11 +191,13 @@ def _of_this_table(table: etree._Element, *tags: str) -> Iterator[etree._Element
             yield element
 
 
-def _spread(rows: Iterable[etree._Element]) -> list[list[str]]:
+def _spread(rows: Iterable[etree._Element], report: Callable[[int], None]) -> list[list[str]]:
     """Give the texts of all cells; one that spans several places stands in each of them."""
     grid: list[list[str]] = []
     hanging: dict[int, tuple[int, str]] = {}  # by column: rows to go, and the text
-    for row in rows:
+    for number, row in enumerate(rows):
+        if number and not number % _LARGE_ROWS:
+            report(number)
         texts: list[str] = []
         cells = [cell for cell in row if cell.tag in ("td", "th")]
         if not cells:

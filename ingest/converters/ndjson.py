@@ -108,6 +108,7 @@ def _convert(conversion: Conversion, features: Features) -> Converted:
         if load.needed == kinds:
             break
         kinds = load.needed
+        conversion.begin("read again")
     tables = [TableRows(name=conversion.table, rows=load.rows)]
     if lines.quarantine:
         rejects, told = put_aside(conversion, lines.bad_rows())

@@ -191,6 +191,12 @@ class _Unpacking:
     def _convert_file(self, packed: _Packed) -> Staged | None:
         """Convert one file into a staging database of its own."""
         output = self._folder / f"{self._files}.db"
+        report = self._report_of(packed)
+
+        def begin(step: str) -> None:
+            self._conversion.begin(step)
+            report(0, 0)  # what was done of the files before stays done
+
         inner = replace(
             self._conversion,
             input=packed.path,
@@ -198,7 +204,8 @@ class _Unpacking:
             format=packed.found,
             filename=PurePosixPath(packed.name).name,
             table=self._name_table(packed),
-            report=self._report_of(packed),
+            report=report,
+            begin=begin,
         )
         if _archive_of(packed.around):  # what is for other files in there is none of this one's
             ignored = find_ignored(inner)
@@ -206,6 +213,7 @@ class _Unpacking:
         else:
             ignored = frozenset()
         try:
+            begin("read")
             converted = _run(inner)
         except Refusal as refusal:
             self._leave(packed.around, packed.name, refusal)
@@ -223,6 +231,7 @@ class _Unpacking:
         if len(staged) == 1:
             shutil.move(staged[0].path, self._conversion.output)
             return staged[0].tables
+        self._conversion.begin("write")
         tables, warnings = combine(
             staged, self._conversion.output, unite=self._conversion.table_given
         )
@@ -289,7 +298,6 @@ class _Unpacking:
             done = packed.start + share * (packed.end - packed.start)
             self._conversion.report(before + rows, max(1, int(done)))
 
-        report(0, 0)
         return report
 
     def _new_path(self) -> Path:
@@ -308,7 +316,16 @@ def _run(conversion: Conversion) -> Converted:
     """Convert; watch how far a file is that is not small."""
     if conversion.input.stat().st_size < _WATCHED_BYTES:
         return run_converter(conversion)
-    with reporting(conversion, conversion.report) as watched:
+    step = ""
+
+    def show(now: str, rows: int, size_bytes: int) -> None:
+        nonlocal step
+        if now != step:
+            step = now
+            conversion.begin(now)
+        conversion.report(rows, size_bytes)
+
+    with reporting(conversion, show) as watched:
         return run_converter(watched)
 
 

@@ -9,52 +9,107 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headrace.receipt import READING
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ingest.converters import Conversion
 
-INTERVAL_S = 0.25
+INTERVAL_S = 0.2  # twice a second also where the converter keeps Python's lock for a while
 _STACK_BYTES = 256 * 1024  # the limit on memory counts a stack whole
+
+
+class _Watch:
+    """What a converter says of itself, and what is seen of its process.
+
+    Args:
+        path: The file that it reads.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._step = "read"
+        self._rows = self._bytes = 0
+        self._farthest_bytes = self._moved_before = 0
+
+    def begin(self, step: str) -> None:
+        """Note that it does something else from now on."""
+        moved = find_moved()
+        # Rows that were read stay, also while they are written or shaped.
+        rows = 0 if step in READING else self._rows
+        self._step, self._rows, self._bytes = step, rows, 0
+        self._farthest_bytes, self._moved_before = 0, moved
+
+    def report(self, rows: int, size_bytes: int) -> None:
+        """Note how far it is."""
+        self._rows, self._bytes = rows, size_bytes
+
+    def look(self) -> tuple[str, int, int]:
+        """Give the step, and rows and bytes done."""
+        step = self._step
+        if step in READING:  # a file that is closed, or read again, is not less done
+            now = self._bytes or find_position(self._path)
+        else:
+            now = find_moved() - self._moved_before
+        self._farthest_bytes = max(self._farthest_bytes, now)
+        return step, self._rows, self._bytes or self._farthest_bytes
 
 
 @contextmanager
 def reporting(
-    conversion: Conversion, show: Callable[[int, int], None], *, interval_s: float = INTERVAL_S
+    conversion: Conversion,
+    show: Callable[[str, int, int], None],
+    *,
+    interval_s: float = INTERVAL_S,
 ) -> Iterator[Conversion]:
-    """Show how far a conversion is, again and again, while the block runs.
+    """Show how far a conversion is, again and again, while the block runs, and at its end.
 
     Args:
         conversion: What is converted.
-        show: Called in a thread of its own with the rows and the bytes of the input done so far.
+        show: Called in a thread of its own with the step, and the rows and bytes done so far.
         interval_s: Seconds between two looks.
 
     Yields:
         The conversion to hand to the converter. What that reports is shown; where it reports no
-        bytes, the place that it, or a program that it runs, has reached in the file is.
+        bytes, the place that it, or a program that it runs, has reached in the file is, or what it
+        has read and written.
     """
-    reported = [0, 0]
+    watch = _Watch(conversion.input)
     done = threading.Event()
 
-    def report(rows: int, size_bytes: int) -> None:
-        reported[:] = rows, size_bytes
-
     def look() -> None:
-        farthest = 0  # a file that is closed, or read again, is not less done
         while not done.wait(interval_s):
-            rows, size_bytes = reported
-            farthest = max(farthest, find_position(conversion.input))
-            show(rows, size_bytes or farthest)
+            show(*watch.look())
 
     usual = threading.stack_size(_STACK_BYTES)
     thread = threading.Thread(target=look, name="progress", daemon=True)
     thread.start()
     threading.stack_size(usual)
     try:
-        yield replace(conversion, report=report)
+        yield replace(conversion, report=watch.report, begin=watch.begin)
     finally:
         done.set()
         thread.join()
+    show(*watch.look())
+
+
+def find_moved() -> int:
+    """Find how many bytes this process and those below it have read and written; 0 if unknown.
+
+    Source: proc(5), ``/proc/pid/io``, ``rchar`` and ``wchar``.
+    """
+    if sys.platform != "linux":
+        return 0
+    return sum(map(_moved_by, _processes()))
+
+
+def _moved_by(process: Path) -> int:
+    try:
+        fields = (process / "io").read_text().split()
+    except OSError:  # it ended meanwhile, or nobody may know
+        return 0
+    return int(fields[1]) + int(fields[3])
 
 
 def find_position(path: Path) -> int:

@@ -28,7 +28,7 @@ def convert_document(document: Any, conversion: Conversion) -> Converted:
     found = dict(_name_tables(find_tables(document, conversion.table), warnings))
     if isinstance(document, dict) and list(found.values()) == [[document]]:
         warnings += _warn_of_lists(document)
-    batches = {table: lambda rows=rows: _batches(rows) for table, rows in found.items()}
+    batches = {table: lambda rows=rows: _batches(rows, conversion) for table, rows in found.items()}
     converted = convert_batches(batches, conversion)
     return Converted(tables=converted.tables, warnings=(*warnings, *converted.warnings))
 
@@ -40,7 +40,9 @@ def convert_batches(tables: Mapping[str, Batches], conversion: Conversion) -> Co
     with open_staging(conversion.output) as connection:
         for table, all_batches in tables.items():
             batches = flattened(all_batches, conversion)
-            rows, changes = load_records(connection, table, batches)
+            rows, changes = load_records(
+                connection, table, batches, again=lambda: conversion.begin("read again")
+            )
             made.append(TableRows(name=table, rows=rows))
             warnings += changes
     return Converted(tables=tuple(made), warnings=tuple(warnings))
@@ -174,7 +176,8 @@ def _allowed_table_name(name: str) -> str:
         return safe_table_name(name)
 
 
-def _batches(rows: Sequence[Record]) -> Iterator[Sequence[Record]]:
+def _batches(rows: Sequence[Record], conversion: Conversion) -> Iterator[Sequence[Record]]:
     """Cut rows into batches."""
     for start in range(0, len(rows), BATCH_ROWS):
         yield rows[start : start + BATCH_ROWS]
+        conversion.report(min(start + BATCH_ROWS, len(rows)), 0)

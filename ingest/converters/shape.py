@@ -58,8 +58,7 @@ def shape(path: Path, converted: Converted, wishes: Wishes) -> Converted:
         Refusal: ``invalid-option`` (no table has such columns, or it cannot be had so),
             ``wrong-type``, ``duplicate-key``.
     """
-    rebuilds = wishes.columns or wishes.types or wishes.strict or wishes.pk
-    if not (rebuilds or wishes.extract or wishes.index or wishes.fts):
+    if not is_shaped(wishes):
         return converted
     names = {table.name for table in converted.tables}
     tables = [
@@ -70,6 +69,8 @@ def shape(path: Path, converted: Converted, wishes: Wishes) -> Converted:
     with closing(_connect(path)) as connection:
         # Imported only here: that takes longer than a small file does.
         db = importlib.import_module("sqlite_utils").Database(connection)
+        columns = {table: columns_of(connection, table) for table in tables}
+        picked = match_tables(columns, "columns", list(wishes.columns))
         rebuilt = rebuild(db, path, tables, wishes)
         extracted = _extract(db, tables, wishes)
         if rebuilt or extracted.lookups:
@@ -77,7 +78,17 @@ def shape(path: Path, converted: Converted, wishes: Wishes) -> Converted:
         _index(db, tables, wishes, extracted)
         _enable_search(db, tables, wishes, extracted)
         lookups = [TableRows(name=name, rows=db[name].count) for name in extracted.lookups]
-    return replace(converted, tables=(*converted.tables, *lookups))
+    shaped = [
+        replace(each, unwanted=None if each.name in picked else extracted.of(each.name))
+        for each in converted.tables
+    ]
+    return replace(converted, tables=(*shaped, *lookups))
+
+
+def is_shaped(wishes: Wishes) -> bool:
+    """Say whether there is anything to do."""
+    rebuilds = wishes.columns or wishes.types or wishes.strict or wishes.pk
+    return bool(rebuilds or wishes.extract or wishes.index or wishes.fts)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -99,6 +110,10 @@ class _Extracted:
 
     lookups: list[str] = field(default_factory=list)
     moved: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def of(self, table: str) -> tuple[str, ...]:
+        """Give the columns that a table has no more."""
+        return tuple(name for name_of, name in self.moved if name_of == table)
 
 
 def _extract(db: Any, tables: Sequence[str], wishes: Wishes) -> _Extracted:

@@ -10,6 +10,7 @@ import datetime as dt
 import mmap
 import os
 import zipfile
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import python_calamine
@@ -32,7 +33,7 @@ from ingest.converters.staging import (
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from ingest.converters.staging import Record
@@ -143,7 +144,9 @@ def _convert(conversion: Conversion) -> Converted:
             if each.typ is SheetTypeEnum.WorkSheet
         ]
         for number, each in sheets:
+            conversion.begin("look")
             odd = find_odd_cells(conversion.input, number)
+            conversion.begin("read")
             cells = workbook.get_sheet_by_index(number)
             sheet = _Sheet(cells, odd, header=conversion.wishes.header is not False)
             if not sheet.header:
@@ -153,17 +156,29 @@ def _convert(conversion: Conversion) -> Converted:
                 warnings.append(f"sheet {each.name!r} is hidden in the file; it was loaded as well")
             wanted = conversion.table if len(sheets) == 1 else each.name
             table = take_table_name(wanted, taken, warnings)
-            rows, changes = _load(staging, table, sheet)
+            before = sum(one.rows for one in made)
+            rows, changes = _load(
+                staging,
+                table,
+                sheet,
+                partial(_report, conversion, before),
+            )
             made.append(TableRows(name=table, rows=rows))
             warnings += (*sheet.warnings, *changes)
-            conversion.report(sum(one.rows for one in made), 0)
     if not made:
         raise Refusal("no-rows", "the workbook has no cells")
     return Converted(tables=tuple(made), warnings=tuple(warnings))
 
 
-def _load(staging: sqlite3.Connection, table: str, sheet: _Sheet) -> tuple[int, list[str]]:
+def _report(conversion: Conversion, before: int, rows: int) -> None:
+    conversion.report(before + rows, 0)
+
+
+def _load(
+    staging: sqlite3.Connection, table: str, sheet: _Sheet, report: Callable[[int], None]
+) -> tuple[int, list[str]]:
     """Load a sheet; give its rows and warnings."""
+    done = 0
     names, warnings = unique_columns(sheet.header, table=table)
     if not sheet.rows:
         create_table(staging, table, names, [Kind.EMPTY] * len(names))
@@ -172,11 +187,15 @@ def _load(staging: sqlite3.Connection, table: str, sheet: _Sheet) -> tuple[int, 
     sheet.rows.clear()
 
     def batches() -> Iterator[list[Record]]:
+        nonlocal done
         for start in range(0, len(columns[0]), BATCH_ROWS):
             cut = (column[start : start + BATCH_ROWS] for column in columns)
             yield [dict(zip(names, row, strict=True)) for row in zip(*cut, strict=True)]
+            done = max(done, start)  # the first batch is read twice, all where types do not fit
+            report(done)
 
-    rows, _ = load_records(staging, table, batches)
+    rows, _ = load_records(staging, table, batches, again=lambda: None)
+    report(rows)
     return rows, warnings
 
 

@@ -80,6 +80,7 @@ def convert(conversion: Conversion) -> Converted:
     try:
         _check_header(conversion.input)
         warnings += _rewrite(conversion)
+        conversion.begin("check")
         with _open(conversion.output.absolute().as_uri()) as staging:
             warnings += drop_internal_tables(staging)
             with _bounded_cpu(SCHEMA_CPU_S):
@@ -106,7 +107,9 @@ def _rewrite(conversion: Conversion) -> list[str]:
     """Check the file's content, and write it anew; say what was changed by that."""
     with _open(f"{conversion.input.absolute().as_uri()}?mode=ro&immutable=1") as source:
         _check_schema(source)
+        conversion.begin("check")
         _check_content(source)
+        conversion.begin("write")
         encoding: str = source.execute("PRAGMA encoding").fetchone()[0]
         if encoding == "UTF-8":
             source.execute("VACUUM INTO ?", (str(conversion.output),))

@@ -112,12 +112,18 @@ def unique_columns(names: Sequence[str], *, table: str) -> tuple[list[str], list
 
 
 def load_records(
-    connection: sqlite3.Connection, table: str, batches: Batches
+    connection: sqlite3.Connection, table: str, batches: Batches, *, again: Callable[[], None]
 ) -> tuple[int, list[str]]:
     """Load records into a new table; their keys become columns, in the order they are first seen.
 
     The types of the first batch are taken for those of all. When a later value does not fit, the
     rest is only looked at, and everything is loaded again with types that fit all of it.
+
+    Args:
+        connection: The staging database.
+        table: The table's name.
+        batches: The records.
+        again: Called before they are read once more.
 
     Returns:
         The number of rows, and warnings about names.
@@ -140,6 +146,7 @@ def load_records(
             return rows, warnings
         connection.execute(f"DROP TABLE {quote_identifier(table)}")
         kinds = needed
+        again()
 
 
 def half_character() -> Refusal:

@@ -51,8 +51,10 @@ def convert(conversion: Conversion) -> Converted:
             entities; ``no-rows``.
     """
     finder = _Finder()
-    for _ in _parse(conversion, finder):
-        pass
+    conversion.begin("look")
+    for done_bytes in _parse(conversion, finder):
+        conversion.report(0, done_bytes)
+    conversion.begin("read")
     (root_name,) = finder.roots
     kinds = _find_rows(root_name, finder.roots[root_name])
     with open_staging(conversion.output) as connection:
@@ -67,6 +69,7 @@ def convert(conversion: Conversion) -> Converted:
         rest = _plain(root_name)
         taken = {name.lower() for name in names.values()}
         names[_REST] = f"{rest}_document" if rest.lower() in taken else rest
+        conversion.begin("write")
         made, warnings = tables.finish(names, column_names=_column_names)
     if reader.left_out:
         warnings.append("comments and processing instructions were left out")

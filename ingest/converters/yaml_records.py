@@ -18,6 +18,7 @@ from ingest.converters.records import convert_document
 from ingest.converters.text import bad_byte
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ingest.converters import Conversion, Converted
@@ -34,37 +35,55 @@ def convert(conversion: Conversion) -> Converted:
         Refusal: ``invalid-file`` with line and column, ``no-rows``, ``limit-exceeded``.
     """
     documents = [
-        document for document in read_documents(conversion.input) if document not in (None, {}, [])
+        document
+        for document in read_documents(conversion.input, conversion)
+        if document not in (None, {}, [])
     ]
     if not documents:
         raise Refusal("no-rows", "the file holds no rows")
+    conversion.begin("write")
     return convert_document(documents[0] if len(documents) == 1 else documents, conversion)
 
 
-def read_documents(path: Path) -> list[Any]:
-    """Read the documents of a YAML file."""
+def read_documents(path: Path, conversion: Conversion) -> list[Any]:
+    """Read the documents of a YAML file, and report how far that is."""
     with path.open("rb") as file:
         try:
             text = file.read().decode("utf-8-sig")
         except UnicodeDecodeError as exc:
             raise bad_byte(path) from exc
-    return load_documents(text)
+    size_bytes = path.stat().st_size
+    return load_documents(
+        text,
+        begin=conversion.begin,
+        report=lambda share: conversion.report(0, int(size_bytes * share)),
+    )
 
 
-def load_documents(text: str, *, lines_before: int = 0) -> list[Any]:
+def load_documents(
+    text: str,
+    *,
+    lines_before: int = 0,
+    begin: Callable[[str], None] = lambda _step: None,
+    report: Callable[[float], None] = lambda _share: None,
+) -> list[Any]:
     """Load the documents of a YAML text.
 
     Args:
         text: The YAML.
         lines_before: How many lines of the file stand before the text, for the place of an error.
+        begin: Called with each step.
+        report: Called with the share that is done of it, from 0 to 1.
 
     Raises:
         Refusal: ``invalid-file`` with line and column; ``limit-exceeded``: nested too deeply, or
             aliases that would make too much of a small file.
     """
     try:
-        _check_depth(text)
-        loader = _Loader(text)
+        begin("look")
+        objects = _check_depth(text, report)
+        begin("read")
+        loader = _Loader(text, _Count(2 * objects, report))
         try:
             documents = []
             while loader.check_node():
@@ -93,8 +112,32 @@ def load_documents(text: str, *, lines_before: int = 0) -> list[Any]:
         raise Refusal("invalid-file", "the YAML is broken") from exc
 
 
+class _Count:
+    """Counts objects that are composed, and then constructed; reports the share of all."""
+
+    def __init__(self, of: int, report: Callable[[float], None]) -> None:
+        self._done = 0
+        self._of = max(of, 1)
+        self._report = report
+
+    def add(self) -> None:
+        """Count one more; aliases may make them more than there are in the text."""
+        self._done += 1
+        self._report(min(1.0, self._done / self._of))
+
+
 class _Loader(yaml.CSafeLoader):
     """libyaml's parser with only the types that a row can hold."""
+
+    def __init__(self, text: str, count: _Count) -> None:
+        super().__init__(text)
+        self._count = count
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        """Find the tag of a node, before it is composed."""
+        if kind is yaml.MappingNode:
+            self._count.add()
+        return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
 
     # Nothing of YAML 1.1 is inherited.
     yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {}  # type: ignore[misc]
@@ -102,6 +145,7 @@ class _Loader(yaml.CSafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Construct an object; its keys are texts as they are written."""
+        self._count.add()
         self.flatten_mapping(node)
         mapping: dict[Any, Any] = {}
         for key_node, value_node in node.value:
@@ -160,10 +204,18 @@ for _tag, _construct in (
 _Loader.add_constructor(None, yaml.CSafeLoader.construct_undefined)  # type: ignore[type-var]
 
 
-def _check_depth(text: str) -> None:
-    """Refuse a text that is nested so deeply that composing it would exhaust the stack."""
-    depth = 0
+def _check_depth(text: str, report: Callable[[float], None]) -> int:
+    """Refuse a text that is nested so deeply that composing it would exhaust the stack.
+
+    Returns:
+        How many objects it holds.
+    """
+    depth = objects = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.MappingStartEvent):
+            objects += 1
+            if event.start_mark is not None:
+                report(event.start_mark.index / len(text))
         if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
             depth += 1
             if depth > MAX_DEPTH:
@@ -175,6 +227,7 @@ def _check_depth(text: str) -> None:
                 )
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             depth -= 1
+    return objects
 
 
 def _check_aliases(root: yaml.Node) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from headrace.errors import Refusal
 from headrace.names import quote_identifier as quote
+from ingest.merge.retype import definitions
 from ingest.merge.schema import NUMERIC, Column, ask, get_table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ingest.merge.schema import Table
 
 MAX_EXACT_INTEGER = 2**53  # up to here every integer is a double
@@ -48,13 +52,92 @@ def add_columns(db: sqlite3.Connection, table: Table, staged: Table) -> tuple[Ta
     return table, [f"added the column {each.name!r} to {table.name!r}" for each in new]
 
 
-def warn_of_missing(table: Table, staged: Table) -> list[str]:
+def find_missing(table: Table, staged: Table) -> list[Column]:
+    """Find the columns of a live table that the file does not have."""
+    return [each for each in table.columns if staged.find_column(each.name) is None]
+
+
+def warn_of_missing(columns: Iterable[Column]) -> list[str]:
     """Say which columns the file does not have."""
     return [
-        f"the file has no column {each.name!r}: NULL there"
-        for each in table.columns
-        if staged.find_column(each.name) is None
+        f"the file has no column {each.name!r}: "
+        f"{'NULL' if each.default is None else 'its default'} there"
+        for each in columns
     ]
+
+
+def complete(
+    db: sqlite3.Connection, table: Table, staged: Table, columns: Iterable[Column]
+) -> Table:
+    """Give a staged table columns of the live one that it lacks: NULL, or their default.
+
+    They are declared as in the live table, if SQLite can add such a column: none that belongs to a
+    key, must not be NULL, or whose default is to be worked out.
+
+    Returns:
+        The staged table with these columns at its end.
+
+    Raises:
+        Refusal: ``cannot-append``: that would be too many.
+    """
+    declared = definitions(table.sql)
+    names = []
+    for column in columns:
+        kind = column.type
+        if staged.strict:
+            kind = "ANY" if column.affinity == "NUMERIC" else column.affinity
+        plain = f"{quote(column.name)} {kind}"
+        try:
+            _add_column(db, staged, declared.get(column.name.lower(), plain), plain)
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                raise
+            raise Refusal(
+                "cannot-append",
+                f"the column {column.name!r} of {table.name!r} cannot be kept: {exc}",
+                hint="say which columns the table shall have with ?columns=, or delete it first",
+            ) from exc
+        names.append(column.name)
+    if not names:
+        return staged
+    made = get_table(db, "staging", staged.name)
+    added = tuple(made.column(name) for name in names)
+    return replace(staged, columns=(*staged.columns, *added), sql=made.sql)
+
+
+def keep_generated(db: sqlite3.Connection, table: Table, staged: Table) -> tuple[Table, list[str]]:
+    """Give a staged table the generated columns of the live one; a warning for each that it cannot.
+
+    Returns:
+        The staged table as it is then, and warnings.
+    """
+    declared = definitions(table.sql)
+    there = {each.lower() for each in (*staged.generated, *(c.name for c in staged.columns))}
+    warnings = []
+    for name in table.generated:
+        if name.lower() in there:
+            continue
+        try:
+            _add_column(db, staged, declared[name.lower()])
+        except (sqlite3.OperationalError, KeyError):
+            warnings.append(f"dropped the generated column {name!r}: it cannot be added again")
+    return get_table(db, "staging", staged.name), warnings
+
+
+def _add_column(db: sqlite3.Connection, table: Table, *declared: str) -> None:
+    """Add a column by the first definition that SQLite takes.
+
+    Raises:
+        sqlite3.OperationalError: It takes none of them.
+    """
+    for number, definition in enumerate(declared, start=1):
+        try:
+            db.execute(f"ALTER TABLE {table.quoted} ADD COLUMN {definition}")
+        except (sqlite3.OperationalError, sqlite3.IntegrityError):
+            if number == len(declared):
+                raise
+        else:
+            return
 
 
 def find_widenings(db: sqlite3.Connection, table: Table, staged: Table) -> dict[str, str]:

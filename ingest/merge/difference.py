@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from headrace.errors import Refusal
 from headrace.names import quote_identifier as quote
 from ingest.merge.columns import value_of
-from ingest.merge.schema import ask, count_rows, read_indexed_columns
+from ingest.merge.schema import ask, count_rows, get_table, read_indexed_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ingest.merge.schema import Table
 
 _DIFFERING = "staging._headrace_differing"
+_PLAIN = "_headrace_plain"
 KEY_INDEX = "_headrace_key"
 
 
@@ -123,6 +124,19 @@ def require_unique(db: sqlite3.Connection, table: Table, key: Sequence[str]) -> 
             hint="name columns that say which row it is",
         ) from exc
     return True
+
+
+def with_rowid(db: sqlite3.Connection, staged: Table) -> Table:
+    """Give a staged table whose rows have numbers."""
+    if staged.rowid:
+        return staged
+    declared = ", ".join(f"{quote(each.name)} {each.affinity}" for each in staged.columns)
+    columns = ", ".join(quote(each.name) for each in staged.columns)
+    plain = f"staging.{_PLAIN}"
+    db.execute(f"DROP TABLE IF EXISTS {plain}")
+    db.execute(f"CREATE TABLE {plain} ({declared})")
+    db.execute(f"INSERT INTO {plain} SELECT {columns} FROM {staged.quoted}")  # noqa: S608
+    return get_table(db, "staging", _PLAIN)
 
 
 def _index_key(db: sqlite3.Connection, table: Table, staged: Table, key: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ it keeps its own, and a WAL that still begins as that transaction says.
 from __future__ import annotations
 
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,8 @@ def adopt(staging: Path, target: Path, receipt_id: str) -> None:
     transactions = level0_beside(made, 1).parent
     transactions.mkdir(parents=True)
     wal = _wal_of(staging)
-    with closing(connect(staging)) as db:
+    with closing(connect(staging)) as db, ThreadPoolExecutor(1) as executor:
+        db.execute("PRAGMA synchronous = OFF")  # nothing has its name yet
         db.execute("PRAGMA journal_mode = WAL")
         with transaction(db):
             record(db, receipt_id)
@@ -56,12 +58,15 @@ def adopt(staging: Path, target: Path, receipt_id: str) -> None:
         # Once a second Litestream looks where it is in the WAL. After the first frame it sees that
         # at once; later, it decodes the last transaction to find the page there (db.go, verify).
         db.execute("INSERT INTO _litestream_seq VALUES (1, 1)")
-        # After that all is in the file, durably, and the WAL stays as it is.
+        # After that all is in the file, and the WAL stays as it is.
         busy, in_wal, in_file = db.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
         if busy or in_wal != in_file:
             raise LitestreamError(f"{in_wal - in_file} pages of a new database stayed in its WAL")
         (page_size,) = db.execute("PRAGMA page_size").fetchone()
+        syncing = [executor.submit(fsync_folder, each) for each in (staging, wal)]
         _write_first(staging, page_size, wal, made)
+        for each in syncing:
+            each.result()
         # Of a file that was moved, SQLite leaves the WAL alone (pager.c, databaseIsUnmoved).
         wal.rename(_wal_of(made))
         staging.rename(made)

@@ -101,7 +101,10 @@ def keep_lookups(db: sqlite3.Connection, table: Table, staged: Table) -> Table |
         old = quote(source.name)
         _add_values(db, lookup, values, f"{staged.quoted} AS s", f"s.{old}")
         at = f"{quote(staged.name)}.{old}"
-        db.execute(f"ALTER TABLE {staged.quoted} ADD COLUMN {quote(reference.column)} INTEGER")
+        refers = f"REFERENCES {quote(lookup.name)} ({quote(lookup.key[0])})"
+        db.execute(
+            f"ALTER TABLE {staged.quoted} ADD COLUMN {quote(reference.column)} INTEGER {refers}"
+        )
         ids = (
             f"SELECT {quote(lookup.key[0])} FROM {lookup.quoted} WHERE {quote(values.name)} IS {at}"  # noqa: S608
         )

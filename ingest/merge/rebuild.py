@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from headrace.names import quote_identifier as quote
-from ingest.merge.columns import WIDENED
+from ingest.merge.columns import WIDENED, keep_generated
 from ingest.merge.difference import KEY_INDEX
 from ingest.merge.retype import retype
 from ingest.merge.schema import Index, get_table, is_taken, read_indexes
@@ -28,13 +29,26 @@ def create(db: sqlite3.Connection, staged: Table) -> tuple[int, list[str]]:
     return rows, add_missing(db, table, staged)[1]
 
 
-def replace(db: sqlite3.Connection, table: Table, staged: Table) -> tuple[int, list[str]]:
+def replace(
+    db: sqlite3.Connection, table: Table, staged: Table, source: Table
+) -> tuple[int, list[str]]:
     """Put a staged table in a live one's place; what belongs to the old one stays, if it can.
+
+    Args:
+        db: The live database, with staging attached.
+        table: The live table.
+        staged: The file's table.
+        source: The same with the columns that it was given: those that the file lacks, and
+            references to lookup tables.
 
     Returns:
         The rows that it has now, and warnings.
     """
-    warnings = _remake(db, table, staged.sql, lambda: _fill(db, staged))
+    for column in staged.columns:
+        if source.find_column(column.name) is None:  # a reference has come in its place
+            _drop_column(db, staged, column.name)
+    staged, warnings = keep_generated(db, table, get_table(db, "staging", staged.name))
+    warnings += _remake(db, table, staged.sql, lambda: _fill(db, staged))
     made = get_table(db, "main", staged.name)
     _made, more = add_missing(db, made, staged)
     rows: int = db.execute(f"SELECT count(*) FROM {made.quoted}").fetchone()[0]  # noqa: S608
@@ -108,6 +122,15 @@ def add_missing(db: sqlite3.Connection, table: Table, staged: Table) -> tuple[bo
         warnings += [warning] if warning else []
         made = made or not warning
     return made, warnings
+
+
+def _drop_column(db: sqlite3.Connection, staged: Table, name: str) -> None:
+    """Drop a column of a staged table, with the indexes over it; it stays if SQLite refuses."""
+    for index in read_indexes(db, staged):
+        if index.columns is None or name in index.columns:
+            db.execute(f"DROP INDEX staging.{quote(index.name)}")
+    with suppress(sqlite3.OperationalError):
+        db.execute(f"ALTER TABLE {staged.quoted} DROP COLUMN {quote(name)}")
 
 
 def _fill(db: sqlite3.Connection, staged: Table) -> int:

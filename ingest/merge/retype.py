@@ -1,4 +1,4 @@
-"""Change the declared type of columns in the SQL that makes a table; nothing else of it changes."""
+"""Read the SQL that makes a table, and change the declared type of columns; nothing else of it."""
 
 from __future__ import annotations
 
@@ -53,6 +53,35 @@ def retype(sql: str, types: Mapping[str, str]) -> str:
         if (depth == 1 and word == ",") or (before == 0 and depth == 1):
             at_start, kind = True, None
     return "".join(out)
+
+
+def definitions(sql: str) -> dict[str, str]:
+    """Give what the SQL of a table says of each column, from its name on.
+
+    Args:
+        sql: ``CREATE TABLE …``, as SQLite keeps it; not ``… AS SELECT``, which it never keeps.
+
+    Returns:
+        The text by the column's name in lower case; there may be constraints of the table among
+        them.
+    """
+    depth = 0
+    parts: list[list[str]] = []
+    for word in _WORD.findall(sql):
+        if word.startswith(("--", "/*")):
+            word = " "  # noqa: PLW2901 - it says nothing, and parts what is beside it
+        depth += (word == "(") - (word == ")")
+        if depth == 0 and parts:  # what follows speaks of the table
+            break
+        if (depth == 1 and word == ",") or (depth == 1 and not parts):
+            parts.append([])
+        elif parts:
+            parts[-1].append(word)
+    found: dict[str, str] = {}
+    for text in ("".join(part).strip() for part in parts):
+        if text:  # columns come first
+            found.setdefault(_unquote(_WORD.findall(text)[0]).lower(), text)
+    return found
 
 
 def _unquote(word: str) -> str:

@@ -22,11 +22,13 @@ class Column:
         name: As it is written in the table.
         type: As it is declared, upper case; empty if it is not.
         key: Its position in the primary key, from 1; 0: it is no part of it.
+        default: The SQL of what rows have that say nothing; None: NULL.
     """
 
     name: str
     type: str
     key: int
+    default: str | None = None
 
     @property
     def affinity(self) -> str:
@@ -57,7 +59,7 @@ class Table:
         key: Names of the primary key's columns, in its order.
         strict: Whether SQLite checks its types.
         rowid: The name that its rowids can be asked by; None if there is none.
-        generated: Whether it has generated columns.
+        generated: Names of its generated columns.
     """
 
     schema: str
@@ -67,7 +69,7 @@ class Table:
     key: tuple[str, ...]
     strict: bool
     rowid: str | None
-    generated: bool
+    generated: tuple[str, ...]
 
     @property
     def quoted(self) -> str:
@@ -131,9 +133,12 @@ def find_table(db: sqlite3.Connection, schema: str, name: str) -> Table | None:
         "SELECT wr, strict FROM pragma_table_list WHERE schema = ? AND name = ?", (schema, name)
     ).fetchone()
     rows = db.execute(
-        "SELECT name, upper(type), pk, hidden FROM pragma_table_xinfo(?, ?)", (name, schema)
+        "SELECT name, upper(type), pk, hidden, dflt_value FROM pragma_table_xinfo(?, ?)",
+        (name, schema),
     ).fetchall()
-    columns = tuple(Column(name=row[0], type=row[1], key=row[2]) for row in rows if row[3] == 0)
+    columns = tuple(
+        Column(name=row[0], type=row[1], key=row[2], default=row[4]) for row in rows if row[3] == 0
+    )
     names = {row[0].lower() for row in rows}
     rowids = [] if wide[0] else [each for each in _ROWID_NAMES if each not in names]
     return Table(
@@ -144,7 +149,7 @@ def find_table(db: sqlite3.Connection, schema: str, name: str) -> Table | None:
         key=tuple(each.name for each in sorted(columns, key=lambda each: each.key) if each.key),
         strict=bool(wide[1]),
         rowid=rowids[0] if rowids else None,
-        generated=any(row[3] for row in rows),
+        generated=tuple(row[0] for row in rows if row[3]),
     )
 
 

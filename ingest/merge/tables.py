@@ -6,14 +6,15 @@ import json
 import sqlite3
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from headrace.errors import Refusal
 from headrace.names import INTERNAL_TABLES
-from headrace.names import quote_identifier as quote
 from ingest.merge import difference, rebuild, search
 from ingest.merge.columns import (
     add_columns,
+    find_missing,
     find_widenings,
     register_functions,
     warn_of_missing,
@@ -21,18 +22,17 @@ from ingest.merge.columns import (
 from ingest.merge.database import attach, connect, record, transaction
 from ingest.merge.difference import CannotDiffError, Counts
 from ingest.merge.lookups import find_references, keep_lookups, merge_values, value_column
+from ingest.merge.replacing import replace_table
 from ingest.merge.schema import count_rows, find_table, find_taken, get_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from ingest.merge.schema import Table
 
 REJECTS = "_rejects"  # ends the name of a table of rows that were put aside
 REJECTS_COLUMNS = ("line", "raw", "reason")
-_PLAIN = "_headrace_plain"
-_MAX_SHOWN = 5  # columns in a warning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +107,7 @@ def merge(
     receipt_id: str,
     before: Mapping[str, int],
     key: Sequence[str] = (),
+    unwanted: Mapping[str, Collection[str] | None] = MappingProxyType({}),
     settled: bool = True,
 ) -> Merged:
     """Merge every table of a staging database into a live one, in one transaction.
@@ -120,6 +121,8 @@ def merge(
         receipt_id: The upload's.
         before: Rows of each table before the merge, so that nothing needs counting.
         key: The columns that the request names as the key.
+        unwanted: Columns that a replaced table loses where the staging table of this name does not
+            have them; None: all that it does not have. Other columns stay, and hold NULL.
         settled: Whether what is in the live database is published: else the upload is noted, and to
             be published, also if it changes nothing.
 
@@ -130,7 +133,7 @@ def merge(
     with closing(connect(primary)) as db:
         register_functions(db)
         attach(db, staging)
-        merging = _Merging(db, mode=mode, before=before, key=key)
+        merging = _Merging(db, mode=mode, before=before, key=key, unwanted=unwanted)
         try:
             with transaction(db):
                 merged = merging.run()
@@ -158,12 +161,19 @@ class _Merging:
     """One merge, within its transaction."""
 
     def __init__(
-        self, db: sqlite3.Connection, *, mode: str, before: Mapping[str, int], key: Sequence[str]
+        self,
+        db: sqlite3.Connection,
+        *,
+        mode: str,
+        before: Mapping[str, int],
+        key: Sequence[str],
+        unwanted: Mapping[str, Collection[str] | None] = MappingProxyType({}),
     ) -> None:
         self._db = db
         self._mode = mode
         self._before = {name.lower(): rows for name, rows in before.items()}
         self._key = key
+        self._unwanted = unwanted
         self._trusted = search.trust_triggers(db)
         self._warnings: list[str] = []
         self._written = False  # besides rows
@@ -248,7 +258,11 @@ class _Merging:
             self._written |= bool(warnings)
             counts = Counts(added=added)
         elif self._mode == "replace":
-            counts, name = self._replace(table, staged, rows)
+            unwanted = self._unwanted.get(staged.name, ())
+            replaced = replace_table(self._db, table, staged, unwanted=unwanted)
+            self._warnings += replaced.warnings
+            self._written |= replaced.written
+            counts, name = replaced.counts, replaced.name
         elif self._mode == "create":
             raise Refusal("table-exists", f"the table {table.name!r} exists already")
         else:
@@ -277,51 +291,6 @@ class _Merging:
         self._written = True
         return MergedTable(name=staged.name, staged=staged.name, before=0, added=rows)
 
-    def _replace(self, table: Table, staged: Table, before: int) -> tuple[Counts, str]:
-        """Make a live table what the file says: row by row if they have one shape, else anew."""
-        self._db.execute("SAVEPOINT replacing")
-        try:
-            counts = self._replace_rows(table, staged)
-            self._db.execute("RELEASE replacing")
-        except (CannotDiffError, sqlite3.IntegrityError) as exc:
-            self._db.execute("ROLLBACK TO replacing")
-            self._db.execute("RELEASE replacing")
-            rows, warnings = rebuild.replace(self._db, table, staged)
-            self._warnings.append(f"the table {table.name!r} was written anew: {exc}")
-            self._warnings += warnings
-            self._written = True
-            return Counts(added=rows, removed=before), staged.name
-        return counts, table.name
-
-    def _replace_rows(self, table: Table, staged: Table) -> Counts:
-        """Apply the difference.
-
-        Raises:
-            CannotDiffError: The tables are not of one shape.
-        """
-        source = keep_lookups(self._db, table, staged) or staged
-        kept = source is not staged
-        have, new = _shape(table), _shape(source)
-        extra = [] if kept else new[len(have) :]
-        if extra and new[: len(have)] == have and not staged.generated:
-            table, warnings = add_columns(self._db, table, source)
-            self._warnings += warnings
-            self._written = True
-            have = _shape(table)
-        if sorted(have) != sorted(new) or (have != new and not kept):
-            raise CannotDiffError(_name_differences(dict(have), dict(new)))
-        if source.key not in {(), table.key} or (staged.strict and not table.strict):
-            raise CannotDiffError("its key or its strictness is another")
-        if table.key and table.rowid:
-            source = self._with_rowid(source)
-            counts = difference.by_key(self._db, table, source, table.key, remove=True)
-        else:
-            counts = difference.by_position(self._db, table, source)
-        made, warnings = rebuild.add_missing(self._db, table, staged)
-        self._written |= made
-        self._warnings += warnings
-        return counts
-
     def _add(self, table: Table, staged: Table) -> Counts:
         """Append or upsert.
 
@@ -333,7 +302,7 @@ class _Merging:
         source = keep_lookups(self._db, table, staged) or staged
         table, added = add_columns(self._db, table, source)
         self._warnings += added
-        self._warnings += warn_of_missing(table, source)
+        self._warnings += warn_of_missing(find_missing(table, source))
         if types := find_widenings(self._db, table, source):
             for name, kind in types.items():
                 was = table.column(name).type
@@ -349,7 +318,7 @@ class _Merging:
                 counts = difference.append(self._db, table, source)
             else:
                 self._written |= difference.require_unique(self._db, table, key)
-                source = self._with_rowid(source)
+                source = difference.with_rowid(self._db, source)
                 counts = difference.by_key(self._db, table, source, key, remove=False)
         except sqlite3.IntegrityError as exc:
             hint = "mode=upsert changes the rows that have the same key"
@@ -384,18 +353,6 @@ class _Merging:
             hint="name its columns: ?pk=id",
         )
 
-    def _with_rowid(self, staged: Table) -> Table:
-        """Give a staged table whose rows have numbers."""
-        if staged.rowid:
-            return staged
-        declared = ", ".join(f"{quote(each.name)} {each.affinity}" for each in staged.columns)
-        columns = ", ".join(quote(each.name) for each in staged.columns)
-        plain = f"staging.{_PLAIN}"
-        self._db.execute(f"DROP TABLE IF EXISTS {plain}")
-        self._db.execute(f"CREATE TABLE {plain} ({declared})")
-        self._db.execute(f"INSERT INTO {plain} SELECT {columns} FROM {staged.quoted}")  # noqa: S608
-        return get_table(self._db, "staging", _PLAIN)
-
 
 def _check_rejects(table: Table, staged: Table) -> None:
     """Refuse to write rows that were put aside into a table that somebody made for other ones."""
@@ -416,21 +373,3 @@ def _refuse_taken(name: str, kind: str) -> Refusal:
         f"the database has {article} {kind} of the name {name!r}, so no table can have it",
         hint="send the rows to another table with ?table=",
     )
-
-
-def _name_differences(was: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Say which columns are not those that a table had."""
-    parts = [f"{name!r} is gone" for name in was if name not in now]
-    parts += [f"{name!r} is new" for name in now if name not in was]
-    parts += [
-        f"{name!r} was {was[name] or 'untyped'} and is {now[name] or 'untyped'}"
-        for name in was
-        if name in now and was[name] != now[name]
-    ]
-    if len(parts) > _MAX_SHOWN:
-        parts[_MAX_SHOWN:] = [f"{len(parts) - _MAX_SHOWN:,} more differ"]
-    return f"of its columns, {', '.join(parts)}" if parts else "its columns are in another order"
-
-
-def _shape(table: Table) -> list[tuple[str, str]]:
-    return [(each.name, each.type) for each in table.columns]

@@ -148,6 +148,20 @@ def test_reupload_is_merged_as_the_rows_that_differ(system: System) -> None:
     assert rows == [(1, "Ada"), (2, "Hopper"), (3, "Joan"), (4, "Mary")]
 
 
+def test_column_that_a_file_lacks_is_null_until_the_columns_are_named(system: System) -> None:
+    """A replaced table keeps the column, with a warning; ``columns`` says which there shall be."""
+    system.upload(b"id,name,born\n1,Ada,1815\n", "lacks.csv")
+    receipts = [system.upload(b"id,born\n1,1815\n", "lacks.csv") for _ in range(2)]
+    assert [len(set(each["warnings"])) for each in receipts] == [1, 2]
+    assert all("no column 'name': NULL there" in each["warnings"][0] for each in receipts)
+    assert receipts[0]["generation"] == receipts[1]["generation"]
+    system.wait_until_live(receipts[1])
+    assert [row["name"] for row in system.rows("/lacks/lacks")] == [None]
+    receipt = system.upload(b"id,born\n1,1815\n", "lacks.csv", columns="id,born")
+    system.wait_until_live(receipt)
+    assert "name" not in system.rows("/lacks/lacks")[0]
+
+
 @pytest.mark.parametrize("kind", ["csv", "db"])
 def test_identical_file_makes_no_new_generation(system: System, tmp_path: Path, kind: str) -> None:
     """Nothing is written and nothing published; the receipt names the generation that shows it."""

@@ -68,9 +68,15 @@ class Live:
         """Make the first state, of one table."""
         adopt(fill(self.staging, sql, rows), self.path, "r0")
 
-    def merge(self, mode: str, *statements: str, key: Sequence[str] = ()) -> Merged:
-        """Merge an upload."""
-        return self._merge(write(self.staging, *statements), mode, key)
+    def merge(
+        self,
+        mode: str,
+        *statements: str,
+        key: Sequence[str] = (),
+        unwanted: Sequence[str] | None = (),
+    ) -> Merged:
+        """Merge an upload; ``unwanted`` is for its table ``t``."""
+        return self._merge(write(self.staging, *statements), mode, key, unwanted)
 
     def merge_rows(
         self,
@@ -88,10 +94,23 @@ class Live:
         """Ask it."""
         return query(self.path, sql)
 
-    def _merge(self, staging: Path, mode: str, key: Sequence[str]) -> Merged:
+    def _merge(
+        self,
+        staging: Path,
+        mode: str,
+        key: Sequence[str],
+        unwanted: Sequence[str] | None = (),
+    ) -> Merged:
         self._number += 1
-        receipt = f"r{self._number}"
-        return merge(self.path, staging, mode=mode, receipt_id=receipt, before={}, key=key)
+        return merge(
+            self.path,
+            staging,
+            mode=mode,
+            receipt_id=f"r{self._number}",
+            before={},
+            key=key,
+            unwanted={"t": unwanted},
+        )
 
 
 def counts(table: MergedTable) -> tuple[int, int, int, int]:

@@ -72,7 +72,7 @@ def test_adopt_beside_an_earlier_lineage_leaves_that_alone(primary: Path, tmp_pa
 
 
 def test_merge_replace_takes_the_place_of_the_table(primary: Path, tmp_path: Path) -> None:
-    """Rows, columns and indexes are the new file's; other tables stay."""
+    """Rows are the new file's, with its columns and indexes; other tables stay."""
     make_database(primary, "CREATE TABLE other (x)", "INSERT INTO other VALUES (1)")
     staging = make_database(
         tmp_path / "s.db",
@@ -81,8 +81,8 @@ def test_merge_replace_takes_the_place_of_the_table(primary: Path, tmp_path: Pat
         "INSERT INTO T VALUES (3, 1912)",
     )
     merged = merge(primary, staging, mode="replace", receipt_id="r2", before={"t": 2, "other": 1})
-    assert rows_of(merged) == {"T": 1}
-    assert query(primary, "SELECT * FROM t") == [(3, 1912)]
+    assert rows_of(merged) == {"t": 1}
+    assert query(primary, "SELECT id, born FROM t") == [(3, 1912)]
     assert query(primary, "SELECT * FROM other") == [(1,)]
     assert query(primary, "SELECT name FROM sqlite_master WHERE type = 'index'") == [("t_born",)]
     assert last_receipt(primary) == "r2"

@@ -80,8 +80,9 @@ def test_search_and_indexes_survive_a_table_that_is_written_anew(searchable: Liv
 
 
 def test_search_whose_column_is_gone_is_dropped_and_said(searchable: Live) -> None:
-    """A file without the column that is searched in ends the search."""
-    merged = searchable.merge("replace", "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER)")
+    """An upload that says which columns it wants, and not the one that is searched in, ends it."""
+    table = "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER)"
+    merged = searchable.merge("replace", table, unwanted=None)
     assert any("full-text index 't_fts'" in warning for warning in merged.warnings)
     searchable.merge("append", "CREATE TABLE t (id INTEGER)", "INSERT INTO t VALUES (1)")
     assert searchable.query("SELECT id FROM t") == [(1,)]

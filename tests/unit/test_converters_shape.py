@@ -80,7 +80,7 @@ def test_nothing_asked_opens_nothing(tmp_path: Path) -> None:
 def test_columns_are_picked_ordered_and_renamed(staging: Staging) -> None:
     """Only the columns asked for stay, in that order, under those names."""
     converted = staging.load(PEOPLE, columns="born:year,NAME:who,id")
-    assert converted.tables == (TableRows(name="people", rows=3),)
+    assert converted.tables == (TableRows(name="people", rows=3, unwanted=None),)
     assert staging.types() == {"year": "INTEGER", "who": "TEXT", "id": "INTEGER"}
     assert staging.query("SELECT * FROM people")[0] == (1815, "Ada", 3)
 
@@ -350,7 +350,8 @@ def test_extract_of_two_columns_to_one_lookup_shares_it(staging: Staging) -> Non
     """Columns of the same things can refer to one table."""
     rows = [{"home": "Ur", "work": "Rome"}, {"home": "Rome", "work": "Rome"}]
     converted = staging.load(rows, extract="home:places,work:places")
-    assert converted.tables == (TableRows(name="people", rows=2), TableRows(name="places", rows=2))
+    people = TableRows(name="people", rows=2, unwanted=("home", "work"))
+    assert converted.tables == (people, TableRows(name="places", rows=2))
     assert staging.query(
         "SELECT h.value, w.value FROM people JOIN places h ON h.id = home_id"
         " JOIN places w ON w.id = work_id ORDER BY people.rowid"

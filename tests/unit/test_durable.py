@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from headrace.durable import create_file, replace_file
+from headrace.durable import create_file, link_file, replace_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,3 +54,24 @@ def test_file_has_its_name_only_when_its_bytes_are_on_the_disk(
     (named_before, size), *_, (named_after, _) = seen
     assert (named_before, size) == (False, 4)
     assert named_after
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_file_gets_a_second_name_or_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, apart: bool
+) -> None:
+    """What had the name is replaced whole, also across file systems, and again."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, "another file system")
+
+    source, target = tmp_path / "spool", tmp_path / "store" / "object"
+    source.write_bytes(b"new")
+    create_file(target, b"old")
+    if apart:
+        monkeypatch.setattr("os.link", refuse)
+    for _ in range(2):
+        link_file(source, target)
+        assert target.read_bytes() == b"new"
+        assert target.samefile(source) != apart
+    assert [each.name for each in target.parent.iterdir()] == ["object"]
