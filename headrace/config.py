@@ -108,6 +108,15 @@ class WriterSettings:
     log_retention: float = setting(
         30.0, ge=1, le=36500, description="Days that entries of the generation log are kept."
     )
+    generation_retention: float = setting(
+        1.0,
+        gt=0,
+        le=36500,
+        description="Days that a generation can be brought back, after the next took its place.",
+    )
+    upload_retention: float = setting(
+        30.0, gt=0, le=36500, description="Days that the bytes of uploads are kept."
+    )
     max_upload: Bytes = setting(Bytes(10 * GIB), ge=1, description="Largest upload in bytes.")
     litestream_config: Path | None = setting(
         None, description="litestream.yml to use instead of Headrace's own."

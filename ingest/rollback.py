@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from headrace.errors import LitestreamError, LogError, Refusal
 from headrace.history import is_same, read_at
+from headrace.keys import lineage_key
 
 if TYPE_CHECKING:
     from headrace.generation import Cut, State
     from headrace.log import GenerationLog
+    from ingest.holds import Holds
     from ingest.primary import Primary
     from ingest.rebuild import Rebuilder
 
@@ -19,7 +21,10 @@ if TYPE_CHECKING:
 class Rollback:
     """Publishes earlier generations again."""
 
-    def __init__(self, generations: GenerationLog, primary: Primary, rebuilder: Rebuilder) -> None:
+    def __init__(
+        self, generations: GenerationLog, primary: Primary, rebuilder: Rebuilder, holds: Holds
+    ) -> None:
+        self._holds = holds
         self._log = generations
         self._primary = primary
         self._rebuilder = rebuilder
@@ -66,8 +71,10 @@ class Rollback:
         Raises:
             Refusal: ``not-found``: one of them is not kept; nothing was published.
         """
-        revivals = (self._rebuilder.revive(name, cut) for name, cut in cuts.items())
+        lineages = [lineage_key(name, cut.lineage) for name, cut in cuts.items()]
         try:
-            return dict(zip(cuts, await asyncio.gather(*revivals), strict=True))
+            with self._holds.hold(*lineages):
+                revivals = (self._rebuilder.revive(name, cut) for name, cut in cuts.items())
+                return dict(zip(cuts, await asyncio.gather(*revivals), strict=True))
         except LitestreamError as exc:
             raise Refusal("not-found", f"not all of it is kept any more: {exc}") from exc

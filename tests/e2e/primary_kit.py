@@ -88,6 +88,28 @@ class Primary:
         receipt: dict[str, Any] = response.json()
         return receipt
 
+    def reprocess(
+        self, receipt_id: str, *, prefer: str = "", key: str = "", **options: str
+    ) -> httpx.Response:
+        """Ask for an archived upload once more."""
+        headers = {"Authorization": f"Bearer {TOKEN}", "Prefer": prefer}
+        if key:
+            headers["Idempotency-Key"] = key
+        url = f"{self.url}/ingest/receipts/{receipt_id}/reprocess"
+        return httpx.post(url, params=options, headers=headers, timeout=60)
+
+    def prune(self, *, dry_run: bool = False) -> dict[str, Any]:
+        """Delete what nobody needs, or say what that is."""
+        answer = httpx.post(
+            f"{self.url}/ingest/prune",
+            params={"dry_run": int(dry_run)},
+            headers={"Authorization": f"Bearer {TOKEN}"},
+            timeout=60,
+        )
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
     def receipt(self, receipt_id: str) -> dict[str, Any]:
         """Read a receipt."""
         response = httpx.get(f"{self.url}/ingest/receipts/{receipt_id}")

@@ -69,6 +69,13 @@ def test_guide_to_roll_back_works(tmp_path: Path) -> None:
     assert "generation 3 holds what 1 held" in output
 
 
+def test_guide_to_reprocess_an_upload_works(tmp_path: Path) -> None:
+    """Who follows the guide has the rows of a file that was refused."""
+    output = run("reprocess-an-upload.md", tmp_path, before=UP, after=DOWN)
+    assert ": published in generation 1: /cities" in output
+    assert '"city": "Bern"' in output.splitlines()[-1]
+
+
 def test_guide_to_recover_from_a_lost_volume_works(tmp_path: Path) -> None:
     """Who follows the guide has the rows of before, and appends to them."""
     output = run("recover-from-a-lost-volume.md", tmp_path, before=UP, after=DOWN)

@@ -20,18 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.integration.s3_kit import S3
-
-
-@pytest.fixture(params=["folder", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Give a store of each kind."""
-    if request.param == "folder":
-        return str(tmp_path / "store")
-    server: S3 = request.getfixturevalue("s3")
-    server.give_credentials(monkeypatch)
-    return server.url(server.make_bucket())
-
 
 @pytest.fixture
 def reader(tmp_path: Path, store: str) -> Iterator[str]:
