@@ -27,6 +27,8 @@ async def roll_back(url: str, number: int, database: str | None) -> None:
     options = {"database": database} if database else {}
     answer = await _ask(url, f"/ingest/generations/{number}/rollback", options)
     click.echo(f"generation {answer['generation']} holds what {number} held")
+    for name, txid in answer["nearest"].items():
+        click.echo(f"  but {name} as of TXID {txid}: the nearest before it that is kept")
 
 
 async def reprocess(url: str, receipt_id: str, options: Sequence[str]) -> None:

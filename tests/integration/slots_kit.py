@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,7 +132,11 @@ class LivePublisher:
 
 @asynccontextmanager
 async def replicating(
-    root: Path, *, more_config: str = "", store_url: str | None = None
+    root: Path,
+    *,
+    more_config: str = "",
+    store_url: str | None = None,
+    retention: timedelta = timedelta(days=1),
 ) -> AsyncIterator[LivePublisher]:
     """Run the real litestream, as the primary configures it, while the block runs."""
     store = Store(store_url or str(root / "store"))
@@ -147,6 +151,7 @@ async def replicating(
         store=store,
         socket_path=folder / "litestream.sock",
         metrics=IngestMetrics(),
+        retention=retention,
     )
     running = asyncio.create_task(replicator.run())
     try:
