@@ -31,6 +31,7 @@ _LEASE_KEY = re.compile(r"leases/([0-9]{20})\.json")
 _LINEAGE_KEY = re.compile(r"dbs/([A-Za-z0-9_-]+)/([0-9a-f]{16})")
 _UPLOAD_FOLDER = re.compile(r"uploads/([0-9a-f]{32})")
 _LTX_NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.ltx")
+_LTX_KEY = re.compile(r"/(?:ltx/([0-9])|([0-9a-f]{4}))/[^/]+$")
 _LOG_KEY = re.compile(r"generations/(checkpoints/)?([0-9]{20})\.json")
 
 
@@ -113,6 +114,15 @@ def parse_ltx_name(name: str) -> tuple[int, int] | None:
     """Read the name of an LTX file: its first and last transaction."""
     found = _LTX_NAME.fullmatch(name)
     return (int(found[1], 16), int(found[2], 16)) if found else None
+
+
+def parse_ltx_key(key: str) -> tuple[int, int, int] | None:
+    """Read the key of an LTX file in any store: its level, its first and its last transaction."""
+    found = _LTX_KEY.search(key)
+    parsed = parse_ltx_name(key.rpartition("/")[2])
+    if found is None or parsed is None:
+        return None
+    return int(found[1] or found[2], 16), *parsed
 
 
 def sums_beside(database: Path) -> Path:

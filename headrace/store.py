@@ -25,7 +25,7 @@ from headrace.store_reason import tell_reason
 from headrace.store_url import parse_store_url
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -295,7 +295,16 @@ class Store:
                 with suppress(FileNotFoundError):
                     await asyncio.to_thread(shutil.rmtree, self.folder / prefix)
             return
-        keys = [each.key async for each in self.list_objects(prefix, stall_s=stall_s)]
+        await self.delete_keys(
+            [each.key async for each in self.list_objects(prefix, stall_s=stall_s)]
+        )
+
+    async def delete_keys(self, keys: Sequence[str]) -> None:
+        """Delete objects; those that are not there are no error.
+
+        Raises:
+            StoreError: The store could not be asked; some may be deleted.
+        """
         for start in range(0, len(keys), _DELETED_AT_ONCE):
             await asyncio.gather(*map(self.delete, keys[start : start + _DELETED_AT_ONCE]))
 

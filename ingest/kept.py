@@ -13,7 +13,7 @@ from headrace.errors import LogError
 from headrace.history import read_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
 
     from headrace.generation import Cut, Entry, State
@@ -25,11 +25,11 @@ class Named:
     """What some generations name.
 
     Attributes:
-        lineages: Each database with the lineage of it.
+        lineages: Each database with a lineage of it: the oldest TXID that is named.
         receipts: Ids of the uploads that they came from.
     """
 
-    lineages: frozenset[tuple[str, str]]
+    lineages: Mapping[tuple[str, str], int]
     receipts: frozenset[str]
 
 
@@ -74,23 +74,26 @@ class KeptGenerations:
                 self._read[number] = _named_in(entry)
             found.append(self._read[number])
         self._read = {number: each for number, each in self._read.items() if number >= first}
+        lineages: dict[tuple[str, str], int] = {}
+        for each in found:
+            for pair, txid in each.lineages.items():
+                lineages[pair] = min(txid, lineages.get(pair, txid))
         return Named(
-            lineages=frozenset().union(*(each.lineages for each in found)),
-            receipts=frozenset().union(*(each.receipts for each in found)),
+            lineages=lineages, receipts=frozenset().union(*(each.receipts for each in found))
         )
 
 
 def _named_by(state: State) -> Named:
-    return Named(lineages=_lineages(state.databases.items()), receipts=frozenset())
+    return Named(lineages=_lineages(state.databases), receipts=frozenset())
 
 
 def _named_in(entry: Entry) -> Named:
     receipt = entry.cause.get("receipt")
     return Named(
-        lineages=_lineages(entry.databases.items()),
+        lineages=_lineages(entry.databases),
         receipts=frozenset() if receipt is None else frozenset({receipt}),
     )
 
 
-def _lineages(cuts: Iterable[tuple[str, Cut]]) -> frozenset[tuple[str, str]]:
-    return frozenset((name, cut.lineage) for name, cut in cuts)
+def _lineages(databases: Mapping[str, Cut]) -> dict[tuple[str, str], int]:
+    return {(name, cut.lineage): cut.txid for name, cut in databases.items()}

@@ -110,7 +110,7 @@ class IngestMetrics:
             ["kind"],
             registry=self.registry,
         )
-        for kind in ("entry", "checkpoint", "lineage", "archive", "lease", "probe"):
+        for kind in ("entry", "checkpoint", "lineage", "ltx", "archive", "lease", "probe"):
             self.pruned.labels(kind)
         self.pruned_bytes = Counter(
             "headrace_ingest_pruned_bytes",

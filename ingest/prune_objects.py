@@ -32,9 +32,10 @@ from headrace.keys import (
 )
 from headrace.lease import KEPT as LEASES_KEPT
 from ingest.kept import KeptGenerations, find_first_kept
+from ingest.trim import choose_files
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Container, Iterable, Sequence
     from datetime import datetime, timedelta
 
     from headrace.keys import PrimaryPaths
@@ -53,7 +54,7 @@ log = structlog.get_logger()
 INTERVAL_S = 6 * 3600.0  # between two prunes: a few listings each
 STALL_S = 30.0  # without an answer of the store
 
-LINEAGE, ARCHIVE = "lineage", "archive"
+LINEAGE, LTX, ARCHIVE = "lineage", "ltx", "archive"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -61,16 +62,30 @@ class Doomed:
     """Something that nobody needs any more.
 
     Attributes:
-        kind: ``lineage``, ``archive``, ``lease``, ``probe``, ``entry`` or ``checkpoint``.
+        kind: ``lineage``, ``ltx`` (some files of a live lineage), ``archive``, ``lease``,
+            ``probe``, ``entry`` or ``checkpoint``.
         name: Its key, or the prefix of its keys.
         objects: How many they are.
         size_bytes: Of all of them.
+        keys: Of the objects, if they are not all under the prefix.
     """
 
     kind: str
     name: str
     objects: int
     size_bytes: int
+    keys: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, kind: str, name: str, files: Sequence[Listed], *, all_there: bool = True) -> Doomed:
+        """Give some listed files of a prefix, or all of them."""
+        return cls(
+            kind=kind,
+            name=name,
+            objects=len(files),
+            size_bytes=sum(each.size_bytes for each in files),
+            keys=() if all_there else tuple(each.key for each in files),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,16 +196,22 @@ class Pruner:
             *choose_leases(leases),
             *choose_probes(await self._list(PROBES_PREFIX), since=since),
         ]
-        for database, lineage in sorted(lineages - named.lineages):
-            if self._is_needed(database, lineage):
-                continue
-            files = await self._list(lineage_key(database, lineage))
-            size_bytes = sum(each.size_bytes for each in files)
-            # One that was never published has an age all the same.
-            if all(each.modified_at <= now - self._retention.generations for each in files):
-                name = lineage_key(database, lineage)
-                found = Doomed(kind=LINEAGE, name=name, objects=len(files), size_bytes=size_bytes)
-                doomed.append(found)
+        since = now - self._retention.generations
+        for database, lineage in lineages:
+            name = lineage_key(database, lineage)
+            if self._is_live(database, lineage):
+                files = choose_files(
+                    await self._list(name),
+                    needed_from=named.lineages.get((database, lineage)),
+                    since=since,
+                )
+                if files:
+                    doomed.append(Doomed.of(LTX, name, files, all_there=False))
+            elif (database, lineage) not in named.lineages and not self._is_here(database, lineage):
+                files = await self._list(name)
+                # One that was never published has an age all the same.
+                if files and all(each.modified_at <= since for each in files):
+                    doomed.append(Doomed.of(LINEAGE, name, files))
         return sorted(doomed)
 
     async def _list(self, prefix: str) -> list[Listed]:
@@ -214,14 +235,16 @@ class Pruner:
         first = find_first_kept(written_at, newest=newest, since=since)
         return await self._kept.read(first, newest)
 
-    def _is_needed(self, database: str, lineage: str) -> bool:
-        """Say whether a lineage is live, or being written: on this volume, or the journal's."""
+    def _is_live(self, database: str, lineage: str) -> bool:
+        """Say whether a lineage is what is published last, or the journal of the lease."""
+        if database == JOURNAL_DATABASE:
+            return lineage == self._lease.journal
         live = self._primary.state.databases.get(database)
-        return (
-            self._paths.database(database, lineage).exists()
-            or (live is not None and live.lineage == lineage)
-            or (database == JOURNAL_DATABASE and lineage == self._lease.journal)
-        )
+        return live is not None and live.lineage == lineage
+
+    def _is_here(self, database: str, lineage: str) -> bool:
+        """Say whether a lineage is on this volume: it may be about to be published."""
+        return self._paths.database(database, lineage).exists()
 
     async def _delete(self, doomed: Doomed) -> bool:
         """Delete something, unless it is being read; it is looked at once more."""
@@ -231,9 +254,11 @@ class Pruner:
                 return False
             if doomed.kind == LINEAGE:
                 parsed = parse_lineage_key(doomed.name)
-                if parsed is None or self._is_needed(*parsed):
+                if parsed is None or self._is_live(*parsed) or self._is_here(*parsed):
                     return False
-            if doomed.kind in {LINEAGE, ARCHIVE}:
+            if doomed.kind == LTX:
+                await self._store.delete_keys(doomed.keys)
+            elif doomed.kind in {LINEAGE, ARCHIVE}:
                 await self._store.delete_all(doomed.name, stall_s=STALL_S)
             else:
                 await self._store.delete(doomed.name)
@@ -250,12 +275,7 @@ def choose_archives(
     for each in uploads:
         folders[each.key.rpartition("/")[0]].append(each)
     return [
-        Doomed(
-            kind=ARCHIVE,
-            name=folder,
-            objects=len(files),
-            size_bytes=sum(each.size_bytes for each in files),
-        )
+        Doomed.of(ARCHIVE, folder, files)
         for folder, files in folders.items()
         if (receipt_id := parse_upload_folder(folder)) is not None
         and receipt_id not in kept
@@ -276,7 +296,7 @@ def choose_probes(probes: Iterable[Listed], *, since: datetime) -> list[Doomed]:
 
 
 def _one(kind: str, listed: Listed) -> Doomed:
-    return Doomed(kind=kind, name=listed.key, objects=1, size_bytes=listed.size_bytes)
+    return Doomed.of(kind, listed.key, [listed])
 
 
 def _of_log(each: LogObject) -> Doomed:

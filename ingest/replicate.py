@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,6 @@ log = structlog.get_logger()
 SYNC_TIMEOUT_S = 60  # seconds that Litestream may take for one sync
 UNSEEN_S = 10.0  # seconds until Litestream must have seen a new lineage
 UNSEEN_POLL_S = 0.01
-SNAPSHOTS = timedelta(days=1)  # between two of one lineage: litestream.yml
 CHECK_UP_S = 2.0  # seconds between looks at a Litestream that is up
 CHECK_DOWN_S = 0.05  # the same while it is down or starting
 
@@ -45,7 +43,6 @@ class Litestream:
         paths: The volume.
         store: Where it replicates to.
         socket_path: Where its control socket is made.
-        retention: How long it keeps single transactions.
         metrics: Told whether it is up, and of restarts.
     """
 
@@ -57,7 +54,6 @@ class Litestream:
         store: Store,
         socket_path: Path,
         metrics: IngestMetrics,
-        retention: timedelta = timedelta(days=1),
     ) -> None:
         self.up = asyncio.Event()
         self._paths = paths
@@ -71,8 +67,6 @@ class Litestream:
                 HEADRACE_REPLICA_URL=store.litestream_url(DBS_PREFIX),
                 HEADRACE_LITESTREAM_SOCKET=str(socket_path),
                 HEADRACE_LITESTREAM_ADDR=f"127.0.0.1:{_free_port()}",
-                HEADRACE_L0_RETENTION=f"{retention.total_seconds():.3f}s",
-                HEADRACE_SNAPSHOT_RETENTION=f"{(retention + SNAPSHOTS).total_seconds():.3f}s",
             ),
             on_exit=self._note_exit,
         )

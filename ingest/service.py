@@ -150,7 +150,6 @@ async def _lead(
         store=store,
         socket_path=socket_folder(paths.root) / "litestream.sock",
         metrics=metrics,
-        retention=retention.generations,
     )
     await stack.enter_async_context(_running(lease.while_held(litestream.run), give_up))
     # Before Litestream ends: the last connection to close would take the WAL away from it.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from aiohttp import web
 
 from headrace.errors import Refusal
@@ -22,7 +20,15 @@ async def post_prune(request: web.Request) -> web.Response:
     return answer_json(
         {
             "dry_run": dry_run,
-            "pruned": [asdict(each) for each in found],
+            "pruned": [
+                {
+                    "kind": each.kind,
+                    "name": each.name,
+                    "objects": each.objects,
+                    "size_bytes": each.size_bytes,
+                }
+                for each in found
+            ],
             "objects": sum(each.objects for each in found),
             "bytes": sum(each.size_bytes for each in found),
         }

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,14 +136,14 @@ async def replicating(
     *,
     more_config: str = "",
     store_url: str | None = None,
-    retention: timedelta = timedelta(days=1),
+    edit: Callable[[str], str] = str,
 ) -> AsyncIterator[LivePublisher]:
     """Run the real litestream, as the primary configures it, while the block runs."""
     store = Store(store_url or str(root / "store"))
     paths = PrimaryPaths(root / "live")
     paths.dbs.mkdir(parents=True, exist_ok=True)
     config = root / "litestream.yml"
-    config.write_text((PROJECT / "litestream.yml").read_text() + more_config)
+    config.write_text(edit((PROJECT / "litestream.yml").read_text()) + more_config)
     folder = socket_folder(root)
     replicator = Litestream(
         config=config,
@@ -151,7 +151,6 @@ async def replicating(
         store=store,
         socket_path=folder / "litestream.sock",
         metrics=IngestMetrics(),
-        retention=retention,
     )
     running = asyncio.create_task(replicator.run())
     try:
