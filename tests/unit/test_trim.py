@@ -53,15 +53,16 @@ def random_lineage(rng: random.Random) -> tuple[Lineage, list[float]]:
     lineage = Lineage(s3=rng.random() < 0.5)
     written: list[float] = []
     at_h = 0.0
+    compacting, snapping = rng.choice([0.05, 0.5]), rng.choice([0.1, 0.4])
     for _ in range(rng.randint(1, 60)):
         at_h += rng.choice([0.01, 0.2, 3, 30])
         written.append(at_h)
         lineage.add(0, len(written), len(written), at_h)
         for level in (1, 2, 3):
-            if rng.random() < 0.5 and lineage.last(level) < lineage.last(level - 1):
+            if rng.random() < compacting and lineage.last(level) < lineage.last(level - 1):
                 first, last = lineage.last(level) + 1, lineage.last(level - 1)
                 lineage.add(level, first, last, at_h)
-        if rng.random() < 0.3:
+        if rng.random() < snapping:
             lineage.add(SNAPSHOTS, 1, len(written), at_h)
     return lineage, written
 
