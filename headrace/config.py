@@ -105,6 +105,9 @@ class WriterSettings:
     lease_renewal: float = setting(
         10.0, gt=0, description="Seconds between renewals of the lease; a third of it or less."
     )
+    new_journal: bool = setting(
+        False, description="Begin with no receipts if the journal is lost, here and in the store."
+    )
     log_retention: float = setting(
         30.0, ge=1, le=36500, description="Days that entries of the generation log are kept."
     )

@@ -136,7 +136,9 @@ async def _lead(
     publisher = Publisher(generations, await generations.read_newest(), lambda: lease.epoch)
     if not believed:
         await publisher.fence()
-    journal_lineage = await find_journal(paths, store, lease.journal, believed=believed)
+    journal_lineage = await find_journal(
+        paths, store, lease.journal, believed=believed, anew=settings.new_journal
+    )
     journal = Journal(paths.database(JOURNAL_DATABASE, journal_lineage))
     unfinished = {receipt.id for receipt, _options in await journal.read_unfinished()}
     lineages = {name: cut.lineage for name, cut in publisher.state.databases.items()}
