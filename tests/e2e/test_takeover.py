@@ -186,6 +186,7 @@ def test_database_that_cannot_be_restored_exactly_waits(tmp_path: Path) -> None:
         shutil.rmtree(first.data)
     folder = tmp_path / "store" / "dbs" / "sales" / newest["lineage"]
     hidden = {path: path.with_suffix(".hidden") for path in folder.rglob(f"*-{newest['txid']}.ltx")}
+    assert hidden
     for path, aside in hidden.items():
         path.rename(aside)
     second = Primary(tmp_path, "second", "--standby", "on").start(stderr=subprocess.PIPE)
