@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from headrace import __version__, history_commands
+from headrace import __version__, admin_commands, history_commands
 from headrace.config import (
     IngestSettings,
     ServeSettings,
@@ -19,7 +18,7 @@ from headrace.config import (
     load_settings,
 )
 from headrace.errors import HeadraceError
-from headrace.settings import options_of
+from headrace.settings import Command, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -113,20 +112,41 @@ def restore(generation: int, folder: Path, database: str | None, **flags: Any) -
     _run(history_commands.restore_files_of(settings, generation, folder, database))
 
 
+def _asks_primary(command: Command) -> Command:
+    """Give a command the option that says where the primary is asked."""
+    return click.option(
+        "--to",
+        "url",
+        default="http://127.0.0.1:8000",
+        show_default=True,
+        help="A reader, or the primary. The token is in HEADRACE_TOKEN.",
+    )(command)
+
+
 @main.command()
 @click.argument("generation", type=int)
 @click.option("--database", help="Only this one.")
-@click.option(
-    "--to",
-    "url",
-    default="http://127.0.0.1:8000",
-    show_default=True,
-    help="A reader, or the primary. The token is in HEADRACE_TOKEN.",
-)
+@_asks_primary
 def rollback(generation: int, database: str | None, url: str) -> None:
     """Publish what an earlier generation held, as a new one."""
-    token = os.environ.get("HEADRACE_TOKEN", "")
-    _run(history_commands.roll_back(url, token, generation, database))
+    _run(admin_commands.roll_back(url, generation, database))
+
+
+@main.command()
+@click.argument("receipt")
+@click.argument("options", nargs=-1, metavar="[NAME=VALUE]...")
+@_asks_primary
+def reprocess(receipt: str, options: tuple[str, ...], url: str) -> None:
+    """Take an archived upload once more, with the options of that time or with others."""
+    _run(admin_commands.reprocess(url, receipt, options))
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@_asks_primary
+def prune(dry_run: bool, url: str) -> None:
+    """Delete what no kept generation names: lineages, archived uploads, old entries."""
+    _run(admin_commands.prune(url, dry_run=dry_run))
 
 
 def _load(kind: Any, flags: dict[str, Any]) -> Any:

@@ -105,8 +105,20 @@ class WriterSettings:
     lease_renewal: float = setting(
         10.0, gt=0, description="Seconds between renewals of the lease; a third of it or less."
     )
+    new_journal: bool = setting(
+        False, description="Begin with no receipts if the journal is lost, here and in the store."
+    )
     log_retention: float = setting(
         30.0, ge=1, le=36500, description="Days that entries of the generation log are kept."
+    )
+    generation_retention: float = setting(
+        1.0,
+        gt=0,
+        le=36500,
+        description="Days that a generation can be brought back, after the next took its place.",
+    )
+    upload_retention: float = setting(
+        30.0, gt=0, le=36500, description="Days that the bytes of uploads are kept."
     )
     max_upload: Bytes = setting(Bytes(10 * GIB), ge=1, description="Largest upload in bytes.")
     litestream_config: Path | None = setting(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -151,15 +152,34 @@ async def restore_cut(
         ProofError: What was restored is not what was published.
         StoreError: The store could not be asked.
     """
+    try:
+        await restore_exactly(litestream, name, cut, output)
+    except ProofError:
+        raise
+    except RestoreError as exc:
+        for txid in await _kept_txids(store, name, cut):
+            if await litestream.run(name, cut.lineage, txid, output) is None:
+                return txid
+        hint = "what no generation names any more is kept for --generation-retention"
+        raise RestoreError(str(exc), hint=hint) from exc
+    return cut.txid
+
+
+async def restore_exactly(litestream: LitestreamRestore, name: str, cut: Cut, output: Path) -> None:
+    """Restore a database as a generation held it, and prove it.
+
+    Raises:
+        RestoreError: That failed: it is not kept, or the store does not give it just now.
+        ProofError: What was restored is not what was published.
+    """
     reason = await litestream.run(name, cut.lineage, cut.txid, output)
-    if reason is None:
-        if cut.checksum not in {None, sum_file(output, cut.page_size).value}:
-            raise ProofError(f"what was restored of {name} is not what was published")
-        return cut.txid
-    for txid in await _kept_txids(store, name, cut):
-        if await litestream.run(name, cut.lineage, txid, output) is None:
-            return txid
-    raise RestoreError(f"cannot restore {name} at {format_txid(cut.txid)}: {reason}")
+    if reason is not None:
+        raise RestoreError(f"cannot restore {name} at {format_txid(cut.txid)}: {reason}")
+    if cut.checksum is None:
+        return
+    found = await asyncio.to_thread(sum_file, output, cut.page_size)
+    if found.value != cut.checksum:
+        raise ProofError(f"what was restored of {name} is not what was published")
 
 
 async def _kept_txids(store: Store, name: str, cut: Cut) -> list[int]:

@@ -1,15 +1,13 @@
-"""The commands that look at earlier generations, and go back to one."""
+"""The commands that look at earlier generations, straight from the store."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import click
 
 from headrace.config import store_url
-from headrace.errors import HeadraceError
 from headrace.generation import format_time, format_txid
 from headrace.history import compare, read_at, read_back, restore_files
 from headrace.log import GenerationLog
@@ -22,15 +20,13 @@ if TYPE_CHECKING:
     from headrace.config import StoreSettings
     from headrace.generation import Entry
 
-TIMEOUT_S = 3600.0  # a rollback copies whole databases
-
 
 async def list_generations(settings: StoreSettings, limit: int) -> None:
     """Print the newest entries of the log, one a line."""
     log = GenerationLog(Store(store_url(settings)))
     newest = await log.read_newest()
     rows = [_row(entry) async for entry in read_back(log, newest.number, limit)]
-    _print_table(("generation", "at", "why", "changed", "MB"), rows)
+    print_table(("generation", "at", "why", "changed", "MB"), rows)
 
 
 async def show_difference(settings: StoreSettings, first: int, second: int) -> None:
@@ -41,7 +37,7 @@ async def show_difference(settings: StoreSettings, first: int, second: int) -> N
         (each.database, each.table, _rows(each.before), _rows(each.after), _change(each))
         for each in found
     ]
-    _print_table(("database", "table", f"rows in {first}", f"rows in {second}", ""), rows)
+    print_table(("database", "table", f"rows in {first}", f"rows in {second}", ""), rows)
 
 
 async def restore_files_of(
@@ -55,31 +51,6 @@ async def restore_files_of(
         wanted = state.databases[name].txid
         note = "" if txid == wanted else f" (the nearest that is kept to {format_txid(wanted)})"
         click.echo(f"{folder / name}.db: TXID {format_txid(txid)}{note}")
-
-
-async def roll_back(url: str, token: str, number: int, database: str | None) -> None:
-    """Ask the primary to publish an earlier generation again.
-
-    Raises:
-        HeadraceError: It refused, or cannot be reached.
-    """
-    address = f"{url.rstrip('/')}/ingest/generations/{number}/rollback"
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.post(
-                address,
-                params={"database": database} if database else {},
-                headers={"Authorization": f"Bearer {token}"},
-            ) as response,
-        ):
-            answer: dict[str, Any] = await response.json(content_type=None)
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:
-        raise HeadraceError(f"cannot ask {url}: {exc}") from exc
-    if not response.ok:
-        raise HeadraceError(str(answer.get("detail")), hint=answer.get("hint"))
-    click.echo(f"generation {answer['generation']} holds what {number} held")
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
@@ -100,7 +71,8 @@ def _change(each: Any) -> str:
     return f"{each.after - each.before:+d}" if each.after != each.before else "other values"
 
 
-def _print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows in columns, the head first."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))

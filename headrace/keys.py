@@ -28,7 +28,10 @@ PROBES_PREFIX = "probes"
 _UNPLAIN = re.compile(r"[^A-Za-z0-9._-]")
 _KEY_NAME = 100  # characters of a file's name that stand in a key
 _LEASE_KEY = re.compile(r"leases/([0-9]{20})\.json")
+_LINEAGE_KEY = re.compile(r"dbs/([A-Za-z0-9_-]+)/([0-9a-f]{16})")
+_UPLOAD_FOLDER = re.compile(r"uploads/([0-9a-f]{32})")
 _LTX_NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.ltx")
+_LTX_KEY = re.compile(r"/(?:ltx/([0-9])|([0-9a-f]{4}))/[^/]+$")
 _LOG_KEY = re.compile(r"generations/(checkpoints/)?([0-9]{20})\.json")
 
 
@@ -65,6 +68,12 @@ def upload_key(receipt_id: str, filename: str) -> str:
     return f"{UPLOADS_PREFIX}/{receipt_id}/{name}"
 
 
+def parse_upload_folder(prefix: str) -> str | None:
+    """Read what the keys of an upload begin with: the id of its receipt."""
+    found = _UPLOAD_FOLDER.fullmatch(prefix)
+    return found[1] if found else None
+
+
 def probe_key(name: str) -> str:
     """Key of an object by which a store is tried, and which is deleted at once."""
     return f"{PROBES_PREFIX}/{name}"
@@ -73,6 +82,12 @@ def probe_key(name: str) -> str:
 def lineage_key(database: str, lineage: str) -> str:
     """Prefix under which Litestream writes one lineage of one database."""
     return f"{DBS_PREFIX}/{database}/{lineage}"
+
+
+def parse_lineage_key(prefix: str) -> tuple[str, str] | None:
+    """Read the prefix of a lineage: its database, and itself."""
+    found = _LINEAGE_KEY.fullmatch(prefix)
+    return (found[1], found[2]) if found else None
 
 
 def ltx_level_key(database: str, lineage: str, level: int, *, s3: bool) -> str:
@@ -99,6 +114,15 @@ def parse_ltx_name(name: str) -> tuple[int, int] | None:
     """Read the name of an LTX file: its first and last transaction."""
     found = _LTX_NAME.fullmatch(name)
     return (int(found[1], 16), int(found[2], 16)) if found else None
+
+
+def parse_ltx_key(key: str) -> tuple[int, int, int] | None:
+    """Read the key of an LTX file in any store: its level, its first and its last transaction."""
+    found = _LTX_KEY.search(key)
+    parsed = parse_ltx_name(key.rpartition("/")[2])
+    if found is None or parsed is None:
+        return None
+    return int(found[1] or found[2], 16), *parsed
 
 
 def sums_beside(database: Path) -> Path:

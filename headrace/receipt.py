@@ -122,6 +122,8 @@ class Receipt:
         error: The problem document, if it failed.
         timings_s: Seconds of each step.
         published_at: When it was published.
+        from_receipt: Id of the receipt whose archived bytes were taken once more; None if they were
+            sent.
     """
 
     id: str
@@ -144,6 +146,7 @@ class Receipt:
     error: dict[str, Any] | None = None
     timings_s: dict[str, float] = field(default_factory=dict)
     published_at: datetime | None = None
+    from_receipt: str | None = None
 
     def encode(self) -> dict[str, Any]:
         """Give the JSON form that clients see."""
@@ -154,6 +157,7 @@ class Receipt:
             "bytes": self.bytes,
             "sha256": self.sha256,
             "archive": self.archive,
+            "from_receipt": self.from_receipt,
             "format": self.format,
             "encoding": self.encoding,
             "database": self.database,

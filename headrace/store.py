@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,7 +25,7 @@ from headrace.store_reason import tell_reason
 from headrace.store_url import parse_store_url
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -45,6 +46,7 @@ _RETRY: RetryConfig = {
 }
 
 _CHUNK_BYTES = 4 * 1024 * 1024  # of a streamed object
+_DELETED_AT_ONCE = 32  # objects; not all stores know how to delete many by one request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +182,16 @@ class Store:
         listed = self.list_objects(prefix, stall_s=stall_s)
         return {each.key.removeprefix(prefix).lstrip("/"): each.size_bytes async for each in listed}
 
+    async def list_folders(self, prefix: str, *, stall_s: float) -> list[str]:
+        """List what comes next in the keys under a prefix: ``prefix/name``, for each name.
+
+        Raises:
+            StoreError: The store could not be asked, or took too long.
+        """
+        async with _asking(f"list {prefix}", stall_s):
+            found = await obstore.list_with_delimiter_async(self._store, prefix)
+            return list(found["common_prefixes"])
+
     async def create(self, key: str, body: bytes) -> None:
         """Write a new object, only if there is none of that key; durable on return.
 
@@ -263,6 +275,30 @@ class Store:
         with suppress(ObjectMissingError):
             async with _asking(f"delete {key}", ANSWER_S):
                 await obstore.delete_async(self._store, key)
+
+    async def delete_all(self, prefix: str, *, stall_s: float) -> None:
+        """Delete all objects under a prefix.
+
+        Raises:
+            StoreError: The store could not be asked; some may be deleted.
+        """
+        if self.folder is not None:
+            async with _asking(f"delete {prefix}", None):
+                with suppress(FileNotFoundError):
+                    await asyncio.to_thread(shutil.rmtree, self.folder / prefix)
+            return
+        await self.delete_keys(
+            [each.key async for each in self.list_objects(prefix, stall_s=stall_s)]
+        )
+
+    async def delete_keys(self, keys: Sequence[str]) -> None:
+        """Delete objects; those that are not there are no error.
+
+        Raises:
+            StoreError: The store could not be asked; some may be deleted.
+        """
+        for start in range(0, len(keys), _DELETED_AT_ONCE):
+            await asyncio.gather(*map(self.delete, keys[start : start + _DELETED_AT_ONCE]))
 
 
 @asynccontextmanager

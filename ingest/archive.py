@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
@@ -36,11 +37,13 @@ class Archive:
     Args:
         store: Takes them.
         on: Whether it does.
+        retention: For how long they are kept at least (ingest/prune_plan.py).
     """
 
-    def __init__(self, store: Store, *, on: bool) -> None:
+    def __init__(self, store: Store, *, on: bool, retention: timedelta) -> None:
         self._store = store
         self.on = on
+        self._retention = retention
 
     def key(self, receipt_id: str, filename: str) -> str | None:
         """Give the key of an upload; None if it is not archived."""
@@ -77,16 +80,55 @@ class Archive:
         """
         digest = hashlib.sha256()
         try:
-            if receipt.archive is None:
-                raise ObjectMissingError("it was not archived")
             with path.open("wb") as file:
-                async for chunk in self._store.stream(receipt.archive, stall_s=STALL_S):
+                async for chunk in self._store.stream(key_of(receipt), stall_s=STALL_S):
                     digest.update(chunk)
                     await asyncio.to_thread(file.write, chunk)
         except ObjectMissingError as exc:
-            raise Refusal("bytes-gone", "the bytes of this upload are not kept any more") from exc
+            raise self._gone() from exc
         if digest.hexdigest() != receipt.sha256:
-            raise Refusal("bytes-gone", "the archived bytes are not those that were sent")
+            raise _changed()
+
+    async def copy(self, receipt: Receipt, path: Path, *, key: str | None) -> Spooled:
+        """Have an archived upload in the spool once more, and in the store under another key.
+
+        Raises:
+            Refusal: ``bytes-gone``: it is not there, or not what its receipt says;
+                ``replication-down``; ``disk-full``.
+        """
+        chunks = self._read(receipt, key_of(receipt))
+        spooled = await self.receive(chunks, path, key=key, limit_bytes=receipt.bytes)
+        if (spooled.bytes, spooled.sha256) != (receipt.bytes, receipt.sha256):
+            await asyncio.to_thread(path.unlink)
+            if key is not None:
+                await self.forget(key)
+            raise _changed()
+        return spooled
+
+    async def _read(self, receipt: Receipt, key: str) -> AsyncIterator[bytes]:
+        size_bytes = 0
+        try:
+            async for chunk in self._store.stream(key, stall_s=STALL_S):
+                size_bytes += len(chunk)
+                if size_bytes > receipt.bytes:
+                    raise _changed()
+                yield chunk
+        except ObjectMissingError as exc:
+            raise self._gone() from exc
+        except StoreError as exc:
+            raise Refusal(
+                "replication-down", "the object store did not give the file: ask again"
+            ) from exc
+        if size_bytes == 0:
+            raise _changed()
+
+    def _gone(self) -> Refusal:
+        days = self._retention / timedelta(days=1)
+        return Refusal(
+            "bytes-gone",
+            "the bytes of this upload are not kept any more",
+            hint=f"archived uploads are kept for {days:g} days (--upload-retention)",
+        )
 
     async def forget(self, key: str) -> None:
         """Delete what nothing will be done with; if that fails, its retention does."""
@@ -111,6 +153,25 @@ class Archive:
             await asyncio.gather(putting, return_exceptions=True)
             raise
         return spooled
+
+
+def key_of(receipt: Receipt) -> str:
+    """Give the key of an upload's bytes.
+
+    Raises:
+        Refusal: ``bytes-gone``.
+    """
+    if receipt.archive is None:
+        raise Refusal(
+            "bytes-gone",
+            "the bytes of this upload were not archived",
+            hint="it was refused before they had all arrived, or --archive was off",
+        )
+    return receipt.archive
+
+
+def _changed() -> Refusal:
+    return Refusal("bytes-gone", "the archived bytes are not those that were sent")
 
 
 async def _tee(

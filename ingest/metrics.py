@@ -106,12 +106,17 @@ class IngestMetrics:
             self.verifications.labels(outcome)
         self.pruned = Counter(
             "headrace_ingest_pruned",
-            "Objects of the generation log that were deleted, by kind.",
+            "Objects of the store that nobody needed any more and that were deleted, by kind.",
             ["kind"],
             registry=self.registry,
         )
-        for kind in ("entry", "checkpoint"):
+        for kind in ("entry", "checkpoint", "lineage", "ltx", "archive", "lease", "probe"):
             self.pruned.labels(kind)
+        self.pruned_bytes = Counter(
+            "headrace_ingest_pruned_bytes",
+            "Bytes of lineages and archived uploads that were deleted.",
+            registry=self.registry,
+        )
         self.litestream_up = Gauge(
             "headrace_litestream_up",
             "Whether Litestream answers on its control socket.",

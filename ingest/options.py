@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from aiohttp import multipart
@@ -23,6 +23,9 @@ from ingest.converters.wishes import WISHES, Wishes, read_wishes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from headrace.receipt import Receipt
+    from ingest.journal import Options
 
 MODES = ("replace", "append", "upsert", "create")
 FIELDS = frozenset({"database", "table", "mode", "filename", "wait_for"}) | WISHES
@@ -63,10 +66,7 @@ def read_target(fields: Mapping[str, str], filename: str | None) -> Target:
     Raises:
         Refusal: ``invalid-option`` or ``invalid-name``.
     """
-    for name in fields:
-        if name not in FIELDS:
-            known = ", ".join(sorted(FIELDS))
-            raise Refusal("invalid-option", f"the option {name!r} is not known: there are {known}")
+    _check_known(fields)
     mode = fields.get("mode", "replace")
     if mode not in MODES:
         known = ", ".join(MODES)
@@ -102,6 +102,32 @@ def read_target(fields: Mapping[str, str], filename: str | None) -> Target:
         wishes=read_wishes(fields),
         table_given="table" in fields,
     )
+
+
+def read_target_again(fields: Mapping[str, str], receipt: Receipt, options: Options) -> Target:
+    """Work out where an upload goes that is taken once more: as then, where nothing else is said.
+
+    A field without a value stands for the default.
+
+    Args:
+        fields: What is asked for now.
+        receipt: Of the time before.
+        options: What was asked for then, besides what the receipt says.
+
+    Raises:
+        Refusal: ``invalid-option`` or ``invalid-name``.
+    """
+    before = {"mode": receipt.mode}
+    if receipt.database is not None:
+        before["database"] = receipt.database
+    if options.table_given and options.table is not None:
+        before["table"] = options.table
+    kept = {name: value for name, value in before.items() if name not in fields}
+    given = {name: value for name, value in fields.items() if value}
+    _check_known(fields)
+    target = read_target({**kept, **given}, receipt.filename)
+    asked = {name: getattr(target.wishes, name) for name in WISHES & fields.keys()}
+    return replace(target, wishes=replace(options.wishes, **asked))
 
 
 def clean_filename(filename: str | None) -> str:
@@ -157,6 +183,13 @@ def check_digest(headers: Mapping[str, str], sha256: str) -> None:
                 raise Refusal("bad-request", f"{name} is not base64 between colons") from exc
             if sent != sha256:
                 raise Refusal("digest-mismatch", f"{name} says {sent}, what arrived is {sha256}")
+
+
+def _check_known(fields: Mapping[str, str]) -> None:
+    for name in fields:
+        if name not in FIELDS:
+            known = ", ".join(sorted(FIELDS))
+            raise Refusal("invalid-option", f"the option {name!r} is not known: there are {known}")
 
 
 def _warn_of_change(warnings: list[str], kind: str, wished: str, name: str) -> None:

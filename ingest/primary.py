@@ -149,7 +149,7 @@ class Primary:
         for name in (*entry.databases, *entry.removed):
             old, new = before.databases.get(name), self.state.databases.get(name)
             if old is not None and (new is None or new.lineage != old.lineage):
-                await self._let_go(name, old.lineage)
+                await self.let_go(name, old.lineage)
         return entry
 
     async def delete_database(self, database: str) -> Entry:
@@ -177,7 +177,7 @@ class Primary:
             cut = await self.replicate(database, cut)
             return await self.publish(cause={"kind": "delete"}, databases={database: cut})
 
-    async def _let_go(self, database: str, lineage: str) -> None:
+    async def let_go(self, database: str, lineage: str) -> None:
         """End a lineage's replication and delete its files; its replica stays for rolling back."""
         try:
             await self._litestream.unregister(database, lineage)

@@ -11,14 +11,12 @@ may go for ever: so two that prune do no harm.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
-from headrace.errors import HeadraceError
 from headrace.keys import (
     CHECKPOINTS_PREFIX,
     GENERATIONS_PREFIX,
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-INTERVAL_S = 3600.0  # between two looks at the last checkpoint; the log is listed when it moved
 STALL_S = 30.0  # without an answer of the store
 
 
@@ -47,6 +44,12 @@ class LogObject:
 
     number: int
     is_checkpoint: bool
+    size_bytes: int = 0
+
+    @property
+    def kind(self) -> str:
+        """``checkpoint`` or ``entry``."""
+        return "checkpoint" if self.is_checkpoint else "entry"
 
     @property
     def key(self) -> str:
@@ -73,7 +76,7 @@ def choose_base(checkpoints: Mapping[int, datetime], *, last: int, retention: ti
     return max(old, default=0)
 
 
-class Pruner:
+class LogPruner:
     """Deletes what is too old of the log.
 
     Args:
@@ -92,15 +95,6 @@ class Pruner:
         self._metrics = metrics
         self._pruned_at = 0  # the last checkpoint at that time
 
-    async def run(self) -> None:
-        """Prune until cancelled; what fails is tried again the next time."""
-        while True:
-            try:
-                await self.prune()
-            except HeadraceError as exc:
-                log.warning("prune failed", error=str(exc))
-            await asyncio.sleep(INTERVAL_S)
-
     async def prune(self) -> None:
         """Prune once.
 
@@ -111,10 +105,21 @@ class Pruner:
         last = (await self._log.read_checkpoint()).number
         if last == self._pruned_at:
             return
-        base = choose_base(await self._list_checkpoints(), last=last, retention=self._retention)
-        if base:
-            await self._delete(sorted(await self._list_below(base)), base)
+        await self._delete(await self._find_below(last))
         self._pruned_at = last
+
+    async def find_below(self) -> list[LogObject]:
+        """Give what ``prune`` would delete, in that order.
+
+        Raises:
+            LogError: The last checkpoint cannot be read.
+            StoreError: The store could not be asked.
+        """
+        return await self._find_below((await self._log.read_checkpoint()).number)
+
+    async def _find_below(self, last: int) -> list[LogObject]:
+        base = choose_base(await self._list_checkpoints(), last=last, retention=self._retention)
+        return sorted(await self._list_below(base)) if base else []
 
     async def _list_checkpoints(self) -> dict[int, datetime]:
         listed = self._store.list_objects(CHECKPOINTS_PREFIX, stall_s=STALL_S)
@@ -130,22 +135,18 @@ class Pruner:
         async for each in self._store.list_objects(GENERATIONS_PREFIX, stall_s=STALL_S):
             parsed = parse_log_key(each.key)
             if parsed is not None:
-                found = LogObject(number=parsed[0], is_checkpoint=parsed[1])
+                found = LogObject(
+                    number=parsed[0], is_checkpoint=parsed[1], size_bytes=each.size_bytes
+                )
                 if found.is_below(base):
                     below.append(found)
         return below
 
-    async def _delete(self, ordered: list[LogObject], base: int) -> None:
+    async def _delete(self, ordered: list[LogObject]) -> None:
         counts = Counter[str]()
         for each in ordered:
             await self._store.delete(each.key)
-            kind = "checkpoint" if each.is_checkpoint else "entry"
-            self._metrics.pruned.labels(kind).inc()
-            counts[kind] += 1
+            self._metrics.pruned.labels(each.kind).inc()
+            counts[each.kind] += 1
         if ordered:
-            log.info(
-                "log pruned",
-                entries=counts["entry"],
-                checkpoints=counts["checkpoint"],
-                oldest_checkpoint=base,
-            )
+            log.info("log pruned", entries=counts["entry"], checkpoints=counts["checkpoint"])

@@ -17,7 +17,7 @@ import structlog
 
 from headrace.durable import fsync_path
 from headrace.errors import LitestreamError, RestoreError, StoreError
-from headrace.history import restore_cut
+from headrace.history import restore_cut, restore_exactly
 from headrace.litestream_restore import LitestreamRestore
 from ingest.insist import insist
 from ingest.merge import count_tables
@@ -72,11 +72,20 @@ class Rebuilder:
         seconds = round(time.monotonic() - started_s, 2)
         log.info("databases rebuilt", count=len(newest_first), s=seconds)
 
-    async def revive(self, name: str, cut: Cut) -> Cut:
-        """Restore a cut into a new lineage, which is replicated; give its cut, to be published.
+    async def revive(self, name: str, cut: Cut, *, nearest: bool) -> tuple[Cut, int]:
+        """Restore a cut into a new lineage, which is replicated.
 
-        Called under the database's lock. If what is wanted is not kept any more, it is what was
-        there shortly before (``restore_cut``): then the cut has no source.
+        Called under the database's lock.
+
+        Args:
+            name: The database.
+            cut: What is wanted.
+            nearest: Whether what was there shortly before will do, if the cut is not kept any more
+                (``restore_cut``). Only for who goes back: else acknowledged rows would be lost.
+
+        Returns:
+            Its cut, to be published, and the TXID that it was restored at. If that is not the one
+            that was wanted, the cut has no source.
 
         Raises:
             LitestreamError: It could not be restored.
@@ -87,9 +96,9 @@ class Rebuilder:
             await asyncio.to_thread(make_empty, folder)
             restored = folder / "restored.db"
             try:
-                txid = await restore_cut(self._store, self._litestream, name, cut, restored)
+                txid = await self._restore(name, cut, restored, nearest=nearest)
             except (RestoreError, StoreError) as exc:
-                raise LitestreamError(str(exc)) from exc
+                raise LitestreamError(str(exc), hint=exc.hint) from exc
             if txid != cut.txid:
                 tables = await asyncio.to_thread(count_tables, restored)
                 cut = replace(cut, tables=tables, source=None)
@@ -98,13 +107,22 @@ class Rebuilder:
             cut = await self._primary.replicate(name, replace(cut, lineage=lineage))
         seconds = round(time.monotonic() - started_s, 2)
         log.info("database revived", database=name, lineage=lineage, from_txid=txid, s=seconds)
-        return cut
+        return cut, txid
+
+    async def _restore(self, name: str, cut: Cut, output: Path, *, nearest: bool) -> int:
+        if nearest:
+            return await restore_cut(self._store, self._litestream, name, cut, output)
+        await restore_exactly(self._litestream, name, cut, output)
+        return cut.txid
 
     async def _make_ready(self, name: str) -> None:
         async with self._locked[name]:
             cut = self._primary.state.databases[name]
-            fresh = await insist(
-                lambda: self.revive(name, cut), LitestreamError, "rebuild failed", database=name
+            fresh, _txid = await insist(
+                lambda: self.revive(name, cut, nearest=False),
+                LitestreamError,
+                "rebuild failed",
+                database=name,
             )
             await self._primary.publish(cause={"kind": "rebuild"}, databases={name: fresh})
             self._metrics.rebuilds.inc()

@@ -4,34 +4,52 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headrace.errors import LitestreamError, LogError, Refusal
 from headrace.history import is_same, read_at
+from headrace.keys import lineage_key
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from headrace.generation import Cut, State
     from headrace.log import GenerationLog
+    from ingest.holds import Holds
     from ingest.primary import Primary
     from ingest.rebuild import Rebuilder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoneBack:
+    """What came of going back.
+
+    Attributes:
+        state: The state that shows it.
+        nearest: TXID that a database was restored at, where the one wanted is not kept any more.
+    """
+
+    state: State
+    nearest: Mapping[str, int]
 
 
 class Rollback:
     """Publishes earlier generations again."""
 
-    def __init__(self, generations: GenerationLog, primary: Primary, rebuilder: Rebuilder) -> None:
+    def __init__(
+        self, generations: GenerationLog, primary: Primary, rebuilder: Rebuilder, holds: Holds
+    ) -> None:
+        self._holds = holds
         self._log = generations
         self._primary = primary
         self._rebuilder = rebuilder
 
-    async def to(self, number: int, database: str | None) -> State:
+    async def to(self, number: int, database: str | None) -> GoneBack:
         """Publish what a generation held: all of it, or one database of it.
 
         What is the same now as then is left as it is; if that is all, nothing is published. All
         that differs comes at once, in one generation. Lineages are new, so readers copy them whole.
-
-        Returns:
-            The state that shows it.
 
         Raises:
             Refusal: ``not-found``: the generation, or the database in it, is not kept.
@@ -51,23 +69,42 @@ class Rollback:
             differing = [
                 name for name in wanted if not is_same(target.databases.get(name), now.get(name))
             ]
-            revived = await self._revive(
-                {name: target.databases[name] for name in differing if name in target.databases}
-            )
+            cuts = {name: target.databases[name] for name in differing if name in target.databases}
+            revived = await self._revive(cuts)
             removed = tuple(name for name in differing if name not in revived)
             if differing:
-                cause = {"kind": "rollback", "to": str(number)}
-                await self._primary.publish(cause=cause, databases=revived, removed=removed)
-            return self._primary.state
+                await self._primary.publish(
+                    cause={"kind": "rollback", "to": str(number)},
+                    databases={name: cut for name, (cut, _txid) in revived.items()},
+                    removed=removed,
+                )
+            return GoneBack(
+                state=self._primary.state,
+                nearest={
+                    name: txid for name, (_cut, txid) in revived.items() if txid != cuts[name].txid
+                },
+            )
 
-    async def _revive(self, cuts: dict[str, Cut]) -> dict[str, Cut]:
-        """Revive several databases at once.
+    async def _revive(self, cuts: dict[str, Cut]) -> dict[str, tuple[Cut, int]]:
+        """Revive several databases at once; each with the TXID that it was restored at.
 
         Raises:
             Refusal: ``not-found``: one of them is not kept; nothing was published.
         """
-        revivals = (self._rebuilder.revive(name, cut) for name, cut in cuts.items())
-        try:
-            return dict(zip(cuts, await asyncio.gather(*revivals), strict=True))
-        except LitestreamError as exc:
-            raise Refusal("not-found", f"not all of it is kept any more: {exc}") from exc
+        lineages = [lineage_key(name, cut.lineage) for name, cut in cuts.items()]
+        with self._holds.hold(*lineages):
+            revivals = (
+                self._rebuilder.revive(name, cut, nearest=True) for name, cut in cuts.items()
+            )
+            found = await asyncio.gather(*revivals, return_exceptions=True)  # all have ended
+        ends = dict(zip(cuts, found, strict=True))
+        failures = [each for each in ends.values() if isinstance(each, BaseException)]
+        revived = {name: end for name, end in ends.items() if not isinstance(end, BaseException)}
+        if not failures:
+            return revived
+        for name, (cut, _txid) in revived.items():
+            await self._primary.let_go(name, cut.lineage)
+        if isinstance(failures[0], LitestreamError):
+            detail = f"not all of it is kept any more: {failures[0]}"
+            raise Refusal("not-found", detail, hint=failures[0].hint) from failures[0]
+        raise failures[0]

@@ -28,13 +28,15 @@ from ingest.auth import Tokens
 from ingest.checksums import Checksums
 from ingest.converters import Limits
 from ingest.converters.registry import Converter
+from ingest.holds import Holds
 from ingest.idempotency import KeysInFlight
 from ingest.journal import Journal
 from ingest.lease import LeaseHolder
 from ingest.metrics import IngestMetrics
 from ingest.plugins import load_registry
 from ingest.primary import Primary
-from ingest.prune import Pruner
+from ingest.prune import LogPruner
+from ingest.prune_objects import Pruner, Retention
 from ingest.publish import Publisher
 from ingest.rebuild import Rebuilder, find_damaged
 from ingest.regions import Regions
@@ -130,10 +132,13 @@ async def _lead(
     give_up: Callable[[BaseException], None],
 ) -> None:
     """Start what only the holder of the lease may do; the stack ends it."""
+    retention = _retention(settings)
     publisher = Publisher(generations, await generations.read_newest(), lambda: lease.epoch)
     if not believed:
         await publisher.fence()
-    journal_lineage = await find_journal(paths, store, lease.journal, believed=believed)
+    journal_lineage = await find_journal(
+        paths, store, lease.journal, believed=believed, anew=settings.new_journal
+    )
     journal = Journal(paths.database(JOURNAL_DATABASE, journal_lineage))
     unfinished = {receipt.id for receipt, _options in await journal.read_unfinished()}
     lineages = {name: cut.lineage for name, cut in publisher.state.databases.items()}
@@ -163,7 +168,8 @@ async def _lead(
     await rebuilder.lock(lineages.keys() - sound)
     await stack.enter_async_context(_running(rebuilder.run(), give_up))
     registry = load_registry(_configured(settings), partial(_count_broken_plugin, metrics))
-    archive = Archive(store, on=settings.archive)
+    archive = Archive(store, on=settings.archive, retention=retention.uploads)
+    holds = Holds()
     uploads = Uploads(
         paths=paths,
         journal=journal,
@@ -177,8 +183,18 @@ async def _lead(
     stack.push_async_callback(uploads.stop, STOP_UPLOADS_S)
     await uploads.resume()
     await stack.enter_async_context(_running(Watchdog(paths, primary, metrics).run(), give_up))
-    retention = timedelta(days=settings.log_retention)
-    pruner = Pruner(store, generations, retention, metrics)
+    pruner = Pruner(
+        store=store,
+        generations=generations,
+        log_pruner=LogPruner(store, generations, timedelta(days=settings.log_retention), metrics),
+        primary=primary,
+        paths=paths,
+        journal=journal,
+        lease=lease,
+        holds=holds,
+        retention=retention,
+        metrics=metrics,
+    )
     await stack.enter_async_context(_running(pruner.run(), give_up))
     node = Node(
         paths=paths,
@@ -192,7 +208,9 @@ async def _lead(
         primary=primary,
         publisher=publisher,
         generations=generations,
-        rollback=Rollback(generations, primary, rebuilder),
+        rollback=Rollback(generations, primary, rebuilder, holds),
+        holds=holds,
+        pruner=pruner,
         regions=Regions(journal, metrics),
         lease=lease,
         litestream=litestream,
@@ -232,6 +250,23 @@ def _lease_holder(
         duration_s=settings.lease_duration,
         renew_every_s=settings.lease_renewal,
         metrics=metrics,
+    )
+
+
+def _retention(settings: IngestSettings) -> Retention:
+    """Give how long things are kept.
+
+    Raises:
+        ConfigError: The log would forget a generation that can be brought back.
+    """
+    if settings.generation_retention > settings.log_retention:
+        raise ConfigError(
+            "cannot use --generation-retention: it is more than --log-retention",
+            hint="what is not in the log any more cannot be brought back",
+        )
+    return Retention(
+        generations=timedelta(days=settings.generation_retention),
+        uploads=timedelta(days=settings.upload_retention),
     )
 
 

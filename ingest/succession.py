@@ -38,7 +38,7 @@ KEEP_TIMEOUT_S = 10.0  # until an answer waits no longer for the journal
 
 
 async def find_journal(
-    paths: PrimaryPaths, store: Store, named: str | None, *, believed: bool
+    paths: PrimaryPaths, store: Store, named: str | None, *, believed: bool, anew: bool
 ) -> str:
     """Find the lineage of the journal to go on with; the volume has it then, if there is any.
 
@@ -47,20 +47,44 @@ async def find_journal(
         store: Where it is replicated to.
         named: The lineage that the lease names; None: there was no journal yet.
         believed: Whether the volume's own may be gone on with.
+        anew: Whether to begin an empty one if there is none any more, here or there.
 
     Raises:
-        LitestreamError: It could not be restored.
+        LitestreamError: It is not here, or damaged, and could not be restored.
         StoreError: The store could not be asked.
     """
     if named is None:
         return new_lineage()
-    if believed and await asyncio.to_thread(_is_sound, paths.database(JOURNAL_DATABASE, named)):
-        folder = paths.level0_folder(JOURNAL_DATABASE, named)
-        local = _newest_txid(each.name for each in folder.glob("*.ltx"))
-        prefix = ltx_level_key(JOURNAL_DATABASE, named, 0, s3=store.is_s3)
-        if local >= _newest_txid(await store.list_sizes(prefix, stall_s=STALL_S)):
+    fault = "another primary had the lease since it was written"
+    if believed:
+        found = await _find_fault(paths, store, named)
+        if found is None:
             return named
-    return await _restore_journal(paths, store, named)
+        fault = found
+    log.warning("journal of the volume not used", lineage=named, why=fault)
+    try:
+        return await _restore_journal(paths, store, named)
+    except LitestreamError as exc:
+        if not anew:
+            raise LitestreamError(
+                f"cannot go on without the journal: {exc}; that of the volume: {fault}",
+                hint="what is published is not touched. If the store is sound, start again. If the "
+                "journal is lost in both places, --new-journal on begins an empty one",
+            ) from exc
+        log.warning("journal begun anew: all receipts are lost", reason=str(exc))
+        return new_lineage()
+
+
+async def _find_fault(paths: PrimaryPaths, store: Store, named: str) -> str | None:
+    """Say why the volume's journal cannot be gone on with; None if it can."""
+    fault = await asyncio.to_thread(find_damage, paths.database(JOURNAL_DATABASE, named))
+    if fault is not None:
+        return fault
+    folder = paths.level0_folder(JOURNAL_DATABASE, named)
+    local = _newest_txid(each.name for each in folder.glob("*.ltx"))
+    prefix = ltx_level_key(JOURNAL_DATABASE, named, 0, s3=store.is_s3)
+    replicated = _newest_txid(await store.list_sizes(prefix, stall_s=STALL_S))
+    return None if local >= replicated else f"it is at TXID {local}, its replica at {replicated}"
 
 
 async def _restore_journal(paths: PrimaryPaths, store: Store, named: str) -> str:
@@ -119,15 +143,25 @@ class JournalReplica:
         await self._lease.name_journal(self._lineage)
 
 
-def _is_sound(journal: Path) -> bool:
-    """Say whether there is a journal that SQLite can read."""
+def find_damage(journal: Path) -> str | None:
+    """Read a whole journal, past SQLite's own checks too; say what is wrong with it, or None."""
     if not journal.exists():
-        return False
+        return "it is not there"
     try:
         with closing(sqlite3.connect(journal)) as db:
-            return bool(db.execute("PRAGMA quick_check").fetchone()[0] == "ok")
-    except sqlite3.DatabaseError:
-        return False
+            found = str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
+            if found != "ok":
+                return found
+            rows = db.execute(
+                "SELECT id, receipt, options, json_valid(receipt) AND json_valid(options) "
+                "FROM receipts"
+            )
+            for receipt_id, _receipt, _options, is_json in rows:
+                if not is_json:
+                    return f"receipt {receipt_id} cannot be read"
+    except sqlite3.Error as exc:
+        return str(exc)
+    return None
 
 
 def _newest_txid(names: Iterable[str]) -> int:

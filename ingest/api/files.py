@@ -30,6 +30,7 @@ class ArrivedFile:
     media_type: str | None = None
     spooled: Spooled | None = None
     archive: str | None = None
+    from_receipt: str | None = None
     refusal: Refusal | None = None
 
 

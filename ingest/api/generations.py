@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from headrace.errors import Refusal
+from headrace.generation import format_txid
 from headrace.history import read_back
 from headrace.names import check_database_name
 from ingest.api.node import NODE, answer_json
@@ -35,8 +36,14 @@ async def post_rollback(request: web.Request) -> web.Response:
     database = request.query.get("database")
     if database is not None:
         database = check_database_name(database)
-    state = await node.rollback.to(number, database)
-    return answer_json({"generation": state.number, "rolled_back_to": number})
+    back = await node.rollback.to(number, database)
+    return answer_json(
+        {
+            "generation": back.state.number,
+            "rolled_back_to": number,
+            "nearest": {name: format_txid(txid) for name, txid in back.nearest.items()},
+        }
+    )
 
 
 def _number(text: str) -> int:

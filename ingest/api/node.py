@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from ingest.archive import Archive
     from ingest.auth import Tokens
     from ingest.converters.registry import Registry
+    from ingest.holds import Holds
     from ingest.idempotency import KeysInFlight
     from ingest.journal import Journal
     from ingest.lease import LeaseHolder
     from ingest.metrics import IngestMetrics
     from ingest.primary import Primary
+    from ingest.prune_objects import Pruner
     from ingest.publish import Publisher
     from ingest.regions import Regions
     from ingest.replicate import Litestream
@@ -47,6 +49,8 @@ class Node:
     publisher: Publisher
     generations: GenerationLog
     rollback: Rollback
+    holds: Holds
+    pruner: Pruner
     regions: Regions
     lease: LeaseHolder
     litestream: Litestream

@@ -24,10 +24,8 @@ routes = web.RouteTableDef()
 @routes.get("/ingest/receipts/{id}")
 async def get_receipt(request: web.Request) -> web.Response:
     """Show one: ids cannot be guessed, so knowing one is enough."""
-    node, receipt_id = request.app[NODE], request.match_info["id"]
-    found = await node.journal.find(receipt_id) if _RECEIPT_ID.fullmatch(receipt_id) else None
-    if found is None:
-        raise Refusal("not-found", "there is no such receipt")
+    node = request.app[NODE]
+    found = await get_known(node, request.match_info["id"])
     return answer_json(await encode_receipt(node, found))
 
 
@@ -43,6 +41,18 @@ async def get_receipts(request: web.Request) -> web.Response:
     next_page = f"/ingest/receipts?before={found[-1].id}" if len(found) == PAGE else None
     receipts = [await encode_receipt(node, receipt) for receipt in found]
     return answer_json({"receipts": receipts, "next": next_page})
+
+
+async def get_known(node: Node, receipt_id: str) -> Receipt:
+    """Read a receipt by its id.
+
+    Raises:
+        Refusal: ``not-found``.
+    """
+    found = await node.journal.find(receipt_id) if _RECEIPT_ID.fullmatch(receipt_id) else None
+    if found is None:
+        raise Refusal("not-found", "there is no such receipt")
+    return found
 
 
 async def encode_receipt(node: Node, receipt: Receipt) -> dict[str, Any]:

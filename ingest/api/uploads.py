@@ -23,10 +23,12 @@ from ingest.journal import Options
 from ingest.options import DEFAULT_WAIT_S, FIELDS, MODES, Target, read_target, wait_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ingest.api.files import ArrivedFile
     from ingest.api.node import Node
+
+    ReadTarget = Callable[[Mapping[str, str], str | None], Target]
 
 routes = web.RouteTableDef()
 
@@ -60,25 +62,28 @@ async def post_ingest(request: web.Request) -> web.Response:
             arrived, fields = await receive_form(request)
         else:
             arrived, fields = [await receive_body(request)], dict(request.query)
-        ids = await _start(node, arrived, fields, key)
-        wait_s = wait_of(request.headers.getall("Prefer", []))
-        deadline_s = time.monotonic() + wait_s
-        ends = await asyncio.gather(*(node.uploads.wait(each, wait_s) for each in ids))
-        receipts = [receipt for receipt in ends if receipt is not None]
-        if "wait_for" in fields:
-            newest = max(receipt.generation or 0 for receipt in receipts)
-            await node.regions.wait_live(newest, deadline_s - time.monotonic())
-        await node.journal_replica.keep()
-        encoded = [await encode_receipt(node, receipt) for receipt in receipts]
-        return _answer(request, receipts, encoded)
+        ids = await start(node, arrived, fields, key)
+        return await answer_for(request, ids, fields)
 
 
-async def _start(
-    node: Node, arrived: list[ArrivedFile], fields: Mapping[str, str], key: str | None
+async def start(
+    node: Node,
+    arrived: list[ArrivedFile],
+    fields: Mapping[str, str],
+    key: str | None,
+    *,
+    read: ReadTarget = read_target,
 ) -> tuple[str, ...]:
     """Journal a request, and send its files on their way; give the ids of its receipts.
 
     A request with a key that was used before gets the receipts of that time.
+
+    Args:
+        node: The primary.
+        arrived: Its files.
+        fields: Its options.
+        key: Its ``Idempotency-Key``.
+        read: Works out where a file goes, from the options and its name.
 
     Raises:
         Refusal: ``key-reused``.
@@ -97,12 +102,33 @@ async def _start(
             return before.receipts
         ids = tuple(each.receipt_id for each in arrived)
         claim = Claim(key=key, fingerprint=mark, receipts=ids)
-    uploads = [_prepare(node, each, fields) for each in arrived]
+    uploads = [_prepare(node, each, fields, read) for each in arrived]
     for each in arrived:
         if each.refusal is not None:
             await _drop(node, each)
     await node.uploads.start(uploads, claim)
     return tuple(receipt.id for receipt, _options in uploads)
+
+
+async def answer_for(
+    request: web.Request, ids: tuple[str, ...], fields: Mapping[str, str]
+) -> web.Response:
+    """Wait for uploads as long as the client wants to, and answer with their receipts.
+
+    Raises:
+        Refusal: ``replication-down`` or ``lease-lapsed``: the receipts may be kept, or not.
+    """
+    node = request.app[NODE]
+    wait_s = wait_of(request.headers.getall("Prefer", []))
+    deadline_s = time.monotonic() + wait_s
+    ends = await asyncio.gather(*(node.uploads.wait(each, wait_s) for each in ids))
+    receipts = [receipt for receipt in ends if receipt is not None]
+    if "wait_for" in fields:
+        newest = max(receipt.generation or 0 for receipt in receipts)
+        await node.regions.wait_live(newest, deadline_s - time.monotonic())
+    await node.journal_replica.keep()
+    encoded = [await encode_receipt(node, receipt) for receipt in receipts]
+    return _answer(request, receipts, encoded)
 
 
 async def _drop(node: Node, arrived: ArrivedFile) -> None:
@@ -114,12 +140,12 @@ async def _drop(node: Node, arrived: ArrivedFile) -> None:
 
 
 def _prepare(
-    node: Node, arrived: ArrivedFile, fields: Mapping[str, str]
+    node: Node, arrived: ArrivedFile, fields: Mapping[str, str], read: ReadTarget
 ) -> tuple[Receipt, Options]:
     """Give the receipt of one file of a request; it is refused if something speaks against it."""
     target: Target | None = None
     try:
-        target = read_target(fields, arrived.filename)
+        target = read(fields, arrived.filename)
         _check_create(node, target)
     except Refusal as refusal:
         arrived.refusal = arrived.refusal or refusal
@@ -134,6 +160,7 @@ def _prepare(
         mode=target.mode if target else fields.get("mode", "replace")[:16],
         warnings=target.warnings if target else (),
         created_at=datetime.now(UTC),
+        from_receipt=arrived.from_receipt,
     )
     options = Options(
         table=target.table if target else None,

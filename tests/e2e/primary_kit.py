@@ -39,13 +39,13 @@ class Primary:
         self.port = free_ports([0, 1])
         self.url = f"http://127.0.0.1:{self.port}"
 
-    def start(self) -> Self:
+    def start(self, *, stderr: int | None = None) -> Self:
         """Start it; it may have to wait for the lease."""
         command = [sys.executable, "-m", "headrace", "ingest", "--data", str(self.data)]
         command += ["--store", self.store, "--port", str(self.port)]
         command += ["--metrics-port", str(self.port + 1), *QUICK, *self.flags]
         env = {**os.environ, "HEADRACE_TOKEN": TOKEN}
-        self.process = subprocess.Popen(command, env=env)
+        self.process = subprocess.Popen(command, env=env, stderr=stderr)
         return self
 
     def wait_until_up(self) -> Self:
@@ -88,6 +88,28 @@ class Primary:
         assert response.status_code == 201, response.text
         receipt: dict[str, Any] = response.json()
         return receipt
+
+    def reprocess(
+        self, receipt_id: str, *, prefer: str = "", key: str = "", **options: str
+    ) -> httpx.Response:
+        """Ask for an archived upload once more."""
+        headers = {"Authorization": f"Bearer {TOKEN}", "Prefer": prefer}
+        if key:
+            headers["Idempotency-Key"] = key
+        url = f"{self.url}/ingest/receipts/{receipt_id}/reprocess"
+        return httpx.post(url, params=options, headers=headers, timeout=60)
+
+    def prune(self, *, dry_run: bool = False) -> dict[str, Any]:
+        """Delete what nobody needs, or say what that is."""
+        answer = httpx.post(
+            f"{self.url}/ingest/prune",
+            params={"dry_run": int(dry_run)},
+            headers={"Authorization": f"Bearer {TOKEN}"},
+            timeout=60,
+        )
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
 
     def receipt(self, receipt_id: str) -> dict[str, Any]:
         """Read a receipt."""

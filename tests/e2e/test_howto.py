@@ -68,6 +68,14 @@ def test_guide_to_roll_back_works(tmp_path: Path) -> None:
     output = run("roll-back.md", tmp_path, before=UP, after=DOWN)
     assert "Bern|133000\n" in output
     assert "generation 3 holds what 1 held" in output
+    assert "0 objects, 0 bytes would be deleted" in output
+
+
+def test_guide_to_reprocess_an_upload_works(tmp_path: Path) -> None:
+    """Who follows the guide has the rows of a file that was refused."""
+    output = run("reprocess-an-upload.md", tmp_path, before=UP, after=DOWN)
+    assert ": published in generation 1: /cities" in output
+    assert '"city": "Bern"' in output.splitlines()[-1]
 
 
 def test_guide_to_recover_from_a_lost_volume_works(tmp_path: Path) -> None:

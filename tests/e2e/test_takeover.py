@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +21,6 @@ from tests.ports import free_ports
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from tests.integration.s3_kit import S3
-
-
-@pytest.fixture(params=["folder", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Give a store of each kind."""
-    if request.param == "folder":
-        return str(tmp_path / "store")
-    server: S3 = request.getfixturevalue("s3")
-    server.give_credentials(monkeypatch)
-    return server.url(server.make_bucket())
 
 
 @pytest.fixture
@@ -186,3 +175,35 @@ def test_live_database_that_is_damaged_is_made_anew_at_start(tmp_path: Path) -> 
                 20000 * 12345 + 3,
             )
         first.stop()
+
+
+def test_database_that_cannot_be_restored_exactly_waits(tmp_path: Path) -> None:
+    """A transaction that the store does not give just then is waited for, never left out."""
+    first = Primary(tmp_path, "first").start().wait_until_up()
+    with primaries(first):
+        first.upload(b"n\n1\n", "sales.csv")
+        newest = first.upload(b"n\n2\n", "sales.csv", mode="append")
+        first.kill()
+        shutil.rmtree(first.data)
+    folder = tmp_path / "store" / "dbs" / "sales" / newest["lineage"]
+    hidden = {path: path.with_suffix(".hidden") for path in folder.rglob(f"*-{newest['txid']}.ltx")}
+    assert hidden
+    for path, aside in hidden.items():
+        path.rename(aside)
+    second = Primary(tmp_path, "second", "--standby", "on").start(stderr=subprocess.PIPE)
+    with primaries(second):
+        assert second.process.stderr
+        for line in second.process.stderr:
+            assert b"database revived" not in line
+            if b"rebuild failed" in line:
+                break
+        reading = threading.Thread(target=second.process.stderr.read)
+        reading.start()
+        for path, aside in hidden.items():
+            aside.rename(path)
+        second.wait_until_up()
+        more = second.upload(b"n\n3\n", "sales.csv", mode="append")
+        assert more["tables"][0]["unchanged"] == 2
+        assert second.stop() == 0
+        reading.join()
+        second.process.stderr.close()

@@ -132,14 +132,18 @@ class LivePublisher:
 
 @asynccontextmanager
 async def replicating(
-    root: Path, *, more_config: str = "", store_url: str | None = None
+    root: Path,
+    *,
+    more_config: str = "",
+    store_url: str | None = None,
+    edit: Callable[[str], str] = str,
 ) -> AsyncIterator[LivePublisher]:
     """Run the real litestream, as the primary configures it, while the block runs."""
     store = Store(store_url or str(root / "store"))
     paths = PrimaryPaths(root / "live")
     paths.dbs.mkdir(parents=True, exist_ok=True)
     config = root / "litestream.yml"
-    config.write_text((PROJECT / "litestream.yml").read_text() + more_config)
+    config.write_text(edit((PROJECT / "litestream.yml").read_text()) + more_config)
     folder = socket_folder(root)
     replicator = Litestream(
         config=config,

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from headrace.receipt import UploadState
 from ingest.journal import Journal, Options
+from ingest.succession import find_damage
 from tests.unit.test_receipt import make_receipt
 
 if TYPE_CHECKING:
@@ -42,3 +45,35 @@ async def test_journal_pages_newest_first(tmp_path: Path) -> None:
     assert first == receipts[:1:-1]
     assert await journal.read_newest(limit=3, before=first[-1].id) == receipts[1::-1]
     await journal.close()
+
+
+async def write_journal(path: Path) -> str:
+    """Have a journal of some pages; give the id of one of its receipts."""
+    journal = Journal(path)
+    receipts = [make_receipt(id=f"{n:032x}") for n in range(20)]
+    await journal.add([(receipt, OPTIONS) for receipt in receipts])
+    await journal.close()
+    return receipts[7].id
+
+
+@pytest.mark.parametrize("what", ["nothing", "page", "half", "all", "brace", "text"])
+async def test_journal_that_is_damaged_is_found_out(tmp_path: Path, what: str) -> None:
+    """Pages, ends and texts that are not what was written are seen before it is gone on with."""
+    path = tmp_path / "r.db"
+    receipt_id = await write_journal(path)
+    body = bytearray(path.read_bytes())
+    at = body.index(b'{"id": "' + receipt_id.encode())
+    page = at // 4096 * 4096
+    if what == "page":
+        body[page : page + 4096] = bytes(4096)
+    elif what == "half":
+        del body[len(body) // 2 :]
+    elif what == "brace":
+        body[at] = ord("[")
+    elif what == "text":
+        body[at + 50] = 0xFF
+    path.write_bytes(body)
+    if what == "all":
+        path.unlink()
+
+    assert (find_damage(path) is None) == (what == "nothing")

@@ -22,7 +22,7 @@ from headrace.keys import (
 from headrace.log import GenerationLog
 from headrace.store import Store
 from ingest.metrics import IngestMetrics
-from ingest.prune import Pruner
+from ingest.prune import LogPruner
 from ingest.publish import Publisher
 from serve import follow
 from tests.integration.reader_kit import NO_PRIMARY, eventually
@@ -108,10 +108,10 @@ class Log:
         """List the checkpoints."""
         return [number for number, is_checkpoint in self.found() if is_checkpoint]
 
-    def pruner(self) -> Pruner:
+    def pruner(self) -> LogPruner:
         """Give a pruner that has not pruned yet."""
         retention = timedelta(days=RETENTION_DAYS)
-        return Pruner(self.store, self.log, retention, self.metrics)
+        return LogPruner(self.store, self.log, retention, self.metrics)
 
     def counted(self, kind: str) -> float | None:
         """Give what the metric says."""

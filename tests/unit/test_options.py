@@ -8,14 +8,18 @@ import hashlib
 import pytest
 
 from headrace.errors import Refusal
+from ingest.converters.wishes import Wishes
+from ingest.journal import Options
 from ingest.options import (
     MAX_WAIT_S,
     check_digest,
     clean_filename,
     filename_of,
     read_target,
+    read_target_again,
     wait_of,
 )
+from tests.unit.test_receipt import make_receipt
 
 
 def test_target_comes_from_the_file_name() -> None:
@@ -105,3 +109,40 @@ def test_check_digest_compares_sha256() -> None:
     with pytest.raises(Refusal) as refused:
         check_digest({"Content-Digest": "sha-256=:!:"}, digest.hexdigest())
     assert refused.value.code == "bad-request"
+
+
+def test_target_of_an_upload_taken_again_is_that_of_before() -> None:
+    """Where nothing else is said everything is as it was, and what is said takes its place."""
+    receipt = make_receipt(filename="x y.csv", database="sales", mode="append")
+    wishes = Wishes(types={"zip": "text"}, strict=True, delimiter=";")
+    options = Options(table="t", media_type=None, wishes=wishes, table_given=True)
+
+    same = read_target_again({}, receipt, options)
+    assert (same.database, same.table, same.mode, same.filename) == (
+        "sales",
+        "t",
+        "append",
+        "x y.csv",
+    )
+    assert same.wishes == wishes
+    assert same.table_given
+
+    other = read_target_again({"mode": "replace", "types": "n:real"}, receipt, options)
+    assert (other.database, other.mode) == ("sales", "replace")
+    assert other.wishes == Wishes(types={"n": "real"}, strict=True, delimiter=";")
+
+
+def test_target_taken_again_with_empty_options_has_the_defaults() -> None:
+    """An option without a value is as if it had never been given."""
+    receipt = make_receipt(filename="x y.csv", database="sales", mode="append")
+    wishes = Wishes(encoding="cp1252", header=False, pk=("a",))
+    options = Options(table="t", media_type=None, wishes=wishes, table_given=True)
+    empty = dict.fromkeys(("database", "table", "mode", "encoding", "header", "pk"), "")
+
+    target = read_target_again(empty, receipt, options)
+
+    assert (target.database, target.table, target.mode) == ("x_y", "x_y", "replace")
+    assert not target.table_given
+    assert target.wishes == Wishes()
+    with pytest.raises(Refusal, match="not known"):
+        read_target_again({"moode": ""}, receipt, options)

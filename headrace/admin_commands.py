@@ -1,0 +1,95 @@
+"""The commands that ask something of the primary, or of a reader that passes it on."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import click
+
+from headrace.errors import HeadraceError
+from headrace.history_commands import print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+TIMEOUT_S = 3600.0  # a rollback copies whole databases
+WAIT = "wait=600"  # seconds for a conversion; what takes longer goes on
+
+
+async def roll_back(url: str, number: int, database: str | None) -> None:
+    """Ask the primary to publish an earlier generation again.
+
+    Raises:
+        HeadraceError: It refused, or cannot be reached.
+    """
+    options = {"database": database} if database else {}
+    answer = await _ask(url, f"/ingest/generations/{number}/rollback", options)
+    click.echo(f"generation {answer['generation']} holds what {number} held")
+    for name, txid in answer["nearest"].items():
+        click.echo(f"  but {name} as of TXID {txid}: the nearest before it that is kept")
+
+
+async def reprocess(url: str, receipt_id: str, options: Sequence[str]) -> None:
+    """Ask the primary to take an archived upload once more.
+
+    Args:
+        url: Of it, or of a reader.
+        receipt_id: Of the upload.
+        options: What is to be other than then, each ``name=value``.
+
+    Raises:
+        HeadraceError: It refused, or cannot be reached, or an option has no value.
+    """
+    pairs = [each.partition("=") for each in options]
+    for name, equals, _value in pairs:
+        if not equals:
+            raise HeadraceError(f"cannot use {name!r}", hint="write options as name=value")
+    asked = {name: value for name, _equals, value in pairs}
+    answer = await _ask(url, f"/ingest/receipts/{receipt_id}/reprocess", asked, prefer=WAIT)
+    where = f"in generation {answer['generation']}: {answer['url']}" if answer["url"] else ""
+    click.echo(f"receipt {answer['id']}: {answer['state']} {where}".rstrip())
+    for warning in answer["warnings"]:
+        click.echo(f"  {warning}")
+
+
+async def prune(url: str, *, dry_run: bool) -> None:
+    """Ask the primary to delete what nobody needs, or only what that is.
+
+    Raises:
+        HeadraceError: It refused, or cannot be reached.
+    """
+    answer = await _ask(url, "/ingest/prune", {"dry_run": str(int(dry_run))})
+    rows = [
+        (each["kind"], each["name"], str(each["objects"]), str(each["size_bytes"]))
+        for each in answer["pruned"]
+    ]
+    print_table(("kind", "name", "objects", "bytes"), rows)
+    said = "would be deleted" if dry_run else "deleted"
+    click.echo(f"{answer['objects']} objects, {answer['bytes']} bytes {said}")
+
+
+async def _ask(
+    url: str, path: str, params: Mapping[str, str], *, prefer: str | None = None
+) -> dict[str, Any]:
+    """POST to the primary; give its answer.
+
+    Raises:
+        HeadraceError: It refused, or cannot be reached.
+    """
+    headers = {"Authorization": f"Bearer {os.environ.get('HEADRACE_TOKEN', '')}"}
+    if prefer is not None:
+        headers["Prefer"] = prefer
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.post(url.rstrip("/") + path, params=params, headers=headers) as response,
+        ):
+            answer: dict[str, Any] = await response.json(content_type=None)
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:
+        raise HeadraceError(f"cannot ask {url}: {exc}") from exc
+    if not response.ok:
+        raise HeadraceError(str(answer.get("detail")), hint=answer.get("hint"))
+    return answer

@@ -1,0 +1,46 @@
+"""An archived upload once more: with the options of that time, or with others."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from headrace.errors import Refusal
+from ingest.api.files import ArrivedFile
+from ingest.api.node import NODE
+from ingest.api.receipts import get_known
+from ingest.api.uploads import answer_for, start
+from ingest.archive import key_of
+from ingest.idempotency import read_key
+from ingest.options import read_target_again
+
+routes = web.RouteTableDef()
+
+
+@routes.post("/ingest/receipts/{id}/reprocess")
+async def post_reprocess(request: web.Request) -> web.Response:
+    """Take an upload's bytes from the archive, as if they had been sent again.
+
+    The new receipt names the one that they came from, and has its own copy of them.
+    """
+    node = request.app[NODE]
+    node.check_writer(request)
+    before = await get_known(node, request.match_info["id"])
+    options = await node.journal.find_options(before.id)
+    if options is None or not before.state.final:
+        raise Refusal("in-flight", "that upload is still on its way", hint="wait for its end")
+
+    archived = key_of(before)
+    fields = dict(request.query)
+    target = read_target_again(fields, before, options)
+    key = read_key(request.headers)
+    with node.keys_in_flight.hold(key):
+        arrived = ArrivedFile(
+            filename=target.filename, media_type=options.media_type, from_receipt=before.id
+        )
+        path = node.paths.spool / arrived.receipt_id
+        arrived.archive = node.archive.key(arrived.receipt_id, arrived.filename)
+        with node.holds.hold(archived.rpartition("/")[0]):
+            arrived.spooled = await node.archive.copy(before, path, key=arrived.archive)
+        asked = {**fields, "from": before.id}  # what an Idempotency-Key stands for
+        ids = await start(node, [arrived], asked, key, read=lambda *_: target)
+        return await answer_for(request, ids, fields)
