@@ -105,7 +105,7 @@ class Primary:
         """Have a database's commits in object storage; retries until they are there."""
         return await insist(
             lambda: self._replicate(database, cut),
-            (LitestreamError, StoreError),
+            (LitestreamError, StoreError, OSError),  # of a disk that is full
             "replication delayed",
             database=database,
         )

@@ -164,6 +164,7 @@ async def _lead(
     await stack.enter_async_context(_running(rebuilder.run(), give_up))
     registry = load_registry(_configured(settings), partial(_count_broken_plugin, metrics))
     archive = Archive(store, on=settings.archive)
+    journal_replica = JournalReplica(litestream, lease, journal_lineage)
     uploads = Uploads(
         paths=paths,
         journal=journal,
@@ -172,6 +173,7 @@ async def _lead(
         registry=registry,
         metrics=metrics,
         limits=_limits(settings, paths),
+        journal_replica=journal_replica,
         on_lost=give_up,
     )
     stack.push_async_callback(uploads.stop, STOP_UPLOADS_S)
@@ -186,7 +188,7 @@ async def _lead(
         archive=archive,
         keys_in_flight=KeysInFlight(),
         journal=journal,
-        journal_replica=JournalReplica(litestream, lease, journal_lineage),
+        journal_replica=journal_replica,
         uploads=uploads,
         registry=registry,
         primary=primary,

@@ -102,15 +102,23 @@ class JournalReplica:
         """
         try:
             async with asyncio.timeout(KEEP_TIMEOUT_S):
-                await insist(self._sync, LitestreamError, "journal not replicated")
-                if self._lease.journal != self._lineage:
-                    await insist(self._name, StoreError, "journal not named")
+                await self.replicate()
         except TimeoutError as exc:
             raise Refusal(
                 "replication-down",
                 "the receipt could not be replicated: look for it before you send the file again",
             ) from exc
         self._lease.check()
+
+    async def replicate(self) -> None:
+        """Have all that is journalled where a successor finds it, however long that takes.
+
+        Raises:
+            LeaseLostError: There is a successor.
+        """
+        await insist(self._sync, LitestreamError, "journal not replicated")
+        if self._lease.journal != self._lineage:
+            await insist(self._name, StoreError, "journal not named")
 
     async def _sync(self) -> None:
         await self._litestream.sync(JOURNAL_DATABASE, self._lineage)
