@@ -137,6 +137,8 @@ async def _lead(
     journal = Journal(paths.database(JOURNAL_DATABASE, journal_lineage))
     unfinished = {receipt.id for receipt, _options in await journal.read_unfinished()}
     lineages = {name: cut.lineage for name, cut in publisher.state.databases.items()}
+    # A journal that was restored may not know of merges that the volume's databases hold already.
+    believed = believed and journal_lineage == lease.journal
     held = find_held(paths, publisher.state) if believed else {}
     sound = held.keys() - await find_damaged(held)
     kept = {(name, lineages[name]) for name in sound} | {(JOURNAL_DATABASE, journal_lineage)}
@@ -158,6 +160,7 @@ async def _lead(
         publisher=publisher,
         checksums=Checksums(paths, store, metrics),
         metrics=metrics,
+        held=[lineages[name] for name in sound],
     )
     rebuilder = Rebuilder(paths, store, primary, metrics)
     await rebuilder.lock(lineages.keys() - sound)

@@ -54,7 +54,7 @@ async def find_journal(
     """
     if named is None:
         return new_lineage()
-    if believed and await asyncio.to_thread(_is_sound, paths.database(JOURNAL_DATABASE, named)):
+    if believed and await asyncio.to_thread(is_sound, paths.database(JOURNAL_DATABASE, named)):
         folder = paths.level0_folder(JOURNAL_DATABASE, named)
         local = _newest_txid(each.name for each in folder.glob("*.ltx"))
         prefix = ltx_level_key(JOURNAL_DATABASE, named, 0, s3=store.is_s3)
@@ -127,12 +127,16 @@ class JournalReplica:
         await self._lease.name_journal(self._lineage)
 
 
-def _is_sound(journal: Path) -> bool:
-    """Say whether there is a journal that SQLite can read."""
+def is_sound(journal: Path) -> bool:
+    """Say whether there is a journal that SQLite can read.
+
+    It is opened read-only, because whoever closes a database as the last one checkpoints it, and
+    deletes its WAL: Litestream has not read all of that.
+    """
     if not journal.exists():
         return False
     try:
-        with closing(sqlite3.connect(journal)) as db:
+        with closing(sqlite3.connect(f"{journal.as_uri()}?mode=ro", uri=True)) as db:
             return bool(db.execute("PRAGMA quick_check").fetchone()[0] == "ok")
     except sqlite3.DatabaseError:
         return False

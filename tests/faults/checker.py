@@ -111,7 +111,8 @@ def acknowledged_means_kept(evidence: Evidence) -> Iterator[tuple[float, str]]:
             generation = receipt.get("generation") or 0
             known = evidence.settled or generation <= len(evidence.entries)
             found = made.get((receipt["id"], receipt["sha256"]))
-            if generation and known and (found is None or found > generation):
+            is_there = found and found <= generation <= len(evidence.entries)
+            if generation and known and not is_there:
                 yield each.ended_s, f"generation {generation} lacks {each.value['key']}: {receipt}"
     if evidence.settled:
         uploads = list(evidence.of("upload", "receipt"))
@@ -119,6 +120,9 @@ def acknowledged_means_kept(evidence: Evidence) -> Iterator[tuple[float, str]]:
         for each in uploads:
             if each.value["key"] not in ended:
                 yield each.ended_s, f"there is no last answer after {each.outcome}: {each.value}"
+    for each in evidence.of("settle"):
+        if each.outcome != "ok":
+            yield each.ended_s, f"readers never showed the newest generation: {each.value}"
 
 
 def all_or_nothing(evidence: Evidence) -> Iterator[tuple[float, str]]:

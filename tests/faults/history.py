@@ -18,6 +18,7 @@ Operations by name (``f``), and what their value holds:
 - ``read``: ``reader``, ``generation``, and ``tables`` (name: rows, batches, sum of the values) of
   one ``database``, or the ``rows`` of every database.
 - ``down`` and ``up`` of a ``reader``: in between its process is not there, or not ready since.
+- ``settle``, after everything was healed: the ``newest`` generation, and what is ``shown``.
 - ``verify``: ``volume``, ``said``.
 - ``fault`` and ``heal`` of the nemesis, ``exit`` of a process.
 """

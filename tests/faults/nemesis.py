@@ -160,6 +160,16 @@ def _pausing(kind: str) -> Callable[[System, random.Random], AbstractContextMana
 
 
 @contextmanager
+def _kill_amid_uploads(system: System, dice: random.Random) -> Iterator[None]:
+    """Kill a primary whose uploads are merged, and wait for Litestream, which is paused."""
+    with _pausing("litestream")(system, dice):
+        try:
+            yield
+        finally:
+            kill(system, "ingest", dice)
+
+
+@contextmanager
 def _cut_link(system: System, dice: random.Random) -> Iterator[None]:
     """Cut the network between the primary and a reader, or its direct clients."""
     link = system.links[dice.choice([*READERS, "clients"])]
@@ -247,6 +257,7 @@ BREAKS: dict[
 ] = {
     "pause primary": (_pausing("ingest"), PAST_LEASE_S),
     "pause litestream": (_pausing("litestream"), SHORT_S),
+    "kill primary amid uploads": (_kill_amid_uploads, SHORT_S),
     "pause converter": (_pausing("converter"), SHORT_S),
     "pause worker": (_pausing("worker"), SHORT_S),
     "pause reader": (_pausing("reader"), SHORT_S),

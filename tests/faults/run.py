@@ -6,15 +6,14 @@ import signal
 import time
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from tests.conftest import wait_for
 from tests.faults.checker import Evidence, check
 from tests.faults.clients import UPLOADERS, Uploader, Watcher
 from tests.faults.history import History
 from tests.faults.model import Model
 from tests.faults.nemesis import Nemesis, schedule_breaks, schedule_kills
-from tests.faults.system import READERS, running
+from tests.faults.system import LOOK_S, READERS, running
 from tests.faults.uploads import WHOLE, make_upload
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class Outcome:
     Attributes:
         violations: What must not be; empty if all is well.
         counted: Operations by name and outcome.
-        generations: That were published.
+        generations: That were published while things were broken.
         history: The file that holds all operations.
     """
 
@@ -98,6 +97,7 @@ def run(root: Path, *, seed: int, seconds: float, s3: S3 | None) -> Outcome:
     model = Model()
     with running(root, history, s3) as system:
         prepare(system, seed, sent)
+        before = len(system.read_log())
         uploaders = [Uploader(system, seed, number, sent) for number in range(UPLOADERS)]
         watchers = [Watcher(system, seed, reader) for reader in READERS]
         nemeses = [
@@ -128,7 +128,7 @@ def run(root: Path, *, seed: int, seconds: float, s3: S3 | None) -> Outcome:
     return Outcome(
         violations=check(Evidence(operations=operations, entries=entries, sent=sent, model=model)),
         counted=history.count(),
-        generations=len(entries),
+        generations=len(entries) - before,
         history=history.path,
     )
 
@@ -178,11 +178,14 @@ def watch(system: System, sent: dict[str, Part], model: Model, seconds: float) -
 
 
 def settle(system: System) -> None:
-    """Wait until every reader shows the newest generation, and it stays the newest."""
-
-    def is_settled() -> bool:
+    """Wait until every reader shows the newest generation, and it stays the newest; note it."""
+    began_s = system.history.now_s()
+    deadline_s = time.monotonic() + SETTLE_S
+    outcome: Literal["ok", "fail"] = "fail"
+    while outcome == "fail" and time.monotonic() < deadline_s:
         newest = len(system.read_log())
-        shown = [system.generation(reader) for reader in READERS]
-        return shown == [newest] * len(READERS) and len(system.read_log()) == newest
-
-    wait_for(is_settled, timeout_s=SETTLE_S)
+        shown = {reader: system.generation(reader) for reader in READERS}
+        if set(shown.values()) == {newest} and len(system.read_log()) == newest:
+            outcome = "ok"
+        time.sleep(LOOK_S)
+    system.history.note("settle", "harness", outcome, began_s=began_s, newest=newest, shown=shown)

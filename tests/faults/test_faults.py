@@ -40,6 +40,6 @@ def test_system_under_faults_keeps_every_invariant(
     with capsys.disabled():
         print(f"\nseed {seed}, {SECONDS:g} s, {'S3' if s3 else 'folder'}: {outcome}")  # noqa: T201
     assert outcome.violations == [], f"FAULT_SEEDS={seed} repeats it"
-    assert outcome.kills >= SECONDS / 5
-    assert outcome.counted["read ok"] > SECONDS
-    assert outcome.counted["upload ok"] > SECONDS / 10
+    assert outcome.kills > 0
+    assert outcome.generations > 0
+    assert outcome.counted["read ok"] > 0
