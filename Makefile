@@ -1,6 +1,7 @@
 # make run    install what is needed and run everything on this machine; ARGS="--readers 3" goes on
 # make test   install what is needed; lint, types and all tests
-# make soak   ten minutes of faults; SOAK_SECONDS=… SOAK_SEED=…
+# make faults break everything at once: MINUTES=10 for each of SEEDS="1 2" (odd: a folder, even: S3)
+# make soak   the same for ten minutes; SOAK_SECONDS=… SOAK_SEED=…
 # make fuzz   damaged files through the converters; FUZZ_SECONDS=… for all formats together
 # make bench  measure, side by side with peers
 # make lock   choose versions anew
@@ -10,7 +11,7 @@ VENV ?= .venv
 ARGS ?=
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test soak fuzz bench lock clean
+.PHONY: run test faults soak fuzz bench lock clean
 
 run: $(VENV)/run.stamp
 	@exec $(VENV)/bin/headrace up $(ARGS)
@@ -23,11 +24,16 @@ test: $(VENV)/dev.stamp
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/pytest $(ARGS)
 
+SEEDS ?= 1 2
+MINUTES ?= 10
+SECONDS = $$(($(MINUTES) * 60))
+faults: $(VENV)/dev.stamp
+	FAULT_SEEDS="$(SEEDS)" FAULT_SECONDS=$(SECONDS) $(VENV)/bin/pytest tests/faults/test_faults.py
+
 SOAK_SECONDS ?= 600
 SOAK_SEED ?= 1
-soak: $(VENV)/dev.stamp
-	SOAK_SECONDS=$(SOAK_SECONDS) SOAK_SEED=$(SOAK_SEED) \
-		$(VENV)/bin/pytest --timeout $$(($(SOAK_SECONDS) + 300)) tests/faults/test_soak.py
+soak:
+	@$(MAKE) faults SEEDS=$(SOAK_SEED) SECONDS=$(SOAK_SECONDS)
 
 FUZZ_SECONDS ?= 600
 fuzz: $(VENV)/dev.stamp

@@ -37,11 +37,13 @@ class Claim:
         key: As the client chose it.
         fingerprint: Of the request that had it first.
         receipts: Ids of the receipts that it got.
+        failed: Those of them that failed, and not by the client's fault: they are tried again.
     """
 
     key: str
     fingerprint: str
     receipts: tuple[str, ...]
+    failed: frozenset[str] = frozenset()
 
 
 class KeysInFlight:

@@ -11,8 +11,6 @@ import structlog
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from headrace.errors import HeadraceError
-
 log = structlog.get_logger()
 
 FIRST_RETRY_S = 0.1
@@ -23,7 +21,7 @@ Done = TypeVar("Done")
 
 async def insist(
     ask: Callable[[], Awaitable[Done]],
-    failure: type[HeadraceError] | tuple[type[HeadraceError], ...],
+    failure: type[Exception] | tuple[type[Exception], ...],
     event: str,
     **facts: str,
 ) -> Done:

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-MARGIN_S = 5.0  # that a lease is left alone after it has expired: for clocks that run unequally
-POLL_S = 2.0  # between looks at a lease that somebody else holds
+# Of a lease's duration: how long it is left alone after it has expired, since clocks run unequally
+# (5 s of 30 s), and how often whoever waits for it looks at it (every 2 s).
+MARGIN = 1 / 6
+POLL = 1 / 15
 RETRY_S = 1.0  # between tries of a store that failed
 
 # It goes on while the machine is suspended, and never jumps. Source: clock_gettime(2).
@@ -185,14 +187,14 @@ class LeaseHolder:
         return (
             newest.owner == self._owner  # the volume's lock keeps others of that name off
             or newest.duration_s == 0
-            or _now_s() - since_s > newest.duration_s + MARGIN_S
+            or _now_s() - since_s > newest.duration_s * (1 + MARGIN)
         )
 
     async def _wait_newer(self, newest: Lease, since_s: float, *, patient: bool) -> Lease | None:
         """Wait for the next lease; None when the newest has expired instead."""
         log.info("waiting for the lease", lease=newest.number, epoch=newest.epoch)
         while not self._is_free(newest, since_s):
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(newest.duration_s * POLL)
             try:
                 newer = await self._leases.find(newest.number + 1)
             except StoreError as exc:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from ingest.merge import drop_table
 from ingest.volume import delete_lineage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
     from headrace.generation import Entry, Source, State
     from headrace.keys import PrimaryPaths
@@ -36,7 +36,17 @@ log = structlog.get_logger()
 
 
 class Primary:
-    """The live databases of this volume."""
+    """The live databases of this volume.
+
+    Args:
+        paths: The volume.
+        store: Where they are replicated to.
+        litestream: Replicates them.
+        publisher: Publishes them.
+        checksums: Of what is replicated.
+        metrics: Told of each generation.
+        held: Lineages that were on the volume at its start.
+    """
 
     def __init__(
         self,
@@ -47,6 +57,7 @@ class Primary:
         publisher: Publisher,
         checksums: Checksums,
         metrics: IngestMetrics,
+        held: Iterable[str] = (),
     ) -> None:
         self._paths = paths
         self._store = store
@@ -55,7 +66,7 @@ class Primary:
         self._publisher = publisher
         self._metrics = metrics
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._unseen: set[str] = set()  # lineages that Litestream may not have opened yet
+        self._unseen = set(held)  # lineages that Litestream may not have opened yet
         self._observe()
 
     @property
@@ -67,16 +78,23 @@ class Primary:
     async def database_lock(self, database: str) -> AsyncIterator[None]:
         """Hold the lock under which a database is changed, replicated and published.
 
-        Nobody opens a new lineage before Litestream has: who closes a database as the last one
-        deletes its WAL, and Litestream would ship all of it again.
+        Nobody opens a lineage before Litestream has, also after a restart: who closes a database as
+        the last one deletes its WAL, with what Litestream has not read of it.
         """
         async with self._locks[database]:
             cut = self.state.databases.get(database)
             if cut is not None and cut.lineage in self._unseen:
-                with suppress(LitestreamError):
-                    await self._litestream.sync(database, cut.lineage)
-                self._unseen.discard(cut.lineage)
+                await self._wait_seen(database, cut.lineage)
             yield
+
+    async def _wait_seen(self, database: str, lineage: str) -> None:
+        await insist(
+            lambda: self._litestream.sync(database, lineage),
+            LitestreamError,
+            "database not opened",
+            database=database,
+        )
+        self._unseen.discard(lineage)
 
     def cut(self, database: str) -> Cut:
         """Give a database's published cut.
@@ -105,7 +123,7 @@ class Primary:
         """Have a database's commits in object storage; retries until they are there."""
         return await insist(
             lambda: self._replicate(database, cut),
-            (LitestreamError, StoreError),
+            (LitestreamError, StoreError, OSError),  # of a disk that is full
             "replication delayed",
             database=database,
         )

@@ -142,6 +142,8 @@ async def _lead(
     journal = Journal(paths.database(JOURNAL_DATABASE, journal_lineage))
     unfinished = {receipt.id for receipt, _options in await journal.read_unfinished()}
     lineages = {name: cut.lineage for name, cut in publisher.state.databases.items()}
+    # A journal that was restored may not know of merges that the volume's databases hold already.
+    believed = believed and journal_lineage == lease.journal
     held = find_held(paths, publisher.state) if believed else {}
     sound = held.keys() - await find_damaged(held)
     kept = {(name, lineages[name]) for name in sound} | {(JOURNAL_DATABASE, journal_lineage)}
@@ -163,6 +165,7 @@ async def _lead(
         publisher=publisher,
         checksums=Checksums(paths, store, metrics),
         metrics=metrics,
+        held=[lineages[name] for name in sound],
     )
     rebuilder = Rebuilder(paths, store, primary, metrics)
     await rebuilder.lock(lineages.keys() - sound)
@@ -170,6 +173,7 @@ async def _lead(
     registry = load_registry(_configured(settings), partial(_count_broken_plugin, metrics))
     archive = Archive(store, on=settings.archive, retention=retention.uploads)
     holds = Holds()
+    journal_replica = JournalReplica(litestream, lease, journal_lineage)
     uploads = Uploads(
         paths=paths,
         journal=journal,
@@ -178,6 +182,7 @@ async def _lead(
         registry=registry,
         metrics=metrics,
         limits=_limits(settings, paths),
+        journal_replica=journal_replica,
         on_lost=give_up,
     )
     stack.push_async_callback(uploads.stop, STOP_UPLOADS_S)
@@ -202,7 +207,7 @@ async def _lead(
         archive=archive,
         keys_in_flight=KeysInFlight(),
         journal=journal,
-        journal_replica=JournalReplica(litestream, lease, journal_lineage),
+        journal_replica=journal_replica,
         uploads=uploads,
         registry=registry,
         primary=primary,

@@ -126,15 +126,23 @@ class JournalReplica:
         """
         try:
             async with asyncio.timeout(KEEP_TIMEOUT_S):
-                await insist(self._sync, LitestreamError, "journal not replicated")
-                if self._lease.journal != self._lineage:
-                    await insist(self._name, StoreError, "journal not named")
+                await self.replicate()
         except TimeoutError as exc:
             raise Refusal(
                 "replication-down",
                 "the receipt could not be replicated: look for it before you send the file again",
             ) from exc
         self._lease.check()
+
+    async def replicate(self) -> None:
+        """Have all that is journalled where a successor finds it, however long that takes.
+
+        Raises:
+            LeaseLostError: There is a successor.
+        """
+        await insist(self._sync, LitestreamError, "journal not replicated")
+        if self._lease.journal != self._lineage:
+            await insist(self._name, StoreError, "journal not named")
 
     async def _sync(self) -> None:
         await self._litestream.sync(JOURNAL_DATABASE, self._lineage)
@@ -144,11 +152,15 @@ class JournalReplica:
 
 
 def find_damage(journal: Path) -> str | None:
-    """Read a whole journal, past SQLite's own checks too; say what is wrong with it, or None."""
+    """Read a whole journal, past SQLite's own checks too; say what is wrong with it, or None.
+
+    It is opened read-only, because whoever closes a database as the last one checkpoints it, and
+    deletes its WAL: Litestream has not read all of that.
+    """
     if not journal.exists():
         return "it is not there"
     try:
-        with closing(sqlite3.connect(journal)) as db:
+        with closing(sqlite3.connect(f"{journal.as_uri()}?mode=ro", uri=True)) as db:
             found = str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
             if found != "ok":
                 return found

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sqlite3
 import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -37,7 +38,14 @@ from ingest.showing import Showing
 from ingest.volume import make_empty, new_lineage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Collection,
+        Iterable,
+        Mapping,
+    )
     from pathlib import Path
 
     from headrace.generation import Cut
@@ -50,10 +58,14 @@ if TYPE_CHECKING:
     from ingest.journal import Journal, Options
     from ingest.metrics import IngestMetrics
     from ingest.primary import Primary
+    from ingest.succession import JournalReplica
 
 log = structlog.get_logger()
 
 CONVERSIONS = max(2, os.cpu_count() or 1)  # at once
+_MERGED = frozenset({UploadState.MERGING, UploadState.REPLICATING})  # perhaps
+
+Done = TypeVar("Done")
 
 
 class Uploads:
@@ -69,6 +81,7 @@ class Uploads:
         registry: Registry,
         metrics: IngestMetrics,
         limits: Limits,
+        journal_replica: JournalReplica,
         on_lost: Callable[[LogError], None],
     ) -> None:
         self._paths = paths
@@ -78,6 +91,7 @@ class Uploads:
         self._registry = registry
         self._metrics = metrics
         self._limits = limits
+        self._journal_replica = journal_replica
         self._on_lost = on_lost
         self._showing = Showing()
         self._spare = Spare(paths.staging)
@@ -107,7 +121,9 @@ class Uploads:
     async def resume(self) -> None:
         """Send every upload on its way again that a stop or a crash left there."""
         self._spare.prepare()
-        for receipt, options in await self._journal.read_unfinished():
+        unfinished = await self._journal.read_unfinished()
+        # What may be merged already goes before whatever else goes into its database.
+        for receipt, options in sorted(unfinished, key=lambda each: each[0].state not in _MERGED):
             log.info("upload resumed", receipt=receipt.id, state=receipt.state.value)
             self._go(receipt, options)
 
@@ -182,17 +198,17 @@ class Uploads:
     async def _find_merged(self, receipt: Receipt) -> tuple[Receipt, Cut | None]:
         """Find the cut of a resumed upload that was merged before the stop, into a live lineage."""
         cut = self._primary.state.databases.get(receipt.database or "")
-        if cut is None or receipt.state not in {UploadState.MERGING, UploadState.REPLICATING}:
+        if cut is None or receipt.state not in _MERGED:
             return receipt, None
         async with self._primary.database_lock(receipt.database or ""):  # until it was looked at
             cut = self._primary.cut(receipt.database or "")
             path = self._paths.database(receipt.database or "", cut.lineage)
-            last = await asyncio.to_thread(find_last_merge, path)
+            last = await _try_hard(lambda: asyncio.to_thread(find_last_merge, path), receipt)
             if last is None or last[0] != receipt.id:
                 return receipt, None
             if last[1] is not None:
                 receipt = with_merged(receipt, Merged.decode(last[1]))
-            tables = await asyncio.to_thread(count_tables, path)
+            tables = await _try_hard(lambda: asyncio.to_thread(count_tables, path), receipt)
         return receipt, self._primary.unpublished_cut(cut.lineage, tables, source_of(receipt))
 
     async def _convert(self, receipt: Receipt, options: Options) -> tuple[Receipt, Converted]:
@@ -377,12 +393,19 @@ class Uploads:
         return await self._advance(receipt)
 
     async def _publish(self, receipt: Receipt, cut: Cut) -> Receipt:
-        """replicate, publish. Nothing is refused from here on: it is retried until it is done."""
+        """replicate, publish. Nothing is refused from here on: it is retried until it is done.
+
+        The receipt is replicated as well before anything is published: so a successor that finds
+        the rows in the log knows of the upload, and of its key.
+        """
         if receipt.state is UploadState.MERGING:
-            receipt = await self._advance(receipt)
+            merged = receipt
+            receipt = await _try_hard(lambda: self._advance(merged), receipt)
         database = receipt.database or ""
         async with self._step(receipt, "replicate") as timings_s:
-            cut = await self._primary.replicate(database, cut)
+            cut, _ = await asyncio.gather(
+                self._primary.replicate(database, cut), self._journal_replica.replicate()
+            )
         receipt = replace(receipt, timings_s=timings_s)
         async with self._step(receipt, "publish") as timings_s:
             entry = await self._primary.publish(
@@ -397,7 +420,7 @@ class Uploads:
             url=url_of(receipt),
             published_at=entry.created_at,
         )
-        return await self._advance(receipt)
+        return await _try_hard(lambda: self._advance(receipt), receipt)
 
     async def _advance(self, receipt: Receipt) -> Receipt:
         """Journal the next state."""
@@ -410,7 +433,7 @@ class Uploads:
         # The journal holds the newest receipt: the caller's copy may be of an earlier step.
         newest = await self._journal.find(receipt.id) or receipt
         receipt = replace(newest, state=UploadState.FAILED, error=refusal.document(), tables=())
-        await self._journal.save(receipt)
+        await _try_hard(lambda: self._journal.save(receipt), receipt)
         self._count_failure(refusal.code)
         log.info("upload refused", receipt=receipt.id, code=refusal.code)
         return receipt
@@ -438,3 +461,8 @@ class Uploads:
         with suppress(FileNotFoundError):
             (self._paths.spool / receipt_id).unlink()
         shutil.rmtree(self._paths.staging / receipt_id, ignore_errors=True)
+
+
+async def _try_hard(ask: Callable[[], Awaitable[Done]], receipt: Receipt) -> Done:
+    """Do what is not refused any more, also on a disk that is full for a while."""
+    return await insist(ask, (sqlite3.Error, OSError), "upload delayed", receipt=receipt.id)

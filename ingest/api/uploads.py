@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from ingest.converters.wishes import Wishes
 from ingest.idempotency import KEPT_FOR, Claim, fingerprint, read_key
 from ingest.journal import Options
 from ingest.options import DEFAULT_WAIT_S, FIELDS, MODES, Target, read_target, wait_of
+from ingest.outcome import refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -76,7 +78,8 @@ async def start(
 ) -> tuple[str, ...]:
     """Journal a request, and send its files on their way; give the ids of its receipts.
 
-    A request with a key that was used before gets the receipts of that time.
+    A request with a key that was used before gets the receipts of that time; what failed of it, and
+    not by the client's fault, is tried again.
 
     Args:
         node: The primary.
@@ -86,28 +89,54 @@ async def start(
         read: Works out where a file goes, from the options and its name.
 
     Raises:
-        Refusal: ``key-reused``.
+        Refusal: ``key-reused``, or that of a file whose bytes did not arrive whole.
     """
-    claim: Claim | None = None
-    if key is not None:
-        mark = fingerprint(fields, arrived)
-        before = await node.journal.find_claim(key)
-        if before is not None:
+    claim = None if key is None else await _claim(node, arrived, fields, key)
+    ids = claim.receipts if claim else tuple(each.receipt_id for each in arrived)
+    uploads = [_prepare(node, each, fields, read) for each in arrived if each.receipt_id in ids]
+    for each in arrived:
+        if each.refusal is not None or each.receipt_id not in ids:
+            await _drop(node, each)
+    if uploads:
+        try:
+            await node.uploads.start(uploads, claim)
+        except sqlite3.Error as exc:  # of a disk that is full
             for each in arrived:
                 await _drop(node, each)
-            if before.fingerprint != mark:
-                raise Refusal(
-                    "key-reused", "another request had this Idempotency-Key in the last 24 hours"
-                )
-            return before.receipts
-        ids = tuple(each.receipt_id for each in arrived)
-        claim = Claim(key=key, fingerprint=mark, receipts=ids)
-    uploads = [_prepare(node, each, fields, read) for each in arrived]
-    for each in arrived:
-        if each.refusal is not None:
+            raise refusal_of(exc) from exc
+    return ids
+
+
+async def _claim(
+    node: Node, arrived: list[ArrivedFile], fields: Mapping[str, str], key: str
+) -> Claim | None:
+    """Give what a key stands for: these files, those of the first time, or some of each.
+
+    A request whose bytes did not arrive whole claims nothing, and nothing is done of it: nobody can
+    tell whether the next one of that key is the same.
+
+    Raises:
+        Refusal: ``key-reused``, or that of a file whose bytes did not arrive whole.
+    """
+    ids = tuple(each.receipt_id for each in arrived)
+    broken = next((each.refusal for each in arrived if each.spooled is None), None)
+    mark = fingerprint(fields, arrived)
+    before = await node.journal.find_claim(key)
+    if before is None:
+        if broken is None:
+            return Claim(key=key, fingerprint=mark, receipts=ids)
+        for each in arrived:
+            each.refusal = each.refusal or broken
+        return None
+    if broken is not None or before.fingerprint != mark:
+        for each in arrived:
             await _drop(node, each)
-    await node.uploads.start(uploads, claim)
-    return tuple(receipt.id for receipt, _options in uploads)
+        raise broken or Refusal(
+            "key-reused", "another request had this Idempotency-Key in the last 24 hours"
+        )
+    paired = zip(ids, before.receipts, strict=True)
+    again = tuple(new if old in before.failed else old for new, old in paired)
+    return Claim(key=key, fingerprint=mark, receipts=again)
 
 
 async def answer_for(

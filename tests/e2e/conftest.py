@@ -118,7 +118,7 @@ class System:
     def wait_until_live(self, receipt: dict[str, Any], *, reader: int = 0) -> None:
         """Wait until a reader serves the generation of a receipt."""
         url = f"http://127.0.0.1:{self.port + reader}/-/headrace.json"
-        wait_for(lambda: httpx.get(url).json()["generation"] >= receipt["generation"])
+        wait_for(lambda: (httpx.get(url).json()["generation"] or 0) >= receipt["generation"])
 
     def rows(self, path: str, *, reader: int = 0) -> list[dict[str, Any]]:
         """Read a table's rows over Datasette's JSON API."""

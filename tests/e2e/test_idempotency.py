@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from headrace.config import INGEST_PORT_OFFSET
 from tests.conftest import wait_for
 from tests.e2e.primary_kit import Primary, primaries
 
@@ -119,6 +121,44 @@ def test_form_sent_twice_counts_once(system: System) -> None:
         assert answer.status_code == 201
         ids.append([receipt["id"] for receipt in answer.json()["receipts"]])
     assert ids[0] == ids[1]
+
+
+def test_bytes_that_did_not_arrive_whole_claim_no_key(system: System) -> None:
+    """Who was cut off in the middle of a file sends all of it again, with the same key."""
+    token = system.auth["Authorization"]
+    head = (
+        "POST /ingest?filename=cut.csv&mode=append HTTP/1.1\r\nHost: tests\r\n"
+        f"Authorization: {token}\r\nIdempotency-Key: cut\r\nContent-Length: 1000\r\n\r\nn\n1\n"
+    )
+    with socket.create_connection(("127.0.0.1", system.port + INGEST_PORT_OFFSET)) as peer:
+        peer.sendall(head.encode())
+        peer.shutdown(socket.SHUT_WR)
+        peer.recv(1)  # it has taken note, or hung up
+    assert wait_for(lambda: find_receipt(system, "cut.csv"))["state"] == "failed"
+
+    assert wait_for(lambda: post(system, "cut").is_success)  # once the first has its answer
+
+
+def find_receipt(system: System, filename: str) -> dict[str, Any] | None:
+    """Find the newest receipt of a file's name."""
+    found = system.client.get("/ingest/receipts", headers=system.auth).json()["receipts"]
+    return next((receipt for receipt in found if receipt["filename"] == filename), None)
+
+
+def test_form_with_a_file_too_many_counts_as_a_whole_when_it_is_sent_again(system: System) -> None:
+    """With a key nothing is done of a request whose files did not all arrive."""
+    small, large = ("whole.csv", b"n\n1\n"), ("large.csv", b"n\n" + b"1\n" * 3_000_000)
+    answers = [
+        system.client.post(
+            "/ingest?mode=append",
+            files=[("file", each) for each in files],
+            headers={**system.auth, "Idempotency-Key": "form-with-large"},
+        )
+        for files in ([small, large], [small])
+    ]
+    assert [answer.status_code for answer in answers] == [413, 201]
+    system.wait_until_live(answers[1].json())
+    assert len(system.rows("/whole/whole")) == 1
 
 
 def test_same_key_after_a_kill_counts_once(tmp_path: Path) -> None:

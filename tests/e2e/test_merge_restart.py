@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.conftest import wait_for
 from tests.e2e.conftest import System
+from tests.e2e.primary_kit import Primary, primaries
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,3 +66,26 @@ def test_identical_file_is_published_if_the_last_merge_was_not(tmp_path: Path) -
     finally:
         system.stop()
         system.client.close()
+
+
+def test_databases_beside_a_journal_that_was_lost_are_made_anew(tmp_path: Path) -> None:
+    """A journal that was restored may not know of a merge: so the volume's own is not gone on with.
+
+    Else an upload that was merged, and that such a journal says is still to be, would be in twice.
+    """
+    node = Primary(tmp_path, "node").start().wait_until_up()
+    with primaries(node):
+        receipt = node.upload(b"n\n1\n", "sales.csv")
+        node.kill()
+        (journal,) = node.data.glob("dbs/_headrace/????????????????")
+        journal.unlink()
+        with closing(sqlite3.connect(node.data / "dbs" / "sales" / receipt["lineage"])) as db:
+            db.execute("INSERT INTO sales VALUES (2)")  # as of a merge that was not published
+            db.commit()
+
+        node.start().wait_until_up()
+        last = node.upload(b"n\n2\n", "sales.csv", mode="append")
+
+        assert node.receipt(receipt["id"])["state"] == "published"
+        assert (last["tables"][0]["added"], last["tables"][0]["unchanged"]) == (1, 1)
+        node.stop()

@@ -85,8 +85,8 @@ class FaultProxy:
             if not writer.transport.is_closing():
                 writer.write_eof()
                 await reader.read()  # until the client has all of it, and has closed
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client is gone
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # one of the two is gone
         finally:
             writer.transport.abort()
 
@@ -163,3 +163,13 @@ async def resetting(_proxy: FaultProxy, _request: bytes, streams: Streams) -> No
     peer: socket.socket = streams[1].get_extra_info("socket")
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     streams[1].transport.abort()
+
+
+def delaying(seconds: float) -> Fault:
+    """Hand every request on, late."""
+
+    async def fault(proxy: FaultProxy, request: bytes, streams: Streams) -> None:
+        await asyncio.sleep(seconds)
+        await passing(proxy, request, streams)
+
+    return fault

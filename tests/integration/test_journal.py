@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from headrace.errors import problem_document
 from headrace.receipt import UploadState
+from ingest.idempotency import Claim
 from ingest.journal import Journal, Options
 from ingest.succession import find_damage
 from tests.unit.test_receipt import make_receipt
@@ -77,3 +81,66 @@ async def test_journal_that_is_damaged_is_found_out(tmp_path: Path, what: str) -
         path.unlink()
 
     assert (find_damage(path) is None) == (what == "nothing")
+
+
+async def test_receipt_that_finds_the_disk_full_leaves_the_journal_as_it_was(
+    tmp_path: Path,
+) -> None:
+    """The next one is written as soon as there is room, and the failure says what it is (I8)."""
+    journal = Journal(tmp_path / "r.db")
+    await journal.add([(make_receipt(), OPTIONS)])
+    pages = await limit_pages(journal, 1)
+    large = make_receipt(id=f"{1:032x}", warnings=("x" * 100_000,))
+    with pytest.raises(sqlite3.OperationalError) as failure:
+        await journal.add([(large, OPTIONS)])
+    assert failure.value.sqlite_errorname == "SQLITE_FULL"
+    assert await journal.find(large.id) is None
+    await limit_pages(journal, pages + 1000)
+    await journal.add([(large, OPTIONS)])
+    assert await journal.find(large.id) == large
+    await journal.close()
+
+
+async def limit_pages(journal: Journal, pages: int) -> int:
+    """Let the journal have so many pages, or as many as it has; give how many that is."""
+    query = f"PRAGMA max_page_count = {pages}"
+    found: int = (await journal._run(lambda: journal._db.execute(query).fetchone()))[0]  # noqa: SLF001
+    return found
+
+
+async def test_key_says_what_of_its_request_is_to_be_tried_again(tmp_path: Path) -> None:
+    """Of several files only those are that failed, and not by their own fault (I6)."""
+    journal = Journal(tmp_path / "r.db")
+    ends: list[dict[str, Any]] = [
+        {"state": UploadState.PUBLISHED},
+        {"state": UploadState.FAILED, "error": problem_document("disk-full", "it is")},
+        {"state": UploadState.FAILED, "error": problem_document("invalid-file", "it is")},
+    ]
+    receipts = [make_receipt(id=f"{number:032x}", **end) for number, end in enumerate(ends)]
+    ids = tuple(receipt.id for receipt in receipts)
+    claim = Claim(key="k", fingerprint="f", receipts=ids)
+    await journal.add([(receipt, OPTIONS) for receipt in receipts], claim)
+
+    assert await journal.find_claim("k") == replace(claim, failed=frozenset(ids[1:2]))
+    await journal.close()
+
+
+async def test_journal_leaves_its_wal_to_litestream(tmp_path: Path) -> None:
+    """Neither many receipts nor a look at it after a kill checkpoint it (I1)."""
+    path = tmp_path / "r.db"
+    journal = Journal(path)
+    large = [make_receipt(id=f"{n:032x}", warnings=("x" * 100_000,)) for n in range(60)]
+    for receipt in large:
+        await journal.add([(receipt, OPTIONS)])
+    wal = path.with_name("r.db-wal")
+    assert wal.stat().st_size > 1000 * 4096  # where SQLite would checkpoint by itself
+    assert path.stat().st_size == 4096
+
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    for each in (path, wal):
+        shutil.copy(each, killed)
+    assert find_damage(killed / "r.db") is None
+    assert (killed / "r.db-wal").read_bytes() == wal.read_bytes()
+    assert (killed / "r.db").stat().st_size == 4096
+    await journal.close()

@@ -31,8 +31,6 @@ def leases(tmp_path: Path) -> LeaseLog:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingest.lease.MARGIN_S", 0.1)
-    monkeypatch.setattr("ingest.lease.POLL_S", 0.02)
     monkeypatch.setattr("ingest.lease.RETRY_S", 0.02)
 
 
