@@ -99,6 +99,11 @@ class WriterSettings:
     archive: bool = setting(
         True, description="Keep the bytes of uploads in the object store, before the answer."
     )
+    disk_reserve: Bytes = setting(
+        Bytes(128 * MIB),
+        ge=0,
+        description="Bytes of the primary's disk that uploads leave free, for Litestream.",
+    )
     lease_duration: float = setting(
         30.0, ge=1, le=3600, description="Seconds that the primary's lease runs without a renewal."
     )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from headrace.receipt import Receipt
     from headrace.store import Store
+    from ingest.disk import Disk
     from ingest.receive import Spooled
 
 log = structlog.get_logger()
@@ -36,12 +37,14 @@ class Archive:
 
     Args:
         store: Takes them.
-        on: Whether it does.
-        retention: For how long they are kept at least (ingest/prune_plan.py).
+        disk: Where the spool is.
+        on: Whether they are kept.
+        retention: For how long at least (ingest/prune_plan.py).
     """
 
-    def __init__(self, store: Store, *, on: bool, retention: timedelta) -> None:
+    def __init__(self, store: Store, disk: Disk, *, on: bool, retention: timedelta) -> None:
         self._store = store
+        self._disk = disk
         self.on = on
         self._retention = retention
 
@@ -58,10 +61,10 @@ class Archive:
             Refusal: Those of ``receive``; ``replication-down`` if the store did not take it.
         """
         if key is None:
-            return await receive(chunks, path, limit_bytes=limit_bytes)
+            return await self._receive(chunks, path, limit_bytes)
         try:
             if self._store.folder is not None:
-                spooled = await receive(chunks, path, limit_bytes=limit_bytes)
+                spooled = await self._receive(chunks, path, limit_bytes)
                 await self._store.upload(key, path)
                 return spooled
             return await self._receive_both(chunks, path, key=key, limit_bytes=limit_bytes)
@@ -137,13 +140,16 @@ class Archive:
         except StoreError as exc:
             log.warning("archived upload not deleted", key=key, reason=str(exc))
 
+    async def _receive(self, chunks: AsyncIterator[bytes], path: Path, limit_bytes: int) -> Spooled:
+        return await receive(chunks, path, limit_bytes=limit_bytes, require_room=self._disk.require)
+
     async def _receive_both(
         self, chunks: AsyncIterator[bytes], path: Path, *, key: str, limit_bytes: int
     ) -> Spooled:
         queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue(QUEUED)
         putting = asyncio.create_task(self._store.put_stream(key, _drain(queue)))
         try:
-            spooled = await receive(_tee(chunks, queue, putting), path, limit_bytes=limit_bytes)
+            spooled = await self._receive(_tee(chunks, queue, putting), path, limit_bytes)
             await _hand_over(queue, None, putting)
             await putting
         except BaseException:

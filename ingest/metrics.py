@@ -87,6 +87,15 @@ class IngestMetrics:
             "headrace_ingest_databases", "Databases in the newest generation.",
             registry=self.registry,
         )  # fmt: skip
+        self.disk_free_bytes = Gauge(
+            "headrace_ingest_disk_free_bytes", "Free on the primary's volume.",
+            registry=self.registry,
+        )  # fmt: skip
+        self.disk_reserve_bytes = Gauge(
+            "headrace_ingest_disk_reserve_bytes",
+            "What uploads leave free on the primary's volume, for Litestream.",
+            registry=self.registry,
+        )
         self.followers = Gauge(
             "headrace_ingest_followers", "Readers on the push stream.", registry=self.registry
         )

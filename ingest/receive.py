@@ -15,7 +15,7 @@ import aiofiles
 from headrace.errors import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from aiofiles.threadpool.binary import AsyncBufferedIOBase
@@ -91,8 +91,20 @@ async def _spooling(file: AsyncBufferedIOBase) -> AsyncIterator[_Spool]:
             await spool.settle()
 
 
-async def receive(chunks: AsyncIterator[bytes], path: Path, *, limit_bytes: int) -> Spooled:
+async def receive(
+    chunks: AsyncIterator[bytes],
+    path: Path,
+    *,
+    limit_bytes: int,
+    require_room: Callable[[], None],
+) -> Spooled:
     """Stream a body to a new file, fsynced on return; on any failure the file is gone.
+
+    Args:
+        chunks: The body.
+        path: Where to.
+        limit_bytes: The largest body that is taken.
+        require_room: Raises ``disk-full``; asked every ``WRITE_BYTES``.
 
     Raises:
         Refusal: ``too-large``, ``empty-file``, ``incomplete-body`` or ``disk-full``; ``extra``
@@ -108,6 +120,7 @@ async def receive(chunks: AsyncIterator[bytes], path: Path, *, limit_bytes: int)
                     raise _too_large(limit_bytes)
                 buffer += chunk
                 if len(buffer) >= WRITE_BYTES:
+                    require_room()
                     await spool.write(buffer)
                     buffer = bytearray()
             await spool.write(buffer)

@@ -28,6 +28,7 @@ from ingest.auth import Tokens
 from ingest.checksums import Checksums
 from ingest.converters import Limits
 from ingest.converters.registry import Converter
+from ingest.disk import Disk
 from ingest.holds import Holds
 from ingest.idempotency import KeysInFlight
 from ingest.journal import Journal
@@ -171,13 +172,15 @@ async def _lead(
     await rebuilder.lock(lineages.keys() - sound)
     await stack.enter_async_context(_running(rebuilder.run(), give_up))
     registry = load_registry(_configured(settings), partial(_count_broken_plugin, metrics))
-    archive = Archive(store, on=settings.archive, retention=retention.uploads)
+    disk = Disk(paths.root, settings.disk_reserve, metrics)
+    archive = Archive(store, disk, on=settings.archive, retention=retention.uploads)
     holds = Holds()
     journal_replica = JournalReplica(litestream, lease, journal_lineage)
     uploads = Uploads(
         paths=paths,
         journal=journal,
         archive=archive,
+        disk=disk,
         primary=primary,
         registry=registry,
         metrics=metrics,
@@ -205,6 +208,7 @@ async def _lead(
         paths=paths,
         tokens=Tokens(_token(settings)),
         archive=archive,
+        disk=disk,
         keys_in_flight=KeysInFlight(),
         journal=journal,
         journal_replica=journal_replica,

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from ingest.archive import Archive
     from ingest.converters import Limits
     from ingest.converters.registry import Converter, Registry
+    from ingest.disk import Disk
     from ingest.idempotency import Claim
     from ingest.journal import Journal, Options
     from ingest.metrics import IngestMetrics
@@ -77,6 +78,7 @@ class Uploads:
         paths: PrimaryPaths,
         journal: Journal,
         archive: Archive,
+        disk: Disk,
         primary: Primary,
         registry: Registry,
         metrics: IngestMetrics,
@@ -87,6 +89,7 @@ class Uploads:
         self._paths = paths
         self._journal = journal
         self._archive = archive
+        self._disk = disk
         self._primary = primary
         self._registry = registry
         self._metrics = metrics
@@ -243,7 +246,7 @@ class Uploads:
             self._showing.conversion(receipt) as (begin, report),
         ):
             try:
-                converted = await convert(
+                converting = convert(
                     Conversion(
                         input=spooled,
                         output=scratch / "staging.db",
@@ -260,6 +263,7 @@ class Uploads:
                     scratch=scratch,
                     process=await self._spare.take(),
                 )
+                converted = await self._disk.run(converting)
             finally:
                 self._spare.prepare()
         receipt = replace(
@@ -312,6 +316,7 @@ class Uploads:
             await asyncio.to_thread(require_keys, staging, options.wishes.pk)
         lineage = new_lineage()
         target = self._paths.database(receipt.database or "", lineage)
+        self._disk.require(await _size_bytes(staging))  # its first transaction
         await asyncio.to_thread(adopt, staging, target, receipt.id)
         old = before.tables if before else {}
         outcomes = tuple(
@@ -342,6 +347,8 @@ class Uploads:
             key=options.wishes.pk,
             unwanted=unwanted,
             settled=settled,
+            # Its WAL, and as much in Litestream's transactions.
+            writing=partial(self._disk.writing, size_bytes=2 * await _size_bytes(staging)),
         )
         receipt = with_merged(receipt, merged)
         if settled and not merged.written:
@@ -466,3 +473,7 @@ class Uploads:
 async def _try_hard(ask: Callable[[], Awaitable[Done]], receipt: Receipt) -> Done:
     """Do what is not refused any more, also on a disk that is full for a while."""
     return await insist(ask, (sqlite3.Error, OSError), "upload delayed", receipt=receipt.id)
+
+
+async def _size_bytes(path: Path) -> int:
+    return (await asyncio.to_thread(path.stat)).st_size

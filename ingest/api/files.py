@@ -36,13 +36,15 @@ class ArrivedFile:
 
 async def receive_body(request: web.Request) -> ArrivedFile:
     """Spool a request's body."""
+    node = request.app[NODE]
     filename = request.query.get("filename") or filename_of(request.headers)
     arrived = ArrivedFile(
         filename=clean_filename(filename), media_type=request.headers.get("Content-Type")
     )
     try:
         read_target(request.query, filename)  # refuse before the body is sent
-        check_announced_size(request.content_length, request.app[NODE].max_upload_bytes)
+        check_announced_size(request.content_length, node.max_upload_bytes)
+        node.disk.require(request.content_length or 0)
         await _spool(request, arrived, request.content.read)
         if arrived.spooled is not None:
             check_digest(request.headers, arrived.spooled.sha256)
@@ -57,6 +59,7 @@ async def receive_form(request: web.Request) -> tuple[list[ArrivedFile], dict[st
     fields = dict(request.query)
     broken: Refusal | None = None
     try:
+        request.app[NODE].disk.require(request.content_length or 0)
         async for part in await request.multipart():
             if not isinstance(part, BodyPartReader):
                 raise Refusal("bad-request", "a part of the form has parts itself")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ingest.archive import Archive
     from ingest.auth import Tokens
     from ingest.converters.registry import Registry
+    from ingest.disk import Disk
     from ingest.holds import Holds
     from ingest.idempotency import KeysInFlight
     from ingest.journal import Journal
@@ -40,6 +41,7 @@ class Node:
     paths: PrimaryPaths
     tokens: Tokens
     archive: Archive
+    disk: Disk
     keys_in_flight: KeysInFlight
     journal: Journal
     journal_replica: JournalReplica

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -26,7 +26,8 @@ from ingest.merge.replacing import replace_table
 from ingest.merge.schema import count_rows, find_table, find_taken, get_table
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from ingest.merge.schema import Table
@@ -109,6 +110,7 @@ def merge(
     key: Sequence[str] = (),
     unwanted: Mapping[str, Collection[str] | None] = MappingProxyType({}),
     settled: bool = True,
+    writing: Callable[[Callable[[], object]], AbstractContextManager[object]] = nullcontext,
 ) -> Merged:
     """Merge every table of a staging database into a live one, in one transaction.
 
@@ -125,6 +127,7 @@ def merge(
             have them; None: all that it does not have. Other columns stay, and hold NULL.
         settled: Whether what is in the live database is published: else the upload is noted, and to
             be published, also if it changes nothing.
+        writing: Is in force while the merge writes; it is told how to interrupt it.
 
     Raises:
         Refusal: ``table-exists``, ``cannot-append``, ``invalid-option`` or ``disk-full``; then
@@ -135,7 +138,7 @@ def merge(
         attach(db, staging)
         merging = _Merging(db, mode=mode, before=before, key=key, unwanted=unwanted)
         try:
-            with transaction(db):
+            with writing(db.interrupt), transaction(db):
                 merged = merging.run()
                 if not merged.written and settled:
                     raise _NothingNewError

@@ -101,7 +101,9 @@ class System:
         """The header that allows to write."""
         return {"Authorization": f"Bearer {self.token}"}
 
-    def post(self, body: bytes, filename: str | None = None, **options: Any) -> httpx.Response:
+    def post(
+        self, body: bytes | Iterator[bytes], filename: str | None = None, **options: Any
+    ) -> httpx.Response:
         """POST one file; options are query parameters, `headers` are added."""
         headers = {**self.auth, **options.pop("headers", {})}
         if filename is not None:

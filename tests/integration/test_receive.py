@@ -26,7 +26,9 @@ async def pieces(*chunks: bytes, ends_with: Exception | None = None) -> AsyncIte
 async def test_receive_writes_and_hashes_all(tmp_path: Path) -> None:
     """What arrives is on disk, byte for byte, with its SHA-256."""
     chunks = [bytes([n]) * 300_000 for n in range(20)]
-    spooled = await receive(pieces(*chunks), tmp_path / "x", limit_bytes=10_000_000)
+    spooled = await receive(
+        pieces(*chunks), tmp_path / "x", limit_bytes=10_000_000, require_room=lambda: None
+    )
     body = b"".join(chunks)
     assert spooled.path.read_bytes() == body
     assert spooled.bytes == len(body)
@@ -51,7 +53,7 @@ async def test_receive_refused_leaves_no_file(
 ) -> None:
     """Whatever goes wrong, the spool is clean and the bytes that came are counted."""
     with pytest.raises(Refusal) as refused:
-        await receive(body(), tmp_path / "x", limit_bytes=100)  # type: ignore[operator]
+        await receive(body(), tmp_path / "x", limit_bytes=100, require_room=lambda: None)  # type: ignore[operator]
     assert refused.value.code == code
     assert refused.value.extra["bytes"] == arrived
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,105 @@
+"""The reserve of the volume: what is written gives way to it."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from headrace.errors import Refusal
+from ingest import disk as disk_module
+from ingest.disk import Disk
+from ingest.merge import merge
+from ingest.metrics import IngestMetrics
+from tests.integration.merge_kit import Live, query, write
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RESERVE_BYTES = 1000
+
+
+class Filling(Disk):
+    """A disk that is full once it was looked at."""
+
+    looks = 0
+
+    def _free_bytes(self) -> int:
+        self.looks += 1
+        return 2 * RESERVE_BYTES if self.looks == 1 else RESERVE_BYTES - 1
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Filling:
+    """Give the disk; it is looked at all the time."""
+    monkeypatch.setattr(disk_module, "LOOK_EVERY_S", 0.001)
+    return Filling(tmp_path, RESERVE_BYTES, IngestMetrics())
+
+
+def test_step_that_would_need_the_reserve_is_refused(tmp_path: Path) -> None:
+    """What a step needs and the reserve must both be free."""
+    metrics = IngestMetrics()
+    disk = Disk(tmp_path, RESERVE_BYTES, metrics)
+    free_bytes = metrics.registry.get_sample_value("headrace_ingest_disk_free_bytes")
+    assert free_bytes is not None
+    disk.require(int(free_bytes) // 2)
+    with pytest.raises(Refusal, match=r"the upload needs .* MiB more") as caught:
+        disk.require(2 * int(free_bytes))
+    assert caught.value.code == "disk-full"
+    assert caught.value.extra["reserve_bytes"] == RESERVE_BYTES
+    assert caught.value.hint is not None
+    assert "larger volume" in caught.value.hint
+
+
+async def test_work_that_comes_to_the_reserve_is_cancelled(disk: Filling) -> None:
+    """It has ended when that is said."""
+    ended = asyncio.Event()
+
+    async def fill() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.01)  # cancelled once, so it can clean up
+            ended.set()
+
+    with pytest.raises(Refusal) as caught:
+        await disk.run(fill())
+
+    assert (caught.value.code, ended.is_set()) == ("disk-full", True)
+
+
+async def test_work_that_fails_or_ends_says_so_itself(tmp_path: Path) -> None:
+    """With room, nothing is added to what a step says."""
+    disk = Disk(tmp_path, 0, IngestMetrics())
+
+    async def divide(number: int) -> float:
+        return 1 / number
+
+    assert await disk.run(divide(2)) == 0.5
+    with pytest.raises(ZeroDivisionError):
+        await disk.run(divide(0))
+
+
+def test_merge_that_comes_to_the_reserve_is_rolled_back(disk: Filling, tmp_path: Path) -> None:
+    """The live database is what it was, and takes the next upload."""
+    live = Live(tmp_path)
+    live.begin("CREATE TABLE t (a)", "INSERT INTO t VALUES (0)")
+    numbers = "WITH RECURSIVE n(a) AS (SELECT 1 UNION ALL SELECT a + 1 FROM n LIMIT 500000)"
+    many = write(live.staging, "CREATE TABLE t (a)", f"INSERT INTO t {numbers} SELECT a FROM n")
+
+    with pytest.raises(Refusal) as caught:
+        merge(
+            live.path,
+            many,
+            mode="append",
+            receipt_id="r1",
+            before={"t": 1},
+            writing=partial(disk.writing, size_bytes=10),
+        )
+
+    assert caught.value.code == "disk-full"
+    assert query(live.path, "SELECT a FROM t") == [(0,)]
+    live.merge("append", "CREATE TABLE t (a)", "INSERT INTO t VALUES (1)")
+    assert query(live.path, "SELECT a FROM t") == [(0,), (1,)]
