@@ -241,7 +241,13 @@ class System:
                 command += ["--primary", f"http://127.0.0.1:{self.links[name].port}"]
                 command += ["--region", name, "--workers", "1"]
             else:
-                command += [*LEASE, "--standby", "off" if name == RIVAL else "on"]
+                command += [
+                    *LEASE,
+                    "--disk-reserve",
+                    "4MiB",
+                    "--standby",
+                    "off" if name == RIVAL else "on",
+                ]
             env = {**os.environ, "HEADRACE_TOKEN": TOKEN, "DATASETTE_SECRET": TOKEN}
             output = self._root / f"{name}.log"
             self._processes[name] = Process(name, command, env, output)
