@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument(
         "names",
         nargs="*",
-        help="convert, upload, formats, merge, visible, restore, switch, memory, edge "
+        help="convert, upload, formats, merge, visible, restore, primary, switch, memory, edge "
         "(default: all)",
     )
     parser.add_argument("--rounds", type=int, default=3, help="runs of each upload")
@@ -45,6 +45,7 @@ def main() -> None:
         "merge": {"rows_count": arguments.rows},
         "visible": {},
         "restore": {},
+        "primary": sizes,
         "switch": {},
         "memory": {},
         "edge": {},

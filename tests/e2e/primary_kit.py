@@ -36,12 +36,13 @@ class Primary:
         self.data = root / name
         self.store = store or str(root / "store")
         self.flags = flags
+        self.program = ("-m", "headrace")
         self.port = free_ports([0, 1])
         self.url = f"http://127.0.0.1:{self.port}"
 
     def start(self, *, stderr: int | None = None) -> Self:
         """Start it; it may have to wait for the lease."""
-        command = [sys.executable, "-m", "headrace", "ingest", "--data", str(self.data)]
+        command = [sys.executable, *self.program, "ingest", "--data", str(self.data)]
         command += ["--store", self.store, "--port", str(self.port)]
         command += ["--metrics-port", str(self.port + 1), *QUICK, *self.flags]
         env = {**os.environ, "HEADRACE_TOKEN": TOKEN}
