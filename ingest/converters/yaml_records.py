@@ -6,6 +6,7 @@ Values are typed as YAML 1.2's core schema does, and only where nothing is lost:
 
 from __future__ import annotations
 
+import gc
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -84,6 +85,9 @@ def load_documents(
         objects = _check_depth(text, report)
         begin("read")
         loader = _Loader(text, _Count(2 * objects, report))
+        # All that is made is kept to the end: a pass of the collector finds nothing, and stops
+        # the reports for up to a second.
+        gc.disable()
         try:
             documents = []
             while loader.check_node():
@@ -92,6 +96,7 @@ def load_documents(
                     documents.append(loader.construct_document(node))
             return documents
         finally:
+            gc.enable()
             loader.dispose()
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark

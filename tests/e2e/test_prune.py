@@ -86,8 +86,9 @@ def test_deleted_database_comes_back_within_the_retention_and_is_pruned_after_it
         # It prunes by itself at its start.
         primary.flags = AT_ONCE
         primary.start().wait_until_up()
-        wait_for(lambda: not listed(store, "dbs/gone"))
-        assert not listed(store, f"uploads/{gone['id']}")
+        wait_for(
+            lambda: not listed(store, "dbs/gone") and not listed(store, f"uploads/{gone['id']}")
+        )
 
         later = primary.upload(b"n\n1\n", "later.csv")
         delete(primary, "later")
