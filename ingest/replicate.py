@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+import weakref
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,7 @@ class Litestream:
         self._socket_path = socket_path
         self._metrics = metrics
         self._metrics_port = _hold_port()
+        weakref.finalize(self, self._metrics_port.close)
         self._child = Child(
             "litestream",
             [str(find_litestream()), "replicate", "-config", str(config)],

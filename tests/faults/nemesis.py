@@ -105,7 +105,7 @@ class Nemesis(threading.Thread):
 
     def _carry_out(self, step: Step) -> None:
         note = self._system.history.note
-        if step.name.startswith("kill "):
+        if step.name not in BREAKS:
             killed = kill(self._system, step.name.removeprefix("kill "), step.dice)
             if killed is not None:
                 note("fault", self.name, name=step.name, of=killed)
