@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 AUTH = {"Authorization": f"Bearer {TOKEN}"}
-AT_ONCE = ("--generation-retention", "0.00001", "--upload-retention", "0.00001")  # a second
+AT_ONCE = ("--generation-retention", "1e-6", "--upload-retention", "1e-6")  # a tenth of a second
 
 
 def listed(store: str, prefix: str) -> set[str]:
@@ -86,6 +87,7 @@ def test_deleted_database_comes_back_within_the_retention_and_is_pruned_after_it
 
         # It prunes by itself at its start.
         primary.flags = AT_ONCE
+        time.sleep(2.5)  # the retention, by the store's clock, which has whole seconds
         primary.start().wait_until_up()
         wait_for(
             lambda: not listed(store, "dbs/gone") and not listed(store, f"uploads/{gone['id']}")
