@@ -119,6 +119,13 @@ class Primary:
         found: dict[str, Any] = response.json()
         return found
 
+    def wait_until_published(self, receipt_id: str) -> dict[str, Any]:
+        """Wait for an upload to be published; give its receipt."""
+        return wait_for(
+            lambda: (found := self.receipt(receipt_id))["state"] == "published" and found,
+            timeout_s=60,
+        )
+
     def metric(self, name: str) -> float:
         """Read a metric."""
         text = httpx.get(f"http://127.0.0.1:{self.port + 1}/metrics").text

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headrace.store import Store
-from tests.conftest import wait_for
 from tests.e2e.primary_kit import Primary, primaries
 
 if TYPE_CHECKING:
@@ -99,10 +98,7 @@ def test_damaged_journal_is_restored_from_its_replica(
         for receipt in receipts:
             found = primary.receipt(receipt["id"])
             assert found == {**receipt, "live": found["live"]}
-        last = wait_for(
-            lambda: (found := primary.receipt(accepted))["state"] == "published" and found,
-            timeout_s=60,
-        )
+        last = primary.wait_until_published(accepted)
         assert (last["tables"][0]["added"], last["tables"][0]["unchanged"]) == (100_000, 3)
         more = primary.upload(b"n\n9\n", "sales.csv", mode="append")
         assert more["tables"][0]["unchanged"] == 100_003
@@ -131,7 +127,7 @@ def test_journal_that_is_lost_in_both_places_stops_the_start(primary: Primary) -
 
         asyncio.run(replace_all(objects, bodies))
         primary.start().wait_until_up()
-        wait_for(lambda: primary.receipt(accepted)["state"] == "published", timeout_s=60)
+        primary.wait_until_published(accepted)
         assert primary.receipt(receipts[0]["id"])["state"] == "published"
         assert primary.stop() == 0
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from headrace.store import Store
-from tests.conftest import wait_for
 from tests.e2e.primary_kit import TOKEN, Primary, primaries
 
 if TYPE_CHECKING:
@@ -119,11 +118,7 @@ def test_reprocessed_upload_that_was_accepted_is_finished_by_the_successor(
     second = Primary(tmp_path, "second", "--standby", "on", store=store).start()
     with primaries(second):
         second.wait_until_up()
-        new_id = accepted.json()["id"]
-        new = wait_for(
-            lambda: (found := second.receipt(new_id))["state"] == "published" and found,
-            timeout_s=60,
-        )
+        new = second.wait_until_published(accepted.json()["id"])
         assert new["from_receipt"] == old["id"]
         assert read(second, new, "SELECT count(*), sum(n) FROM sales") == [
             (400_000, 2 * sum(range(200_000)))

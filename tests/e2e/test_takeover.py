@@ -88,11 +88,7 @@ def test_upload_that_was_accepted_is_finished_by_the_successor(tmp_path: Path, s
     second = Primary(tmp_path, "second", "--standby", "on", store=store).start()
     with primaries(second):
         second.wait_until_up()
-        receipt_id = accepted.json()["id"]
-        receipt = wait_for(
-            lambda: (found := second.receipt(receipt_id))["state"] == "published" and found,
-            timeout_s=60,
-        )
+        receipt = second.wait_until_published(accepted.json()["id"])
         (table,) = receipt["tables"]
         assert (table["added"], table["unchanged"]) == (500_000, 1)
 

@@ -220,25 +220,27 @@ def _fill(
 def _lose_primary(system: System, dice: random.Random) -> Iterator[None]:
     """Lose a machine and its volume, and keep it away for a while."""
     name = dice.choice([each for each in system.primaries if each != RIVAL] or NODES)
-    system.process(name).stop(signal.SIGKILL)
-    system.volumes.empty(name)
-    try:
+    with _lost(system, name):
         yield
-    finally:
-        system.process(name).wanted = True
 
 
 @contextmanager
 def _lose_reader(system: System, dice: random.Random) -> Iterator[None]:
     """Lose a reader's machine and its volume."""
     name = dice.choice(READERS)
-    with system.reader_down(name):
-        system.process(name).stop(signal.SIGKILL)
-        system.volumes.empty(name)
-        try:
-            yield
-        finally:
-            system.process(name).wanted = True
+    with system.reader_down(name), _lost(system, name):
+        yield
+
+
+@contextmanager
+def _lost(system: System, name: str) -> Iterator[None]:
+    """Keep a machine away in the block; its volume is empty after it."""
+    system.process(name).stop(signal.SIGKILL)
+    system.volumes.empty(name)
+    try:
+        yield
+    finally:
+        system.process(name).wanted = True
 
 
 @contextmanager
