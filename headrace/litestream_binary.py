@@ -7,13 +7,12 @@ import shutil
 import sys
 from pathlib import Path
 
+from headrace.environment import OWN_SECRETS
 from headrace.errors import ConfigError
 
 # Headrace's own secrets are not Litestream's; AWS_CA_BUNDLE breaks all of its S3 use; its own
 # variable for an endpoint would lead it to another store than ours.
-_KEPT_FROM_LITESTREAM = frozenset(
-    {"HEADRACE_TOKEN", "DATASETTE_SECRET", "AWS_CA_BUNDLE", "LITESTREAM_S3_ENDPOINT"}
-)
+_KEPT_FROM_LITESTREAM = OWN_SECRETS | {"AWS_CA_BUNDLE", "LITESTREAM_S3_ENDPOINT"}
 
 
 def find_litestream() -> Path:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from headrace.environment import without_secrets
 from headrace.errors import ConfigError
 from headrace.leash import leashed
 
@@ -31,10 +32,6 @@ log = structlog.get_logger()
 PYTHON = "python:"
 LONGEST_LIST_BYTES = 100_000  # the kernel takes at most 128 KiB a variable (execve(2))
 TOO_MANY = "*"  # instead of a list that is longer: take it that all have changed
-
-# What a command has no business to know.
-_SECRETS = frozenset({"HEADRACE_TOKEN", "DATASETTE_SECRET"})
-_SECRET_PARTS = ("AWS_", "AZURE_", "GOOGLE_", "LITESTREAM_")
 
 
 class GenerationHook:
@@ -137,7 +134,7 @@ def _find_function(reference: str) -> Function:
 async def _run_command(command: str, facts: dict[str, str], deadline_s: float) -> int:
     process = await asyncio.create_subprocess_exec(
         *leashed("/bin/sh", "-c", command),
-        env={**_environment(), **facts},
+        env={**without_secrets(), **facts},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         start_new_session=True,  # a group of its own: it is killed with all that it started
@@ -149,11 +146,3 @@ async def _run_command(command: str, facts: dict[str, str], deadline_s: float) -
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
-
-
-def _environment() -> dict[str, str]:
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name not in _SECRETS and not name.startswith(_SECRET_PARTS)
-    }

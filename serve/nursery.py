@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from headrace.child import stop_process
+from headrace.environment import without_secrets
 from headrace.errors import WorkerError
 from headrace.leash import leashed
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-_KEPT_FROM_WORKERS = frozenset({"HEADRACE_TOKEN", "DATASETTE_SECRET"})
 GRACE_S = 2.0
 
 
@@ -188,7 +188,7 @@ def _encode(**order: Any) -> bytes:
 
 
 def _worker_environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in _KEPT_FROM_WORKERS}
+    kept = without_secrets()  # the worker's /proc/self/environ is this as well, for ever
     # The package as this process found it, which may be a checkout that is not installed.
     package = str(Path(__file__).parents[1])
     kept["PYTHONPATH"] = os.pathsep.join([package, *filter(None, [kept.get("PYTHONPATH")])])

@@ -21,6 +21,7 @@ from headrace.keys import ReaderPaths, socket_folder
 from headrace.lock import volume_lock
 from headrace.log import GenerationLog
 from headrace.logs import configure_logs
+from headrace.privacy import forbid_inspection
 from headrace.signals import stop_signals
 from headrace.store import Store
 from headrace.store_url import check_plain_path
@@ -93,6 +94,7 @@ async def run(settings: ServeSettings) -> None:
     """
     use_one_heap()
     configure_logs(f"reader-{settings.region}")
+    forbid_inspection()  # workers run plugins as the same user
     stop = stop_signals()
     async with running(settings) as reader, _background(give_back_heap_at_rest()):
         log.info("reader listening", url=reader.url, metrics_url=reader.metrics_url)

@@ -135,11 +135,16 @@ async def never_answering(_proxy: FaultProxy, _request: bytes, streams: Streams)
     await streams[0].read()
 
 
+def is_of_litestream(request: bytes) -> bool:
+    """Tell Litestream's requests from obstore's."""
+    return _LITESTREAM in request.partition(b"\r\n\r\n")[0]
+
+
 def of_litestream(fault: Fault) -> Fault:
     """Give a fault that only Litestream meets."""
 
     async def selected(proxy: FaultProxy, request: bytes, streams: Streams) -> None:
-        meets = fault if _LITESTREAM in request.partition(b"\r\n\r\n")[0] else passing
+        meets = fault if is_of_litestream(request) else passing
         await meets(proxy, request, streams)
 
     return selected

@@ -373,22 +373,6 @@ async def test_worker_that_fails_a_request_logs_no_values(
     assert "secret" not in logged
 
 
-async def test_worker_keeps_no_token_in_its_environment(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A worker cannot tell what it does not know: the token that allows to write."""
-    monkeypatch.setenv("HEADRACE_TOKEN", "very-secret")
-    bench.nursery = Nursery("test_workers", Configuration())
-    bench.configure({"plugins/pid.py": PID_PLUGIN.replace("os.getpid()", "dict(os.environ)")})
-    started = await bench.start_set()
-
-    environment = (await ask(started.workers[0], "/-/pid"))["pid"]
-
-    assert "PATH" in environment
-    assert "very-secret" not in environment.values()
-    await bench.nursery.close()
-
-
 PINT = "datasette.vendored.pint.registry"
 UNITS_PLUGIN = """
 import sys
