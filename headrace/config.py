@@ -49,6 +49,11 @@ class NodeSettings(StoreSettings):
     token: str | None = setting(
         None, secret=True, description="Token that allows to write (environment only)."
     )
+    store_prices: str | None = setting(
+        None,
+        description="Dollars for 1,000 writes or lists, 1,000 reads, and a GB read of the store, "
+        "with commas between (default: its kind's).",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

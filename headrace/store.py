@@ -13,7 +13,7 @@ import shutil
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
@@ -21,6 +21,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from headrace.durable import create_file, link_file, replace_file
 from headrace.errors import ConfigError, ObjectExistsError, ObjectMissingError, StoreError
 from headrace.keys import probe_key
+from headrace.store_counts import Operation, StoreCounts
 from headrace.store_reason import tell_reason
 from headrace.store_url import parse_store_url
 
@@ -46,6 +47,8 @@ _RETRY: RetryConfig = {
 }
 
 _CHUNK_BYTES = 4 * 1024 * 1024  # of a streamed object
+_PART_BYTES = 5 * 1024 * 1024  # of an object that is written in parts: the least that S3 takes
+_LISTED_AT_ONCE = 1000  # objects an answer, in S3 and most others
 _DELETED_AT_ONCE = 32  # objects; not all stores know how to delete many by one request
 
 
@@ -74,6 +77,7 @@ class Store:
         url: The same, without a query: to be shown.
         folder: The local folder that it is, if it is one.
         is_s3: Whether it is S3, where Litestream's keys are others.
+        counts: What was asked of it.
 
     Raises:
         ConfigError: The URL cannot be used.
@@ -84,6 +88,7 @@ class Store:
         self.url = self._location.base
         self.folder = self._location.folder
         self.is_s3 = self._location.config is not None
+        self.counts = StoreCounts()
         self._store = _open(self._location)
 
     def litestream_url(self, key: str) -> str:
@@ -98,9 +103,9 @@ class Store:
             ObjectMissingError: It is not there, or not visible yet.
             StoreError: The store could not be asked.
         """
-        async with _asking(f"read {key}", ANSWER_S):
+        async with self._asking(Operation.GET, f"read {key}", ANSWER_S):
             result = await obstore.get_async(self._store, key)
-            return bytes(await result.bytes_async())
+            return self._counted(bytes(await result.bytes_async()))
 
     async def read_or_spill(
         self, key: str, spill: Path, *, memory_bytes: int, stall_s: float
@@ -122,17 +127,16 @@ class Store:
             StoreError: The store could not be asked, or fell silent.
             OSError: The file could not be written.
         """
-        async with _asking(f"read {key}", stall_s):
+        async with self._asking(Operation.GET, f"read {key}", stall_s):
             result = await obstore.get_async(self._store, key)
             if result.meta["size"] <= memory_bytes:
-                return bytes(await result.bytes_async())
+                return self._counted(bytes(await result.bytes_async()))
         if self.folder is not None:
             return self.folder / key
         chunks = aiter(result.stream(_CHUNK_BYTES))
         with spill.open("wb", buffering=0) as file:
             while True:
-                async with _asking(f"read {key}", stall_s):
-                    chunk = await anext(chunks, None)
+                chunk = await self._next(chunks, f"read {key}", stall_s)
                 if chunk is None:
                     return spill
                 await asyncio.to_thread(_write_all, file.fileno(), chunk)
@@ -144,14 +148,10 @@ class Store:
             ObjectMissingError: It is not there, or not visible yet.
             StoreError: The store could not be asked, or fell silent.
         """
-        async with _asking(f"read {key}", stall_s):
+        async with self._asking(Operation.GET, f"read {key}", stall_s):
             result = await obstore.get_async(self._store, key)
         chunks = aiter(result.stream(_CHUNK_BYTES))
-        while True:
-            async with _asking(f"read {key}", stall_s):
-                chunk = await anext(chunks, None)
-            if chunk is None:
-                return
+        while (chunk := await self._next(chunks, f"read {key}", stall_s)) is not None:
             yield bytes(chunk)
 
     async def list_objects(self, prefix: str, *, stall_s: float) -> AsyncIterator[Listed]:
@@ -160,12 +160,14 @@ class Store:
         Raises:
             StoreError: The store could not be asked, or fell silent.
         """
-        batches = aiter(obstore.list(self._store, prefix))
+        batches = aiter(obstore.list(self._store, prefix, chunk_size=_LISTED_AT_ONCE))
+        requests = 1
         while True:
-            async with _asking(f"list {prefix}", stall_s):
+            async with self._asking(Operation.LIST, f"list {prefix}", stall_s, requests=requests):
                 metas = await anext(batches, None)
             if metas is None:
                 return
+            requests = len(metas) // _LISTED_AT_ONCE  # after a full answer comes another
             for meta in metas:
                 yield Listed(
                     key=meta["path"],
@@ -188,9 +190,12 @@ class Store:
         Raises:
             StoreError: The store could not be asked, or took too long.
         """
-        async with _asking(f"list {prefix}", stall_s):
+        async with self._asking(Operation.LIST, f"list {prefix}", stall_s):
             found = await obstore.list_with_delimiter_async(self._store, prefix)
-            return list(found["common_prefixes"])
+        folders = list(found["common_prefixes"])
+        listed = len(folders) + len(found["objects"])
+        self.counts.requests[Operation.LIST] += max(listed - 1, 0) // _LISTED_AT_ONCE
+        return folders
 
     async def create(self, key: str, body: bytes) -> None:
         """Write a new object, only if there is none of that key; durable on return.
@@ -199,7 +204,7 @@ class Store:
             ObjectExistsError: There is one.
             StoreError: The store could not be asked, or its answer was lost.
         """
-        async with _asking(f"create {key}", ANSWER_S):
+        async with self._asking(Operation.CREATE, f"create {key}", ANSWER_S, sent=body):
             try:
                 if self.folder is not None:
                     await asyncio.to_thread(create_file, self.folder / key, body)
@@ -237,8 +242,15 @@ class Store:
         Raises:
             StoreError: The store could not be asked, or the chunks ended by an error.
         """
-        async with _asking(f"write {key}", None):  # as slow as the chunks come
-            await obstore.put_async(self._store, key, chunks, use_multipart=True)
+        # As slow as the chunks come.
+        async with self._asking(Operation.MULTIPART, f"write {key}", None, requests=2):
+            await obstore.put_async(
+                self._store,
+                key,
+                self._counted_parts(chunks),
+                use_multipart=True,
+                chunk_size=_PART_BYTES,
+            )
 
     async def replace(self, key: str, body: bytes) -> None:
         """Write an object, whether or not there is one; for hints only.
@@ -246,7 +258,7 @@ class Store:
         Raises:
             StoreError: The store could not be asked.
         """
-        async with _asking(f"write {key}", ANSWER_S):
+        async with self._asking(Operation.PUT, f"write {key}", ANSWER_S, sent=body):
             if self.folder is not None:
                 await asyncio.to_thread(replace_file, self.folder / key, body)
             else:
@@ -260,11 +272,20 @@ class Store:
         Raises:
             StoreError: The store could not be asked.
         """
-        async with _asking(f"write {key}", None):  # it may be large
-            if self.folder is not None:
+        if self.folder is not None:
+            async with self._asking(Operation.PUT, f"write {key}", None):
                 await asyncio.to_thread(link_file, path, self.folder / key)
-            else:
-                await obstore.put_async(self._store, key, path)
+            return
+        size_bytes = (await asyncio.to_thread(path.stat)).st_size
+        if in_parts := size_bytes > _PART_BYTES:
+            operation, requests = Operation.MULTIPART, 2 + -(-size_bytes // _PART_BYTES)
+        else:
+            operation, requests = Operation.PUT, 1
+        async with self._asking(operation, f"write {key}", None, requests=requests):
+            await obstore.put_async(
+                self._store, key, path, use_multipart=in_parts, chunk_size=_PART_BYTES
+            )
+        self.counts.transferred_bytes[operation] += size_bytes
 
     async def delete(self, key: str) -> None:
         """Delete an object; that there is none is as good.
@@ -273,7 +294,7 @@ class Store:
             StoreError: The store could not be asked.
         """
         with suppress(ObjectMissingError):
-            async with _asking(f"delete {key}", ANSWER_S):
+            async with self._asking(Operation.DELETE, f"delete {key}", ANSWER_S):
                 await obstore.delete_async(self._store, key)
 
     async def delete_all(self, prefix: str, *, stall_s: float) -> None:
@@ -283,7 +304,7 @@ class Store:
             StoreError: The store could not be asked; some may be deleted.
         """
         if self.folder is not None:
-            async with _asking(f"delete {prefix}", None):
+            async with self._asking(Operation.DELETE, f"delete {prefix}", None):
                 with suppress(FileNotFoundError):
                     await asyncio.to_thread(shutil.rmtree, self.folder / prefix)
             return
@@ -300,19 +321,50 @@ class Store:
         for start in range(0, len(keys), _DELETED_AT_ONCE):
             await asyncio.gather(*map(self.delete, keys[start : start + _DELETED_AT_ONCE]))
 
+    @asynccontextmanager
+    async def _asking(
+        self,
+        operation: Operation,
+        what: str,
+        stall_s: float | None,
+        *,
+        requests: int = 1,
+        sent: bytes = b"",
+    ) -> AsyncIterator[None]:
+        """Give the store's errors, and its silence, as ours; count what is asked."""
+        self.counts.requests[operation] += requests
+        try:
+            async with asyncio.timeout(stall_s):
+                yield
+        except TimeoutError as exc:
+            self.counts.errors[operation] += 1
+            raise StoreError(f"cannot {what}: no answer in {stall_s:g} s") from exc
+        except (FileNotFoundError, NotFoundError) as exc:
+            raise ObjectMissingError(f"cannot {what}: find no such object") from exc
+        except (BaseError, OSError) as exc:
+            self.counts.errors[operation] += 1
+            raise StoreError(f"cannot {what}: {tell_reason(exc)}") from exc
+        self.counts.transferred_bytes[operation] += len(sent)
 
-@asynccontextmanager
-async def _asking(what: str, stall_s: float | None) -> AsyncIterator[None]:
-    """Give the store's errors, and its silence, as ours."""
-    try:
-        async with asyncio.timeout(stall_s):
-            yield
-    except TimeoutError as exc:
-        raise StoreError(f"cannot {what}: no answer in {stall_s:g} s") from exc
-    except (FileNotFoundError, NotFoundError) as exc:
-        raise ObjectMissingError(f"cannot {what}: find no such object") from exc
-    except (BaseError, OSError) as exc:
-        raise StoreError(f"cannot {what}: {tell_reason(exc)}") from exc
+    async def _next(self, chunks: AsyncIterator[Any], what: str, stall_s: float) -> bytes | None:
+        """Give the next piece of an object that is being read; None at its end."""
+        async with self._asking(Operation.GET, what, stall_s, requests=0):
+            chunk = await anext(chunks, None)
+        return None if chunk is None else self._counted(bytes(chunk))
+
+    def _counted(self, body: bytes) -> bytes:
+        """Count what was read."""
+        self.counts.transferred_bytes[Operation.GET] += len(body)
+        return body
+
+    async def _counted_parts(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Count what is written, and the parts that it makes."""
+        sent_bytes = 0
+        async for chunk in chunks:
+            before, sent_bytes = -(-sent_bytes // _PART_BYTES), sent_bytes + len(chunk)
+            self.counts.requests[Operation.MULTIPART] += -(-sent_bytes // _PART_BYTES) - before
+            self.counts.transferred_bytes[Operation.MULTIPART] += len(chunk)
+            yield chunk
 
 
 def _write_all(descriptor: int, chunk: bytes) -> None:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 START_DEADLINE_S = 120.0
+_SHARED = ("host", "store_prices")  # settings that all nodes have
 REGIONS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -101,7 +102,7 @@ def _check_ports(settings: UpSettings) -> None:
 def _ingest(
     settings: UpSettings, data: Path, env: dict[str, str], failed: asyncio.Queue[str]
 ) -> Child:
-    flags = as_flags(settings, ["host", *names_of(WriterSettings)])
+    flags = as_flags(settings, [*_SHARED, *names_of(WriterSettings)])
     commands = {name: asdict(each) for name, each in settings.converters.items()}
     return Child(
         "ingest",
@@ -132,7 +133,7 @@ def _reader(
             *("--metrics-port", str(settings.port + METRICS_PORT_OFFSET + 1 + number)),
             *("--primary", primary),
             *("--region", _region(number)),
-            *as_flags(settings, ["host", *names_of(ReaderSettings)]),
+            *as_flags(settings, [*_SHARED, *names_of(ReaderSettings)]),
         ],
         env=env,
         on_exit=lambda code: failed.put_nowait(f"reader {number} ended with exit code {code}"),

@@ -113,10 +113,22 @@ async def _listening(runner: web.BaseRunner, host: str, port: int) -> AsyncItera
         await runner.cleanup()
 
 
-def metrics_app(registry: CollectorRegistry) -> web.Application:
-    """Give the application of the metrics port: ``/metrics`` and ``/-/healthz``."""
+async def _nothing() -> None:
+    """Do nothing."""
+
+
+def metrics_app(
+    registry: CollectorRegistry, refresh: Callable[[], Awaitable[None]] = _nothing
+) -> web.Application:
+    """Give the application of the metrics port: ``/metrics`` and ``/-/healthz``.
+
+    Args:
+        registry: What is shown.
+        refresh: Brings up to date what has to be asked for; called each time.
+    """
 
     async def metrics(_request: web.Request) -> web.Response:
+        await refresh()
         return web.Response(
             body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
         )

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from headrace import __version__
 from headrace.receipt import UploadState
+from headrace.store_costs import StoreMetrics
+from ingest.litestream_counts import LitestreamCounts
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from headrace.store_costs import Prices
+    from headrace.store_counts import StoreCounts
 
 _STEP_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -141,3 +151,19 @@ class IngestMetrics:
             "Times that Litestream ended and was started again.",
             registry=self.registry,
         )
+        self._litestream_counts = LitestreamCounts()
+        self._ask_litestream: Callable[[], Awaitable[str]] | None = None
+
+    def watch_store(self, counts: StoreCounts, prices: Prices) -> None:
+        """Show what is asked of the object store, by this program and by Litestream."""
+        both = {"headrace": counts, "litestream": self._litestream_counts.counts}
+        self.registry.register(StoreMetrics(both, prices))
+
+    def watch_litestream(self, ask: Callable[[], Awaitable[str]]) -> None:
+        """Have Litestream asked for its own metrics whenever these are looked at."""
+        self._ask_litestream = ask
+
+    async def refresh(self) -> None:
+        """Look at Litestream's own metrics; while it is away they stay as they are."""
+        if self._ask_litestream is not None:
+            self._litestream_counts.take(await self._ask_litestream())

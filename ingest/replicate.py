@@ -32,6 +32,7 @@ log = structlog.get_logger()
 SYNC_TIMEOUT_S = 60  # seconds that Litestream may take for one sync
 UNSEEN_S = 10.0  # seconds until Litestream must have seen a new lineage
 UNSEEN_POLL_S = 0.01
+METRICS_TIMEOUT_S = 2.0
 CHECK_UP_S = 2.0  # seconds between looks at a Litestream that is up
 CHECK_DOWN_S = 0.05  # the same while it is down or starting
 
@@ -62,6 +63,9 @@ class Litestream:
         self._metrics = metrics
         self._metrics_port = _hold_port()
         weakref.finalize(self, self._metrics_port.close)
+        address = f"127.0.0.1:{self._metrics_port.getsockname()[1]}"
+        self._metrics_url = f"http://{address}/metrics"
+        metrics.watch_litestream(self.read_metrics)
         self._child = Child(
             "litestream",
             [str(find_litestream()), "replicate", "-config", str(config)],
@@ -69,7 +73,7 @@ class Litestream:
                 HEADRACE_DBS=str(paths.dbs),
                 HEADRACE_REPLICA_URL=store.litestream_url(DBS_PREFIX),
                 HEADRACE_LITESTREAM_SOCKET=str(socket_path),
-                HEADRACE_LITESTREAM_ADDR=f"127.0.0.1:{self._metrics_port.getsockname()[1]}",
+                HEADRACE_LITESTREAM_ADDR=address,
             ),
             on_exit=self._note_exit,
         )
@@ -99,6 +103,18 @@ class Litestream:
         if txid < 1 or txid < int(answer["txid"]):
             raise LitestreamError(f"sync of {database!r} ended at TXID {txid} of {answer['txid']}")
         return txid
+
+    async def read_metrics(self) -> str:
+        """Give its own metrics, in Prometheus's text format; nothing while it does not answer."""
+        timeout = aiohttp.ClientTimeout(total=METRICS_TIMEOUT_S)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.get(self._metrics_url) as response,
+            ):
+                return await response.text() if response.ok else ""
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return ""
 
     async def _post_of(
         self, database: str, lineage: str, route: str, **body: Any

@@ -21,6 +21,7 @@ from headrace.logs import configure_logs
 from headrace.privacy import forbid_inspection
 from headrace.signals import stop_signals
 from headrace.store import Store
+from headrace.store_costs import find_prices
 from headrace.web import listening, metrics_app
 from ingest.api import Node, make_app
 from ingest.archive import Archive
@@ -88,8 +89,13 @@ async def run(settings: IngestSettings) -> None:
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(volume_lock(paths.lock))
         metrics = IngestMetrics()
+        metrics.watch_store(store.counts, find_prices(store.url, settings.store_prices))
         metrics_port = await stack.enter_async_context(
-            listening(metrics_app(metrics.registry), settings.host, settings.metrics_port)
+            listening(
+                metrics_app(metrics.registry, metrics.refresh),
+                settings.host,
+                settings.metrics_port,
+            )
         )
         log.info("metrics are ready", metrics_port=metrics_port)
         await store.check_creates()

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from headrace import __version__
+from headrace.store_costs import StoreMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from headrace.store_costs import Prices
+    from headrace.store_counts import StoreCounts
     from serve.cache import PageCache
     from serve.limits import Gate
 
@@ -148,6 +151,10 @@ class ReaderMetrics:
             ["reason"],
             registry=registry,
         )
+
+    def watch_store(self, counts: StoreCounts, prices: Prices) -> None:
+        """Show what is asked of the object store."""
+        self.registry.register(StoreMetrics({"headrace": counts}, prices))
 
     def watch_cache(self, cache: PageCache, gate: Gate) -> None:
         """Let the sizes be looked up when they are asked for."""

@@ -24,6 +24,7 @@ from headrace.logs import configure_logs
 from headrace.privacy import forbid_inspection
 from headrace.signals import stop_signals
 from headrace.store import Store
+from headrace.store_costs import find_prices
 from headrace.store_url import check_plain_path
 from headrace.web import listening, listening_server, metrics_app
 from serve.cache import PageCache
@@ -113,6 +114,7 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
     _check_settings(settings)
     paths = ReaderPaths(check_plain_path(settings.data))
     metrics = ReaderMetrics(settings.region)
+    metrics.watch_store(store.counts, find_prices(store.url, settings.store_prices))
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(volume_lock(paths.lock))
         sockets = stack.enter_context(_private_sockets(paths.root))

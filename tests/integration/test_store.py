@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,11 @@ import pytest
 
 from headrace.errors import ObjectExistsError, ObjectMissingError, StoreError
 from headrace.store import Store
+from headrace.store_counts import Operation
+from tests.integration.s3_requests import CountingProxy
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from tests.integration.s3_kit import S3
@@ -95,8 +99,10 @@ async def test_delete_of_what_is_not_there_is_as_good(store: Store) -> None:
 async def test_delete_that_fails_is_told(tmp_path: Path) -> None:
     """A store that could not do it is told from one that had nothing to do."""
     (tmp_path / "a" / "b").mkdir(parents=True)
+    store = Store(str(tmp_path))
     with pytest.raises(StoreError, match="cannot delete a/b"):
-        await Store(str(tmp_path)).delete("a/b")
+        await store.delete("a/b")
+    assert store.counts.errors == {Operation.DELETE: 1}
 
 
 async def test_uploaded_file_is_there_with_all_its_bytes(store: Store, tmp_path: Path) -> None:
@@ -105,3 +111,49 @@ async def test_uploaded_file_is_there_with_all_its_bytes(store: Store, tmp_path:
     for _ in range(2):
         await store.upload("ltx/file", tmp_path / "file")
     assert await store.read("ltx/file") == LARGE
+
+
+async def test_requests_are_counted_as_the_store_sees_them(
+    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is billed is what is counted, parts of large objects and refused creates included."""
+    s3.give_credentials(monkeypatch)
+    (tmp_path / "large").write_bytes(LARGE)
+    (tmp_path / "small").write_bytes(b"small")
+    proxy = CountingProxy(s3.port)
+    async with proxy.listening() as port:
+        store = Store(s3.url(s3.make_bucket(), port=port))
+        await store.check_creates()
+        for name in ("large", "small"):
+            await store.upload(f"files/{name}", tmp_path / name)
+        await store.put_stream("files/streamed", _pieces(LARGE))
+        await store.put_stream("files/little", _pieces(b"little"))
+        await store.replace("files/one", b"1")
+        assert await store.read("files/one") == b"1"
+        await store.read_or_spill("files/large", tmp_path / "spill", memory_bytes=1, stall_s=30)
+        assert [piece async for piece in store.stream("files/little", stall_s=30)] == [b"little"]
+        with pytest.raises(ObjectMissingError):
+            await store.read("files/none")
+        assert len(await store.list_sizes("files", stall_s=30)) == 5
+        assert "files" in await store.list_folders("", stall_s=30)
+        await store.delete_all("files", stall_s=30)
+
+    seen = Counter[str]()
+    for asked, count in proxy.counts.items():
+        seen[asked.operation] += count
+    assert store.counts.requests == seen
+    assert seen.keys() == set(Operation)
+    assert store.counts.errors == {}
+    assert store.counts.transferred_bytes == {
+        Operation.CREATE: len(b"first"),
+        Operation.PUT: len(b"small" + b"1"),
+        Operation.MULTIPART: 2 * len(LARGE) + len(b"little"),
+        Operation.GET: len(b"1" + LARGE + b"little"),
+        Operation.LIST: 0,
+        Operation.DELETE: 0,
+    }
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), 1_000_000):
+        yield body[start : start + 1_000_000]

@@ -12,9 +12,13 @@ from headrace.config import IngestSettings, ServeSettings, UpSettings
 from headrace.converter_command import PLACEHOLDERS, ConverterCommand
 from headrace.errors import REFUSALS
 from headrace.settings import names_of
+from headrace.store_costs import Prices
+from headrace.store_counts import StoreCounts
 from ingest import hookspecs
+from ingest.metrics import IngestMetrics
 from ingest.options import FIELDS
 from ingest.plugins import Converter
+from serve.metrics import ReaderMetrics
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -46,6 +50,19 @@ def test_every_setting_is_documented() -> None:
         f"HEADRACE_{name.upper()}" for name in names_of(UpSettings, IngestSettings, ServeSettings)
     }
     assert documented == settings
+
+
+def test_every_metric_is_documented_with_its_kind() -> None:
+    """The tables of metrics list what the nodes show, and nothing else."""
+    text = (DOCS / "reference" / "metrics.md").read_text()
+    documented = set(re.findall(r"^\| `(headrace_\w+)` \| (\w+) \|", text, re.MULTILINE))
+    suffixes = {"counter": "_total", "info": "_info"}
+    shown = set()
+    for metrics in (IngestMetrics(), ReaderMetrics("a")):
+        metrics.watch_store(StoreCounts(), Prices())
+        for family in metrics.registry.collect():
+            shown.add((family.name + suffixes.get(family.type, ""), family.type))
+    assert documented == shown
 
 
 def test_every_hook_and_what_it_registers_is_documented() -> None:

@@ -1,0 +1,36 @@
+"""What was asked of an object store: requests, errors and bytes, by operation. Pure.
+
+Counted are requests as a store bills them, but for tries that obstore repeats by itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import StrEnum
+
+
+class Operation(StrEnum):
+    """What a request does."""
+
+    GET = "get"
+    LIST = "list"
+    PUT = "put"
+    CREATE = "create"  # a put that fails if there is such an object
+    MULTIPART = "multipart"  # beginning, each part, and the end
+    DELETE = "delete"
+
+
+class StoreCounts:
+    """Counts of one program.
+
+    Attributes:
+        requests: How many were sent.
+        errors: How many were not answered as the store should; that there is no such object, or
+            that there is one already, is an answer.
+        transferred_bytes: Of the bodies, read or written.
+    """
+
+    def __init__(self) -> None:
+        self.requests = Counter[Operation]()
+        self.errors = Counter[Operation]()
+        self.transferred_bytes = Counter[Operation]()

@@ -1,0 +1,59 @@
+"""What Litestream asked of the object store, read off its own metrics.
+
+They are on a private port, and begin anew with each process: here they go on.
+
+Source: Litestream 0.5.17, ``internal/internal.go``: ``litestream_replica_operation_…``. Its client
+for S3 counts PUT and DELETE alone, those for other stores GET and LIST as well.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from headrace.store_counts import Operation, StoreCounts
+
+_OPERATIONS = {
+    "GET": Operation.GET,
+    "LIST": Operation.LIST,
+    "PUT": Operation.PUT,
+    "DELETE": Operation.DELETE,
+}
+
+
+class LitestreamCounts:
+    """Counts over all processes of Litestream.
+
+    Attributes:
+        counts: What they asked in all.
+    """
+
+    def __init__(self) -> None:
+        self.counts = StoreCounts()
+        self._told = Counter[tuple[str, Operation]]()  # by the process that runs now
+
+    def take(self, text: str) -> None:
+        """Take the metrics of the process that runs now.
+
+        Args:
+            text: In Prometheus's text format; empty while it does not answer.
+        """
+        if not text:
+            return
+        told = Counter[tuple[str, Operation]]()
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                operation = _OPERATIONS.get(sample.labels.get("operation", ""))
+                if operation is not None:  # errors have one sample for each code
+                    told[sample.name.removesuffix("_total"), operation] += int(sample.value)
+        places = {
+            "litestream_replica_operation": self.counts.requests,
+            "litestream_replica_operation_errors": self.counts.errors,
+            "litestream_replica_operation_bytes": self.counts.transferred_bytes,
+        }
+        for (name, operation), value in told.items():
+            if name in places:
+                before = self._told[name, operation]
+                places[name][operation] += value - before if value >= before else value
+        self._told = told
