@@ -18,12 +18,17 @@ from headrace.keys import checkpoint_key, generation_key
 from headrace.log import GenerationLog
 from headrace.store import Store
 from tests.conftest import wait_for
+from tests.integration.fault_proxy import FaultProxy, creating_twice
 from tests.ports import free_ports
 from tests.unit.test_generation import make_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import pytest
+
+    from tests.integration.s3_kit import S3
 
 HEADERS = {"Authorization": "Bearer of-tests"}
 
@@ -92,6 +97,27 @@ def test_ingest_prunes_the_log_and_goes_on(tmp_path: Path) -> None:
         assert httpx.get(f"{url}/-/healthz").json()["generation"] == 161
     with ingest(tmp_path / "data") as url:
         assert httpx.get(f"{url}/-/healthz").json()["generation"] == 161
+
+
+async def test_ingest_refuses_a_store_that_creates_what_is_there(
+    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a second create succeeds two primaries would both publish: nothing is begun there."""
+    s3.give_credentials(monkeypatch)
+    bucket, proxy = s3.make_bucket(), FaultProxy(s3.port)
+    async with proxy.listening() as port:
+        with proxy.broken("", creating_twice):
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "headrace", "ingest", "--data", str(tmp_path)),
+                *("--store", s3.url(bucket, port=port), "--port", "0", "--metrics-port", "0"),
+                stderr=asyncio.subprocess.PIPE,
+            )
+            _, said = await asyncio.wait_for(process.communicate(), 60)
+
+    assert process.returncode == 1
+    assert b"cannot use the store: it lets an object be created that is there already" in said
+    assert b"choose a store with conditional writes" in said
+    assert await Store(s3.url(bucket)).list_sizes("", stall_s=30) == {}
 
 
 async def _make_old_log(folder: Path) -> None:

@@ -30,6 +30,7 @@ Content-Length: {length}\r
 Connection: close\r
 \r
 {body}"""
+_CREATED = b'HTTP/1.1 200 OK\r\nETag: "0"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n'
 _ERROR_BODY = """<?xml version="1.0" encoding="UTF-8"?>
 <Error><Code>{code}</Code><Message>{message}</Message><RequestId>18EB56364DFECE38</RequestId></Error>"""
 
@@ -128,6 +129,14 @@ def answering(status: str, code: str, message: str) -> Fault:
         streams[1].write(_ERROR.format(status=status, length=len(body), body=body).encode())
 
     return fault
+
+
+async def creating_twice(proxy: FaultProxy, request: bytes, streams: Streams) -> None:
+    """Answer as stores do that do not know If-None-Match: what is there is created once more."""
+    async with proxy.asked(request) as upstream:
+        answer = await upstream.read()
+        refused = answer.split(b" ", 2)[1] == b"412"
+        streams[1].write(_CREATED if refused else answer)
 
 
 async def never_answering(_proxy: FaultProxy, _request: bytes, streams: Streams) -> None:
