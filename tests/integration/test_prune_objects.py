@@ -29,6 +29,7 @@ from headrace.keys import (
 from headrace.lease import KEPT, LeaseLog
 from headrace.log import CHECKPOINT_EVERY, GenerationLog
 from headrace.receipt import new_receipt_id
+from headrace.stopping import Stop
 from headrace.store import Store
 from ingest.checksums import Checksums
 from ingest.holds import Holds
@@ -127,6 +128,7 @@ class Site:
             store=self.store,
             socket_path=self.paths.root / "sock",
             metrics=self.metrics,
+            stop=Stop(60),
         )
         return Pruner(
             store=self.store,
