@@ -226,8 +226,10 @@ async def _reader(folder: Path, count: int) -> AsyncIterator[_Reader]:
         try:
             reader = _Reader(slots, follower, supervisor)
             await reader.wait(1)
-            listener = listening_server(edge.server(), "127.0.0.1", 0)
-            reader.url = f"http://127.0.0.1:{await stack.enter_async_context(listener)}"
+            listener = await stack.enter_async_context(
+                listening_server(edge.server(), "127.0.0.1", 0)
+            )
+            reader.url = f"http://127.0.0.1:{listener.port}"
             yield reader
         finally:
             running.cancel()

@@ -19,6 +19,7 @@ log = structlog.get_logger()
 FIRST_BACKOFF_S = 0.2  # seconds before the first restart; doubled for each next
 MAX_BACKOFF_S = 10.0
 STABLE_AFTER_S = 30.0  # a child that ran so long is restarted at once
+GRACE_S = 20.0  # from SIGTERM to SIGKILL
 
 
 class Child:
@@ -29,6 +30,7 @@ class Child:
         command: Program and arguments.
         env: Its whole environment.
         on_exit: Called after each end that was not asked for, with the exit code.
+        grace_s: Gives the time from SIGTERM to SIGKILL, when it is stopped.
     """
 
     def __init__(
@@ -38,12 +40,14 @@ class Child:
         *,
         env: Mapping[str, str],
         on_exit: Callable[[int], None] = lambda _code: None,
+        grace_s: Callable[[], float] = lambda: GRACE_S,
     ) -> None:
         self.name = name
         self.starts = 0
         self._command = leashed(*command)
         self._env = dict(env)
         self._on_exit = on_exit
+        self._grace_s = grace_s
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -51,6 +55,11 @@ class Child:
         """Process id while it runs."""
         running = self._process is not None and self._process.returncode is None
         return self._process.pid if running and self._process else None
+
+    def hurry(self) -> None:
+        """Ask it once more to end, while it is being stopped."""
+        if self.pid is not None and self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
 
     async def run(self) -> None:
         """Keep it running until cancelled; then stop it."""
@@ -68,17 +77,20 @@ class Child:
 
     async def _run_once(self) -> int:
         self._process = await asyncio.create_subprocess_exec(
-            *self._command, env=self._env, stdin=asyncio.subprocess.DEVNULL
+            *self._command,
+            env=self._env,
+            stdin=asyncio.subprocess.DEVNULL,
+            process_group=0,  # a Ctrl-C in the terminal is for the parent, which stops it in order
         )
         self.starts += 1
         try:
             return await self._process.wait()
         except asyncio.CancelledError:
-            await stop_process(self._process)
+            await stop_process(self._process, grace_s=self._grace_s())
             raise
 
 
-async def stop_process(process: asyncio.subprocess.Process, *, grace_s: float = 20.0) -> None:
+async def stop_process(process: asyncio.subprocess.Process, *, grace_s: float = GRACE_S) -> None:
     """Ask a process to end, and kill it if it has not within the grace; returns when it is gone."""
     with suppress(ProcessLookupError):
         process.send_signal(signal.SIGTERM)

@@ -54,6 +54,9 @@ class NodeSettings(StoreSettings):
         description="Dollars for 1,000 writes or lists, 1,000 reads, and a GB read of the store, "
         "with commas between (default: its kind's).",
     )
+    shutdown_timeout: float = setting(
+        60.0, ge=1, le=3600, description="Seconds that a stop may take, from the signal on."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +188,12 @@ class ServeSettings(NodeSettings, ReaderSettings):
     metrics_port: int = setting(8201, ge=0, le=65535, description="Port of /metrics.")
     primary: str = setting("http://127.0.0.1:8100", description="URL of the primary.")
     region: str = setting("local", description="Region that this reader is in.")
+    shutdown_grace: float = setting(
+        5.0,
+        ge=0,
+        le=600,
+        description="Seconds that a reader which stops answers on, but says that it is not ready.",
+    )
 
 
 Settings = TypeVar("Settings", bound=NodeSettings)

@@ -28,7 +28,7 @@ from headrace.lock import volume_lock
 from headrace.logs import configure_logs
 from headrace.privacy import forbid_inspection
 from headrace.settings import as_flags, names_of
-from headrace.signals import stop_signals
+from headrace.stopping import Stop
 from headrace.store_url import check_plain_path
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 START_DEADLINE_S = 120.0
-_SHARED = ("host", "store_prices")  # settings that all nodes have
+_SHARED = ("host", "store_prices", "shutdown_timeout")  # settings that all nodes have
 REGIONS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -51,30 +51,43 @@ async def run(settings: UpSettings) -> None:
     """
     configure_logs("up")
     forbid_inspection()
-    stopping = stop_signals()
+    stop = Stop(settings.shutdown_timeout)
+    stop.listen()
     data = check_plain_path(settings.data)
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with volume_lock(data / "lock"):
         _check_ports(settings)
-        await _run_parts(settings, data, stopping)
+        await _run_parts(settings, data, stop)
 
 
-async def _run_parts(settings: UpSettings, data: Path, stopping: asyncio.Event) -> None:
+async def _run_parts(settings: UpSettings, data: Path, stop: Stop) -> None:
     env = _environment(settings, data)
     failed: asyncio.Queue[str] = asyncio.Queue()
-    children = [_ingest(settings, data, env, failed)]
-    children += [_reader(number, settings, data, env, failed) for number in range(settings.readers)]
+    parts = _Parts(settings, data, env, failed, stop)
+    children = [parts.ingest(), *map(parts.reader, range(settings.readers))]
     tasks = [asyncio.create_task(child.run()) for child in children]
     try:
-        if await _wait_until_ready(settings, stopping, failed):
+        if await _wait_until_ready(settings, stop, failed):
             _say_ready(settings, data)
-            await stopping.wait()
+            await stop.asked.wait()
     finally:
-        # Readers first: they pass uploads on. Each group stops at the same time.
-        for group in (tasks[1:], tasks[:1]):
-            for task in group:
-                task.cancel()
-            await asyncio.gather(*group, return_exceptions=True)
+        stop.ask()
+        await _end(children, tasks, stop)
+
+
+async def _end(children: list[Child], tasks: list[asyncio.Task[None]], stop: Stop) -> None:
+    """End all at once, in one time: readers hand on what ingest still answers to uploads."""
+
+    async def hurry() -> None:
+        await stop.hurried.wait()
+        for child in children:
+            child.hurry()
+
+    hurrying = asyncio.create_task(hurry())
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    hurrying.cancel()
 
 
 def _check_ports(settings: UpSettings) -> None:
@@ -99,45 +112,64 @@ def _check_ports(settings: UpSettings) -> None:
                 ) from exc
 
 
-def _ingest(
-    settings: UpSettings, data: Path, env: dict[str, str], failed: asyncio.Queue[str]
-) -> Child:
-    flags = as_flags(settings, [*_SHARED, *names_of(WriterSettings)])
-    commands = {name: asdict(each) for name, each in settings.converters.items()}
-    return Child(
-        "ingest",
-        [
-            *(sys.executable, "-m", "headrace", "ingest"),
-            *("--data", str(data / "primary")),
-            *("--store", store_url(settings)),
+class _Parts:
+    """What is run, as children."""
+
+    def __init__(
+        self,
+        settings: UpSettings,
+        data: Path,
+        env: dict[str, str],
+        failed: asyncio.Queue[str],
+        stop: Stop,
+    ) -> None:
+        self._settings = settings
+        self._data = data
+        self._env = env
+        self._failed = failed
+        self._stop = stop
+
+    def ingest(self) -> Child:
+        settings = self._settings
+        commands = {name: asdict(each) for name, each in settings.converters.items()}
+        return self._child(
+            "ingest",
+            "ingest",
+            *("--data", str(self._data / "primary")),
             *("--port", str(settings.port + INGEST_PORT_OFFSET)),
             *("--metrics-port", str(settings.port + METRICS_PORT_OFFSET)),
-            *flags,
-        ],
-        env={**env, "HEADRACE_CONVERTERS": json.dumps(commands)},
-        on_exit=lambda code: failed.put_nowait(f"ingest ended with exit code {code}"),
-    )
+            *as_flags(settings, names_of(WriterSettings)),
+            HEADRACE_CONVERTERS=json.dumps(commands),
+        )
 
-
-def _reader(
-    number: int, settings: UpSettings, data: Path, env: dict[str, str], failed: asyncio.Queue[str]
-) -> Child:
-    primary = f"http://{_reachable(settings.host)}:{settings.port + INGEST_PORT_OFFSET}"
-    return Child(
-        f"reader {number}",
-        [
-            *(sys.executable, "-m", "headrace", "serve"),
-            *("--data", str(data / f"reader-{number}")),
-            *("--store", store_url(settings)),
+    def reader(self, number: int) -> Child:
+        settings = self._settings
+        primary = f"http://{_reachable(settings.host)}:{settings.port + INGEST_PORT_OFFSET}"
+        return self._child(
+            f"reader {number}",
+            "serve",
+            *("--data", str(self._data / f"reader-{number}")),
             *("--port", str(settings.port + number)),
             *("--metrics-port", str(settings.port + METRICS_PORT_OFFSET + 1 + number)),
             *("--primary", primary),
             *("--region", _region(number)),
-            *as_flags(settings, [*_SHARED, *names_of(ReaderSettings)]),
-        ],
-        env=env,
-        on_exit=lambda code: failed.put_nowait(f"reader {number} ended with exit code {code}"),
-    )
+            *("--shutdown-grace", "0"),  # nobody chooses between readers here
+            *as_flags(settings, names_of(ReaderSettings)),
+        )
+
+    def _child(self, name: str, command: str, *flags: str, **env: str) -> Child:
+        return Child(
+            name,
+            [
+                *(sys.executable, "-m", "headrace", command),
+                *("--store", store_url(self._settings)),
+                *as_flags(self._settings, _SHARED),
+                *flags,
+            ],
+            env={**self._env, **env},
+            on_exit=lambda code: self._failed.put_nowait(f"{name} ended with exit code {code}"),
+            grace_s=self._stop.left_s,
+        )
 
 
 def _region(number: int) -> str:
@@ -153,9 +185,7 @@ def _environment(settings: UpSettings, data: Path) -> dict[str, str]:
     return {**kept, "HEADRACE_TOKEN": token, "DATASETTE_SECRET": secret}
 
 
-async def _wait_until_ready(
-    settings: UpSettings, stopping: asyncio.Event, failed: asyncio.Queue[str]
-) -> bool:
+async def _wait_until_ready(settings: UpSettings, stop: Stop, failed: asyncio.Queue[str]) -> bool:
     """Wait until every node answers, and ingest knows every reader; False if a stop comes first.
 
     Raises:
@@ -170,7 +200,7 @@ async def _wait_until_ready(
     timeout = aiohttp.ClientTimeout(total=5)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         while urls:
-            if stopping.is_set():
+            if stop.asked.is_set():
                 return False
             if not failed.empty():
                 raise ConfigError(f"cannot start: {failed.get_nowait()}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -14,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from headrace.errors import ConfigError, Refusal, problem_document
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -23,6 +25,9 @@ log = structlog.get_logger()
 # A browser's request for a page asks for HTML by name; curl and programs ask for */*.
 _HTML = "text/html"
 _TRY_AGAIN = frozenset({429, 503})
+
+# For what is still being answered when a server ends: whoever stops in order has waited before.
+CUT_AFTER_S = 0.5
 
 
 def problem_response(
@@ -74,31 +79,72 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return problem_response(request, document)
 
 
+class Requests:
+    """Those that are being answered."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count one while the block runs."""
+        self._count += 1
+        self._none.clear()
+        try:
+            yield
+        finally:
+            self._count -= 1
+            if self._count == 0:
+                self._none.set()
+
+    async def wait_none(self) -> None:
+        """Wait until all are answered."""
+        await self._none.wait()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """Where a server is reached.
+
+    Attributes:
+        port: Its port.
+    """
+
+    port: int
+    site: web.BaseSite
+
+    async def refuse(self) -> None:
+        """Take no new connections; those that are open go on."""
+        await self.site.stop()
+
+
 @asynccontextmanager
 async def listening(
     app: web.Application, host: str, port: int, **options: Any
-) -> AsyncIterator[int]:
-    """Serve an application while the block runs; gives the port (port 0: the kernel picks one).
+) -> AsyncIterator[Listener]:
+    """Serve an application while the block runs; on port 0 the kernel picks one.
 
     Raises:
         ConfigError: The port is taken.
     """
-    defaults = {"handler_cancellation": True, "shutdown_timeout": 5.0}
-    async with _listening(
-        web.AppRunner(app, access_log=None, **{**defaults, **options}), host, port
-    ) as actual:
-        yield actual
+    defaults = {"handler_cancellation": True, "shutdown_timeout": CUT_AFTER_S}
+    runner = web.AppRunner(app, access_log=None, **{**defaults, **options})
+    async with _listening(runner, host, port) as listener:
+        yield listener
 
 
 @asynccontextmanager
-async def listening_server(server: web.Server, host: str, port: int) -> AsyncIterator[int]:
+async def listening_server(server: web.Server, host: str, port: int) -> AsyncIterator[Listener]:
     """Do as ``listening`` for a server without routes."""
-    async with _listening(web.ServerRunner(server, shutdown_timeout=5.0), host, port) as actual:
-        yield actual
+    runner = web.ServerRunner(server, shutdown_timeout=CUT_AFTER_S)
+    async with _listening(runner, host, port) as listener:
+        yield listener
 
 
 @asynccontextmanager
-async def _listening(runner: web.BaseRunner, host: str, port: int) -> AsyncIterator[int]:
+async def _listening(runner: web.BaseRunner, host: str, port: int) -> AsyncIterator[Listener]:
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port)
@@ -108,7 +154,7 @@ async def _listening(runner: web.BaseRunner, host: str, port: int) -> AsyncItera
             raise ConfigError(
                 f"cannot listen on {host}:{port}: {exc.strerror}", hint="choose another --port"
             ) from exc
-        yield runner.addresses[0][1]
+        yield Listener(port=runner.addresses[0][1], site=site)
     finally:
         await runner.cleanup()
 

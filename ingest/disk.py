@@ -38,9 +38,14 @@ class Disk:
 
     def __init__(self, root: Path, reserve_bytes: int, metrics: IngestMetrics) -> None:
         self._root = root
+        self._closed = False
         self._reserve_bytes = reserve_bytes
         metrics.disk_free_bytes.set_function(self._free_bytes)
         metrics.disk_reserve_bytes.set(reserve_bytes)
+
+    def close(self) -> None:
+        """Let nothing more be written: what is being written gives way."""
+        self._closed = True
 
     def require(self, size_bytes: int = 0) -> None:
         """Refuse a step that would need the reserve.
@@ -49,7 +54,8 @@ class Disk:
             size_bytes: What it will write at least.
 
         Raises:
-            Refusal: ``disk-full``; ``extra`` has ``free_bytes`` and ``reserve_bytes``.
+            Refusal: ``disk-full``; ``extra`` has ``free_bytes`` and ``reserve_bytes``. ``stopping``
+                where it is closed, here as below.
         """
         if not self._has_room(size_bytes):
             raise self._full(size_bytes)
@@ -108,13 +114,15 @@ class Disk:
             await asyncio.gather(task, return_exceptions=True)
 
     def _has_room(self, size_bytes: int) -> bool:
-        return self._free_bytes() - size_bytes >= self._reserve_bytes
+        return not self._closed and self._free_bytes() - size_bytes >= self._reserve_bytes
 
     def _free_bytes(self) -> int:
         found = os.statvfs(self._root)
         return found.f_bavail * found.f_frsize
 
     def _full(self, size_bytes: int) -> Refusal:
+        if self._closed:
+            return Refusal("stopping", "the primary is stopping: send it again")
         free_bytes = self._free_bytes()
         needed = f"the upload needs {_mib(size_bytes)} more" if size_bytes else "no upload goes on"
         return Refusal(

@@ -171,13 +171,13 @@ class LeaseHolder:
                 lapsing.cancel()
                 await asyncio.gather(working, lapsing, return_exceptions=True)
 
-    async def give_back(self) -> None:
+    async def give_back(self, within_s: float) -> None:
         """Let others take the lease at once; if that fails they have to wait for its end."""
         if not self.held.is_set():
             return
         self._lapse()
         try:
-            async with asyncio.timeout(self._renew_every_s), self._turn:
+            async with asyncio.timeout(min(within_s, self._renew_every_s)), self._turn:
                 await self._leases.create(replace(self._next(), duration_s=0.0))
         except (StoreError, LeaseLostError, TimeoutError) as exc:
             log.warning("lease not given back", reason=str(exc))

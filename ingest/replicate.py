@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import structlog
 
-from headrace.child import Child
+from headrace.child import GRACE_S, Child
 from headrace.errors import LitestreamError
 from headrace.keys import DBS_PREFIX
 from headrace.litestream_binary import find_litestream, litestream_environment
+from ingest.stopping import LITESTREAM
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from headrace.keys import PrimaryPaths
+    from headrace.stopping import Stop
     from headrace.store import Store
     from ingest.metrics import IngestMetrics
 
@@ -46,6 +48,7 @@ class Litestream:
         store: Where it replicates to.
         socket_path: Where its control socket is made.
         metrics: Told whether it is up, and of restarts.
+        stop: Bounds how long its end may take.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Litestream:
         store: Store,
         socket_path: Path,
         metrics: IngestMetrics,
+        stop: Stop,
     ) -> None:
         self.up = asyncio.Event()
         self._paths = paths
@@ -76,6 +80,7 @@ class Litestream:
                 HEADRACE_LITESTREAM_ADDR=address,
             ),
             on_exit=self._note_exit,
+            grace_s=lambda: min(GRACE_S, stop.left_s(LITESTREAM)),
         )
 
     async def run(self) -> None:

@@ -19,10 +19,10 @@ from headrace.lock import find_or_make_identity, volume_lock
 from headrace.log import GenerationLog
 from headrace.logs import configure_logs
 from headrace.privacy import forbid_inspection
-from headrace.signals import stop_signals
+from headrace.stopping import Stop
 from headrace.store import Store
 from headrace.store_costs import find_prices
-from headrace.web import listening, metrics_app
+from headrace.web import Requests, listening, metrics_app
 from ingest.api import Node, make_app
 from ingest.archive import Archive
 from ingest.auth import Tokens
@@ -44,6 +44,7 @@ from ingest.rebuild import Rebuilder, find_damaged
 from ingest.regions import Regions
 from ingest.replicate import Litestream
 from ingest.rollback import Rollback
+from ingest.stopping import come_to_rest
 from ingest.succession import JournalReplica, find_journal
 from ingest.upload import Uploads
 from ingest.volume import clean, find_held, make_folders, sort_on_volume
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
     from headrace.config import IngestSettings
+    from headrace.web import Listener
     from ingest.lease import Taken
 
 log = structlog.get_logger()
@@ -60,7 +62,6 @@ log = structlog.get_logger()
 Done = TypeVar("Done")
 
 _TOKENS = ("token", "secret")
-STOP_UPLOADS_S = 20.0  # seconds for uploads in flight at a stop; the rest goes on at the next start
 
 
 async def run(settings: IngestSettings) -> None:
@@ -79,34 +80,35 @@ async def run(settings: IngestSettings) -> None:
     make_folders(paths)
     sort_on_volume(paths.staging)
     store = Store(store_url(settings))
-    stopping = stop_signals()
+    stop = Stop(settings.shutdown_timeout)
+    stop.listen()
     failed: list[BaseException] = []
 
     def give_up(exc: BaseException) -> None:
         failed.append(exc)
-        stopping.set()
+        stop.hurry()  # what is under way can hardly be finished
 
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(volume_lock(paths.lock))
         metrics = IngestMetrics()
         metrics.watch_store(store.counts, find_prices(store.url, settings.store_prices))
-        metrics_port = await stack.enter_async_context(
+        about = await stack.enter_async_context(
             listening(
                 metrics_app(metrics.registry, metrics.refresh),
                 settings.host,
                 settings.metrics_port,
             )
         )
-        log.info("metrics are ready", metrics_port=metrics_port)
+        log.info("metrics are ready", metrics_port=about.port)
         await store.check_creates()
         generations = GenerationLog(store)
         lease = _lease_holder(settings, paths, store, metrics)
-        taken = await _unless(stopping, _take_lease(lease, generations, settings))
+        taken = await _unless(stop, _take_lease(lease, generations, settings))
         if taken is None:
             return
-        stack.push_async_callback(lease.give_back)
+        stack.push_async_callback(lambda: lease.give_back(stop.left_s()))
         await stack.enter_async_context(_running(lease.run(), give_up))
-        await _lead(
+        leading = _lead(
             stack,
             settings,
             paths=paths,
@@ -115,11 +117,14 @@ async def run(settings: IngestSettings) -> None:
             lease=lease,
             believed=taken.believed,
             metrics=metrics,
-            stopping=stopping,
+            stop=stop,
             give_up=give_up,
         )
-        await stopping.wait()
-        log.info("ingest is stopping")
+        led = await _unless(stop, leading)
+        await stop.asked.wait()
+        log.info("ingest is stopping", within_s=round(stop.left_s(), 1))
+        if led is not None:
+            await come_to_rest(*led, stop)
     if failed:
         raise failed[0]
     log.info("ingest has stopped")
@@ -135,9 +140,9 @@ async def _lead(
     lease: LeaseHolder,
     believed: bool,
     metrics: IngestMetrics,
-    stopping: asyncio.Event,
+    stop: Stop,
     give_up: Callable[[BaseException], None],
-) -> None:
+) -> tuple[Node, Listener]:
     """Start what only the holder of the lease may do; the stack ends it."""
     retention = _retention(settings)
     publisher = Publisher(generations, await generations.read_newest(), lambda: lease.epoch)
@@ -161,6 +166,7 @@ async def _lead(
         store=store,
         socket_path=socket_folder(paths.root) / "litestream.sock",
         metrics=metrics,
+        stop=stop,
     )
     await stack.enter_async_context(_running(lease.while_held(litestream.run), give_up))
     # Before Litestream ends: the last connection to close would take the WAL away from it.
@@ -181,7 +187,7 @@ async def _lead(
     disk = Disk(paths.root, settings.disk_reserve, metrics)
     archive = Archive(store, disk, on=settings.archive, retention=retention.uploads)
     holds = Holds()
-    journal_replica = JournalReplica(litestream, lease, journal_lineage)
+    journal_replica = JournalReplica(litestream, lease, journal_lineage, stop)
     uploads = Uploads(
         paths=paths,
         journal=journal,
@@ -194,7 +200,7 @@ async def _lead(
         journal_replica=journal_replica,
         on_lost=give_up,
     )
-    stack.push_async_callback(uploads.stop, STOP_UPLOADS_S)
+    stack.push_async_callback(uploads.park)
     await uploads.resume()
     await stack.enter_async_context(_running(Watchdog(paths, primary, metrics).run(), give_up))
     pruner = Pruner(
@@ -230,20 +236,22 @@ async def _lead(
         lease=lease,
         litestream=litestream,
         metrics=metrics,
-        stopping=stopping,
+        stop=stop,
+        requests=Requests(),
         max_upload_bytes=settings.max_upload,
     )
     # A client that hangs up must not cancel the writing down of what happened to its upload.
-    port = await stack.enter_async_context(
+    listener = await stack.enter_async_context(
         listening(make_app(node), settings.host, settings.port, handler_cancellation=False)
     )
     log.info(
         "ingest is ready",
-        port=port,
+        port=listener.port,
         generation=publisher.state.number,
         epoch=lease.epoch,
         store=store.url,
     )
+    return node, listener
 
 
 def _lease_holder(
@@ -292,10 +300,10 @@ async def _take_lease(
     return await lease.take(standby=settings.standby, least_epoch=newest.epoch)
 
 
-async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, Done]) -> Done | None:
+async def _unless(stop: Stop, work: Coroutine[Any, Any, Done]) -> Done | None:
     """Do something long; None if a stop comes first."""
     working = asyncio.create_task(work)
-    waiting = asyncio.create_task(stopping.wait())
+    waiting = asyncio.create_task(stop.asked.wait())
     try:
         await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
         return await working if working.done() else None

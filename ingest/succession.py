@@ -20,6 +20,7 @@ from headrace.errors import LitestreamError, Refusal, StoreError
 from headrace.keys import JOURNAL_DATABASE, ltx_level_key, parse_ltx_name
 from headrace.litestream_restore import LitestreamRestore
 from ingest.insist import insist
+from ingest.stopping import RECEIPTS
 from ingest.volume import make_empty, new_lineage
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from headrace.keys import PrimaryPaths
+    from headrace.stopping import Stop
     from headrace.store import Store
     from ingest.lease import LeaseHolder
     from ingest.replicate import Litestream
@@ -110,12 +112,16 @@ class JournalReplica:
         litestream: Replicates it.
         lease: Names it, so that a successor finds it.
         lineage: Its lineage.
+        stop: Bounds how long an answer waits.
     """
 
-    def __init__(self, litestream: Litestream, lease: LeaseHolder, lineage: str) -> None:
+    def __init__(
+        self, litestream: Litestream, lease: LeaseHolder, lineage: str, stop: Stop
+    ) -> None:
         self._litestream = litestream
         self._lease = lease
         self._lineage = lineage
+        self._stop = stop
 
     async def keep(self) -> None:
         """Have all that is journalled where a successor finds it, while the lease is still held.
@@ -125,7 +131,7 @@ class JournalReplica:
             LeaseLostError: There is a successor.
         """
         try:
-            async with asyncio.timeout(KEEP_TIMEOUT_S):
+            async with asyncio.timeout(KEEP_TIMEOUT_S), self._stop.limit(RECEIPTS):
                 await self.replicate()
         except TimeoutError as exc:
             raise Refusal(

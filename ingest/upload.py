@@ -96,6 +96,7 @@ class Uploads:
         self._limits = limits
         self._journal_replica = journal_replica
         self._on_lost = on_lost
+        self._parked = False
         self._showing = Showing()
         self._spare = Spare(paths.staging)
         self._converting = asyncio.Semaphore(CONVERSIONS)
@@ -141,16 +142,26 @@ class Uploads:
         """Find how far an upload is, if it is being converted or merged."""
         return self._showing.find(receipt_id)
 
-    async def stop(self, timeout_s: float) -> None:
-        """Let uploads end; what has not by then goes on at the next start."""
-        if self._running:
-            await asyncio.wait(self._running.values(), timeout=timeout_s)
-        for task in list(self._running.values()):
+    async def wait_all(self) -> None:
+        """Wait until every upload has ended."""
+        while self._running:
+            await asyncio.wait(self._running.values())
+
+    async def park(self) -> None:
+        """Leave every upload where it is, and begin no other: the next start goes on with them."""
+        self._parked = True
+        self._disk.close()
+        for receipt_id, task in self._running.items():
+            log.info("upload parked", receipt=receipt_id)
             task.cancel()
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
-        await self._spare.close()
+        try:
+            await asyncio.gather(*self._running.values(), return_exceptions=True)
+        finally:
+            await self._spare.close()
 
     def _go(self, receipt: Receipt, options: Options) -> None:
+        if self._parked:
+            return
         database = receipt.database or ""
         earlier = self._last.get(database)
         task = asyncio.create_task(self._run(receipt, options, earlier))
@@ -317,7 +328,7 @@ class Uploads:
         lineage = new_lineage()
         target = self._paths.database(receipt.database or "", lineage)
         self._disk.require(await _size_bytes(staging))  # its first transaction
-        await asyncio.to_thread(adopt, staging, target, receipt.id)
+        await _to_end(adopt, staging, target, receipt.id)
         old = before.tables if before else {}
         outcomes = tuple(
             replace(each, added=each.rows, changed=0, removed=old.get(each.name, 0), unchanged=0)
@@ -337,7 +348,7 @@ class Uploads:
     ) -> tuple[Receipt, Cut | None]:
         path = self._paths.database(receipt.database or "", before.lineage)
         settled = await self._find_last_published(path) is not None
-        merged = await asyncio.to_thread(
+        merged = await _to_end(
             merge,
             path,
             staging,
@@ -473,6 +484,16 @@ class Uploads:
 async def _try_hard(ask: Callable[[], Awaitable[Done]], receipt: Receipt) -> Done:
     """Do what is not refused any more, also on a disk that is full for a while."""
     return await insist(ask, (sqlite3.Error, OSError), "upload delayed", receipt=receipt.id)
+
+
+async def _to_end(function: Callable[..., Done], *arguments: object, **options: object) -> Done:
+    """Call in a thread what writes into a database; also if that is cancelled, wait for its end."""
+    calling = asyncio.create_task(asyncio.to_thread(function, *arguments, **options))
+    try:
+        return await asyncio.shield(calling)
+    except asyncio.CancelledError:
+        await asyncio.gather(calling, return_exceptions=True)
+        raise
 
 
 async def _size_bytes(path: Path) -> int:

@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 
 from headrace.errors import HeadraceError, Refusal, problem_document
-from headrace.web import problem_response
+from headrace.web import Requests, problem_response
 from serve.arrivals import read_min_generation
 from serve.edge_server import EdgeProtocol, EdgeServer
 from serve.proxy import raw_target
@@ -53,6 +53,8 @@ class Edge:
 
     Attributes:
         pages: As given.
+        requests: Those that are being answered.
+        stopping: Whether no more should come here.
     """
 
     def __init__(
@@ -68,6 +70,8 @@ class Edge:
         self._supervisor = supervisor
         self._status = status
         self.pages = pages
+        self.requests = Requests()
+        self.stopping = False
         self._ingest = ingest
         self._callers = callers
         self._metrics = metrics
@@ -90,7 +94,10 @@ class Edge:
             connection.answering, connection.head_began_s = True, 0.0
         kind, code = "own", "hung-up"
         try:
-            kind, response = await self._answer(request)
+            with self.requests.counted():
+                kind, response = await self._answer(request)
+            if self.stopping and not response.prepared:
+                response.force_close()  # its next request is for another reader
             code = str(response.status)
             self._metrics.response_bytes.labels(kind).inc(response.body_length)
             return response
@@ -194,6 +201,8 @@ class Edge:
         return self._own[path]()
 
     def _readyz(self) -> web.Response:
+        if self.stopping:
+            raise Refusal("stopping", "the reader is stopping: ask another one")
         return web.json_response({"ok": True, "generation": self._get_current().state.number})
 
     def _headrace(self) -> web.Response:

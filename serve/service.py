@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from headrace.lock import volume_lock
 from headrace.log import GenerationLog
 from headrace.logs import configure_logs
 from headrace.privacy import forbid_inspection
-from headrace.signals import stop_signals
+from headrace.stopping import Stop
 from headrace.store import Store
 from headrace.store_costs import find_prices
 from headrace.store_url import check_plain_path
@@ -55,12 +55,16 @@ if TYPE_CHECKING:
 
     from headrace.config import ServeSettings
     from headrace.generation import State
+    from headrace.web import Listener
 
 log = structlog.get_logger()
 
 DEFAULT_WORKERS_AT_MOST = 4
 CONNECT_TIMEOUT_S = 5.0
 HOOK_DEADLINE_S = 30.0
+# Of the time that a stop may take: until requests that are being answered are cut. What comes after
+# is the end of the workers. It is later than ingest's, whose answers to uploads are handed on.
+REQUESTS = 0.85
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +77,7 @@ class Reader:
         supervisor: Knows what is in service.
         follower: Knows what is newest.
         edge: Answers requests.
+        listener: Where they come in.
     """
 
     url: str
@@ -80,6 +85,19 @@ class Reader:
     supervisor: Supervisor
     follower: Follower
     edge: Edge
+    listener: Listener
+
+    async def come_to_rest(self, stop: Stop, grace_s: float) -> None:
+        """Let load balancers see that it stops, while it answers on; then answer what is left."""
+        self.edge.stopping = True
+        with suppress(TimeoutError):
+            async with stop.limit(REQUESTS):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.hurried.wait(), grace_s)
+                await self.listener.refuse()
+                await self.edge.requests.wait_none()
+                return
+        log.warning("connections cut", reason="not answered in time")
 
     @property
     def nursery(self) -> Nursery:
@@ -96,11 +114,13 @@ async def run(settings: ServeSettings) -> None:
     use_one_heap()
     configure_logs(f"reader-{settings.region}")
     forbid_inspection()  # workers run plugins as the same user
-    stop = stop_signals()
+    stop = Stop(settings.shutdown_timeout)
+    stop.listen()
     async with running(settings) as reader, _background(give_back_heap_at_rest()):
         log.info("reader listening", url=reader.url, metrics_url=reader.metrics_url)
-        await stop.wait()
-        log.info("reader stopping")
+        await stop.asked.wait()
+        log.info("reader stopping", within_s=round(stop.left_s(), 1))
+        await reader.come_to_rest(stop, settings.shutdown_grace)
 
 
 @asynccontextmanager
@@ -185,18 +205,19 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
         )
         server = edge.server()
         await stack.enter_async_context(server.sweeping())
-        port = await stack.enter_async_context(
+        listener = await stack.enter_async_context(
             listening_server(server, settings.host, settings.port)
         )
-        metrics_port = await stack.enter_async_context(
+        about = await stack.enter_async_context(
             listening(metrics_app(metrics.registry), settings.host, settings.metrics_port)
         )
         yield Reader(
-            url=f"http://{settings.host}:{port}",
-            metrics_url=f"http://{settings.host}:{metrics_port}/metrics",
+            url=f"http://{settings.host}:{listener.port}",
+            metrics_url=f"http://{settings.host}:{about.port}/metrics",
             supervisor=supervisor,
             follower=follower,
             edge=edge,
+            listener=listener,
         )
 
 
@@ -226,6 +247,11 @@ def _check_settings(settings: ServeSettings) -> None:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ConfigError(
             "cannot use --primary: it is no HTTP URL", hint="such as http://127.0.0.1:8100"
+        )
+    if settings.shutdown_grace >= settings.shutdown_timeout:
+        raise ConfigError(
+            "cannot use --shutdown-grace: it is not less than --shutdown-timeout",
+            hint="what is being answered then needs some of that time too",
         )
     folder = settings.datasette_dir
     if folder is not None and not folder.is_dir():

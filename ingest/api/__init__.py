@@ -18,11 +18,21 @@ __all__ = ["Node", "make_app"]
 
 def make_app(node: Node) -> web.Application:
     """Give the application."""
-    app = web.Application(middlewares=[problems, _with_generation])
+    app = web.Application(middlewares=[_counted, problems, _with_generation])
     app[NODE] = node
     for concern in (readers, uploads, receipts, reprocess, databases, generations, prune):
         app.add_routes(concern.routes)
     return app
+
+
+@web.middleware
+async def _counted(request: web.Request, handler: Handler) -> web.StreamResponse:
+    node = request.app[NODE]
+    with node.requests.counted():
+        response = await handler(request)
+    if node.stop.asked.is_set() and not response.prepared:
+        response.force_close()  # there is nothing more to be had over this connection
+    return response
 
 
 @web.middleware

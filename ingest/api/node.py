@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from headrace.errors import Refusal
+from ingest.stopping import BODIES
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import AsyncIterator
 
     from headrace.keys import PrimaryPaths
     from headrace.log import GenerationLog
+    from headrace.stopping import Stop
+    from headrace.web import Requests
     from ingest.archive import Archive
     from ingest.auth import Tokens
     from ingest.converters.registry import Registry
@@ -57,7 +61,8 @@ class Node:
     lease: LeaseHolder
     litestream: Litestream
     metrics: IngestMetrics
-    stopping: asyncio.Event
+    stop: Stop
+    requests: Requests
     max_upload_bytes: int
 
     def check_writer(self, request: web.Request) -> None:
@@ -67,13 +72,30 @@ class Node:
             Refusal: ``unauthorized``, ``stopping``, ``lease-lapsed`` or ``replication-down``.
         """
         self.tokens.check(request.headers)
-        if self.stopping.is_set():
+        if self.stop.asked.is_set():
             raise Refusal("stopping", "the primary is stopping: send it again")
         self.lease.check()
         if not self.litestream.up.is_set():
             raise Refusal(
                 "replication-down", "Litestream is down, so nothing could be kept: send it again"
             )
+
+    @asynccontextmanager
+    async def receiving(self) -> AsyncIterator[None]:
+        """Bound the time that a body may take while the primary stops.
+
+        Raises:
+            Refusal: ``stopping``.
+        """
+        try:
+            async with self.stop.limit(BODIES):
+                yield
+        except TimeoutError as exc:
+            raise Refusal(
+                "stopping",
+                "the primary is stopping, and the file had not arrived whole: nothing of it is "
+                "kept, send it again",
+            ) from exc
 
 
 NODE = web.AppKey("NODE", Node)

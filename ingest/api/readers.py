@@ -22,7 +22,7 @@ routes = web.RouteTableDef()
 async def get_health(request: web.Request) -> web.Response:
     """Say whether uploads are taken."""
     node = request.app[NODE]
-    up = node.lease.held.is_set() and node.litestream.up.is_set() and not node.stopping.is_set()
+    up = node.lease.held.is_set() and node.litestream.up.is_set() and not node.stop.asked.is_set()
     document = {"ok": up, "generation": node.primary.state.number}
     return web.json_response(document, status=200 if up else 503)
 
@@ -60,10 +60,10 @@ async def get_generations(request: web.Request) -> web.StreamResponse:
     await response.prepare(request)
     entries = node.publisher.follow(after)
     upcoming = asyncio.ensure_future(anext(entries))
-    stopping = asyncio.ensure_future(node.stopping.wait())
+    stopping = asyncio.ensure_future(node.stop.asked.wait())
     node.metrics.followers.inc()
     try:
-        while not node.stopping.is_set():
+        while not node.stop.asked.is_set():
             await asyncio.wait(
                 [upcoming, stopping], timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED
             )

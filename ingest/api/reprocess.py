@@ -39,8 +39,9 @@ async def post_reprocess(request: web.Request) -> web.Response:
         )
         path = node.paths.spool / arrived.receipt_id
         arrived.archive = node.archive.key(arrived.receipt_id, arrived.filename)
-        with node.holds.hold(archived.rpartition("/")[0]):
-            arrived.spooled = await node.archive.copy(before, path, key=arrived.archive)
+        async with node.receiving():
+            with node.holds.hold(archived.rpartition("/")[0]):
+                arrived.spooled = await node.archive.copy(before, path, key=arrived.archive)
         asked = {**fields, "from": before.id}  # what an Idempotency-Key stands for
         ids = await start(node, [arrived], asked, key, read=lambda *_: target)
         return await answer_for(request, ids, fields)

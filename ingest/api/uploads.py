@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from ingest.idempotency import KEPT_FOR, Claim, fingerprint, read_key
 from ingest.journal import Options
 from ingest.options import DEFAULT_WAIT_S, FIELDS, MODES, Target, read_target, wait_of
 from ingest.outcome import refusal_of
+from ingest.stopping import UPLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,10 +62,11 @@ async def post_ingest(request: web.Request) -> web.Response:
     node.check_writer(request)
     key = read_key(request.headers)
     with node.keys_in_flight.hold(key):
-        if request.content_type == "multipart/form-data":
-            arrived, fields = await receive_form(request)
-        else:
-            arrived, fields = [await receive_body(request)], dict(request.query)
+        async with node.receiving():
+            if request.content_type == "multipart/form-data":
+                arrived, fields = await receive_form(request)
+            else:
+                arrived, fields = [await receive_body(request)], dict(request.query)
         ids = await start(node, arrived, fields, key)
         return await answer_for(request, ids, fields)
 
@@ -154,7 +157,9 @@ async def answer_for(
     receipts = [receipt for receipt in ends if receipt is not None]
     if "wait_for" in fields:
         newest = max(receipt.generation or 0 for receipt in receipts)
-        await node.regions.wait_live(newest, deadline_s - time.monotonic())
+        with suppress(TimeoutError):
+            async with node.stop.limit(UPLOADS):
+                await node.regions.wait_live(newest, deadline_s - time.monotonic())
     await node.journal_replica.keep()
     encoded = [await encode_receipt(node, receipt) for receipt in receipts]
     return _answer(request, receipts, encoded)

@@ -30,6 +30,7 @@ def reader(tmp_path: Path, store: str) -> Iterator[str]:
     command = [sys.executable, "-m", "headrace", "serve", "--data", str(tmp_path / "reader")]
     command += ["--store", store, "--port", str(port), "--workers", "1"]
     command += ["--metrics-port", str(port + 1), "--primary", "http://127.0.0.1:9"]
+    command += ["--shutdown-grace", "0"]
     process = subprocess.Popen(command)
     try:
         yield f"http://127.0.0.1:{port}"

@@ -240,6 +240,7 @@ class System:
             if name in READERS:
                 command += ["--primary", f"http://127.0.0.1:{self.links[name].port}"]
                 command += ["--region", name, "--workers", "1"]
+                command += ["--shutdown-grace", "0"]
             else:
                 command += [
                     *LEASE,

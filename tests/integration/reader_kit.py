@@ -172,6 +172,7 @@ def settings_for(root: Path, **values: Any) -> ServeSettings:
         "metrics_port": 0,
         "primary": NO_PRIMARY,
         "workers": 1,
+        "shutdown_grace": 0.0,
     }
     return ServeSettings(**{**defaults, **values})
 
@@ -289,8 +290,8 @@ async def primary_of(
     app.router.add_get("/-/generations", publisher.push)
     if ingest is not None:
         app.router.add_route("*", "/{rest:ingest.*}", ingest)
-    async with listening(app, "127.0.0.1", port, shutdown_timeout=0.1) as actual:
-        yield f"http://127.0.0.1:{actual}"
+    async with listening(app, "127.0.0.1", port, shutdown_timeout=0.1) as listener:
+        yield f"http://127.0.0.1:{listener.port}"
 
 
 @asynccontextmanager
@@ -336,6 +337,7 @@ async def spawned_reader(
     """
     settings = settings_for(root, **values)
     names = ["data", "store", "port", "metrics_port", "primary", "workers", "datasette_dir"]
+    names += ["shutdown_grace"]
     process = await asyncio.create_subprocess_exec(
         *prefix,
         *(sys.executable, "-c", f"{prelude}\nfrom headrace.__main__ import run; run()", "serve"),

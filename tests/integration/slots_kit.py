@@ -18,6 +18,7 @@ import pytest
 from headrace.generation import Cut, State, format_txid
 from headrace.keys import PrimaryPaths, ReaderPaths, lineage_key, socket_folder
 from headrace.litestream_binary import find_litestream, litestream_environment
+from headrace.stopping import Stop
 from headrace.store import Store
 from headrace.sums import sum_file
 from ingest.metrics import IngestMetrics
@@ -151,6 +152,7 @@ async def replicating(
         store=store,
         socket_path=folder / "litestream.sock",
         metrics=IngestMetrics(),
+        stop=Stop(60),
     )
     running = asyncio.create_task(replicator.run())
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from ingest.metrics import IngestMetrics
 from tests.integration.merge_kit import Live, query, write
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 RESERVE_BYTES = 1000
@@ -82,17 +84,49 @@ async def test_work_that_fails_or_ends_says_so_itself(tmp_path: Path) -> None:
         await disk.run(divide(0))
 
 
-def test_merge_that_comes_to_the_reserve_is_rolled_back(disk: Filling, tmp_path: Path) -> None:
-    """The live database is what it was, and takes the next upload."""
-    live = Live(tmp_path)
-    live.begin("CREATE TABLE t (a)", "INSERT INTO t VALUES (0)")
+def many_rows(path: Path) -> Path:
+    """Give a staging database that takes a while to merge."""
     numbers = "WITH RECURSIVE n(a) AS (SELECT 1 UNION ALL SELECT a + 1 FROM n LIMIT 500000)"
-    many = write(live.staging, "CREATE TABLE t (a)", f"INSERT INTO t {numbers} SELECT a FROM n")
+    return write(path, "CREATE TABLE t (a)", f"INSERT INTO t {numbers} SELECT a FROM n")
+
+
+def test_merge_gives_way_to_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is rolled back, and nothing else is begun."""
+    monkeypatch.setattr(disk_module, "LOOK_EVERY_S", 0.001)
+    disk, live = Disk(tmp_path, 0, IngestMetrics()), Live(tmp_path)
+    live.begin("CREATE TABLE t (a)")
+
+    @contextmanager
+    def writing(give_way: Callable[[], object]) -> Iterator[None]:
+        with disk.writing(give_way):
+            disk.close()
+            yield
 
     with pytest.raises(Refusal) as caught:
         merge(
             live.path,
-            many,
+            many_rows(live.staging),
+            mode="append",
+            receipt_id="r1",
+            before={"t": 0},
+            writing=writing,
+        )
+
+    assert caught.value.code == "stopping"
+    assert query(live.path, "SELECT a FROM t") == []
+    with pytest.raises(Refusal, match="stopping"):
+        disk.require()
+
+
+def test_merge_that_comes_to_the_reserve_is_rolled_back(disk: Filling, tmp_path: Path) -> None:
+    """The live database is what it was, and takes the next upload."""
+    live = Live(tmp_path)
+    live.begin("CREATE TABLE t (a)", "INSERT INTO t VALUES (0)")
+
+    with pytest.raises(Refusal) as caught:
+        merge(
+            live.path,
+            many_rows(live.staging),
             mode="append",
             receipt_id="r1",
             before={"t": 1},

@@ -78,8 +78,8 @@ async def test_follower_whose_primary_falls_silent_begins_anew(
     app = web.Application(middlewares=[problems])
     app.router.add_get("/-/generations", push)
     async with (
-        listening(app, "127.0.0.1", 0, shutdown_timeout=0.1) as port,
-        following(publisher.store, f"http://127.0.0.1:{port}") as follower,
+        listening(app, "127.0.0.1", 0, shutdown_timeout=0.1) as listener,
+        following(publisher.store, f"http://127.0.0.1:{listener.port}") as follower,
     ):
         await eventually(lambda: streams > 1)
         await publisher.publish({})

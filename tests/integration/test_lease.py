@@ -128,7 +128,7 @@ async def test_lease_that_was_given_back_is_free_at_once(leases: LeaseLog) -> No
     first, second = holder(leases, "a", duration_s=3600), holder(leases, "b")
     await take(first)
 
-    await first.give_back()
+    await first.give_back(10)
 
     await asyncio.wait_for(take(second), 10)
     with pytest.raises(Refusal, match="lease"):

@@ -9,6 +9,7 @@ import secrets
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,6 +30,7 @@ from headrace.keys import (
 from headrace.lease import KEPT, LeaseLog
 from headrace.log import CHECKPOINT_EVERY, GenerationLog
 from headrace.receipt import new_receipt_id
+from headrace.stopping import Stop
 from headrace.store import Store
 from ingest.checksums import Checksums
 from ingest.holds import Holds
@@ -127,6 +129,7 @@ class Site:
             store=self.store,
             socket_path=self.paths.root / "sock",
             metrics=self.metrics,
+            stop=Stop(60),
         )
         return Pruner(
             store=self.store,
@@ -399,7 +402,7 @@ async def test_primary_whose_lease_ends_during_a_prune_deletes_no_more(tmp_path:
     """Only the holder of the lease prunes."""
     async with site_in(tmp_path, BusyStore) as site:
         first, second = sorted(site.write_lineage("sales", NOW - 9 * DAY) for _ in range(2))
-        site.store.before_first = site.lease.give_back  # type: ignore[attr-defined]
+        site.store.before_first = partial(site.lease.give_back, 10)  # type: ignore[attr-defined]
 
         with pytest.raises(Refusal, match="lease"):
             await site.pruner().prune()
