@@ -29,15 +29,18 @@ from headrace.generation import Cut, State
 from headrace.keys import socket_folder
 from headrace.web import listening_server
 from serve.callers import Callers
+from serve.clock import Clock
 from serve.configuration import ConfigurationWatch
 from serve.describe import Descriptions
 from serve.edge import Edge
+from serve.freshness import Freshness
 from serve.hook import GenerationHook
 from serve.ingest_proxy import IngestProxy
 from serve.metrics import ReaderMetrics
 from serve.nursery import Nursery
 from serve.service import make_pages
 from serve.serving_file import ServingFile
+from serve.staleness import Staleness
 from serve.status import Status
 from serve.switch import Supervisor
 from serve.workers import WorkerOptions, WorkerSet
@@ -213,12 +216,14 @@ async def _reader(folder: Path, count: int) -> AsyncIterator[_Reader]:
         stack.push_async_callback(supervisor.close)
         session = await stack.enter_async_context(aiohttp.ClientSession())
         settings = load_settings(ServeSettings, {"primary": "http://127.0.0.1:9"})
+        staleness = Staleness(supervisor, Freshness(Clock()))
         edge = Edge(
             supervisor,
-            Status("bench", follower, supervisor),
+            Status("bench", follower, supervisor, staleness),
             pages=make_pages(settings, metrics),
             ingest=IngestProxy(settings.primary, session),
             callers=Callers(""),
+            staleness=staleness,
             metrics=metrics,
         )
         supervisor.warm = edge.warm

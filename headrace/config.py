@@ -77,6 +77,13 @@ class ReaderSettings:
     min_switch_interval: float = setting(
         0.2, ge=0, le=3600, description="Least seconds between two switches."
     )
+    max_staleness: float | None = setting(
+        None,
+        ge=10,
+        le=31_536_000,
+        description="Seconds since a reader last knew that it was up to date; one that is staler "
+        "answers no reads (default: it always does).",
+    )
     on_generation: str | None = setting(
         None, description="Command to run after each switch, or python:module:function."
     )

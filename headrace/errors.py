@@ -129,6 +129,10 @@ REFUSALS: dict[str, tuple[HTTPStatus, str]] = {
         HTTPStatus.SERVICE_UNAVAILABLE,
         "The reader does not serve that generation yet",
     ),
+    "too-stale": (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "The reader does not know whether it is up to date",
+    ),
     "overloaded": (HTTPStatus.SERVICE_UNAVAILABLE, "Too many requests wait already"),
     "not-ready": (HTTPStatus.SERVICE_UNAVAILABLE, "The reader has no generation to serve yet"),
     "worker-failed": (HTTPStatus.BAD_GATEWAY, "Datasette did not answer"),

@@ -91,6 +91,10 @@ class Store:
         self.counts = StoreCounts()
         self._store = _open(self._location)
 
+    def reconnect(self) -> None:
+        """Ask on new connections from now on: the old ones may be dead without a word."""
+        self._store = _open(self._location)
+
     def litestream_url(self, key: str) -> str:
         """Give the URL by which Litestream finds a prefix of this store."""
         query = self._location.query

@@ -15,6 +15,7 @@ from headrace.web import Requests, problem_response
 from serve.arrivals import read_min_generation
 from serve.edge_server import EdgeProtocol, EdgeServer
 from serve.proxy import raw_target
+from serve.staleness import HEADER as STALENESS
 from serve.upstream import SAFE_TO_REPEAT
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from serve.ingest_proxy import IngestProxy
     from serve.metrics import ReaderMetrics
     from serve.pages import Pages
+    from serve.staleness import Staleness
     from serve.status import Status
     from serve.switch import Supervisor
     from serve.workers import WorkerSet
@@ -37,7 +39,7 @@ WARM_AT_ONCE = 4
 WARM_TIMEOUT_S = 0.3  # the switch, and whoever waits for it, waits no longer
 WARM_URLS = 50
 # What the edge refuses to protect the others, by code.
-_SHED = frozenset({"overloaded", "too-many-requests", "timeout", "not-there-yet"})
+_SHED = frozenset({"overloaded", "too-many-requests", "timeout", "not-there-yet", "too-stale"})
 
 
 class Edge:
@@ -49,6 +51,7 @@ class Edge:
         pages: Answers what Datasette shows.
         ingest: Hands uploads on.
         callers: Tells who asks.
+        staleness: Knows how long ago the reader was up to date.
         metrics: Counts requests.
 
     Attributes:
@@ -65,6 +68,7 @@ class Edge:
         pages: Pages,
         ingest: IngestProxy,
         callers: Callers,
+        staleness: Staleness,
         metrics: ReaderMetrics,
     ) -> None:
         self._supervisor = supervisor
@@ -74,6 +78,7 @@ class Edge:
         self.stopping = False
         self._ingest = ingest
         self._callers = callers
+        self._staleness = staleness
         self._metrics = metrics
         self._own: dict[str, Callable[[], web.Response]] = {
             "/-/healthz": lambda: web.json_response({"ok": True}),
@@ -148,6 +153,7 @@ class Edge:
                 return kind, await self._ingest.answer(request, target, caller, generation)
             kind = "datasette"
             await self._wait_generation(request)
+            await self._staleness.wait()
             return kind, await self._answer_page(request, target, caller)
         except Refusal as refusal:
             if refusal.code in _SHED:
@@ -176,7 +182,9 @@ class Edge:
         while True:
             tries -= 1
             try:
-                return await self.pages.answer(request, target, caller, self._get_current())
+                current = self._get_current()
+                stale_s = self._staleness.told_s()
+                return await self.pages.answer(request, target, caller, current, stale_s)
             except Refusal as refusal:
                 if refusal.code != "worker-failed" or not tries:
                     raise
@@ -218,4 +226,6 @@ class Edge:
     def _sign(self, response: web.Response) -> web.Response:
         response.headers["Headrace-Generation"] = str(max(self._supervisor.generation, 0))
         response.headers["Server"] = "Headrace"
+        if stale_s := self._staleness.told_s():
+            response.headers[STALENESS] = str(stale_s)
         return response

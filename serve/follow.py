@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from headrace.log import GenerationLog
+    from serve.freshness import Freshness
     from serve.metrics import ReaderMetrics
 
 log = structlog.get_logger()
@@ -31,6 +32,7 @@ FIRST_BACKOFF_S = 0.2
 MAX_BACKOFF_S = 5.0
 SILENCE_S = 15.0  # the primary's heartbeat comes every 5 s
 LOOK_PAST_PRUNED_EVERY = 20  # polls; costs one GET more
+HEARTBEAT = b""  # a line. One of a space: the primary is there, but its lease may be another's
 MAX_LINE_BYTES = 64 * 1024**2  # an entry that sets thousands of databases
 
 # Silence is ours to find: aiohttp's sock_read was seen to miss that of a handler that had failed.
@@ -39,6 +41,13 @@ _STREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5.0)
 
 class Follower:
     """Knows the newest generation, and why it may not.
+
+    Args:
+        generations: The log.
+        session: For requests to the primary.
+        primary: Its URL.
+        metrics: Told of what is heard.
+        freshness: Told when a generation was the newest.
 
     Attributes:
         newest: The newest state; None until the log was read once.
@@ -52,6 +61,7 @@ class Follower:
         session: aiohttp.ClientSession,
         primary: str,
         metrics: ReaderMetrics,
+        freshness: Freshness,
     ) -> None:
         self.newest: State | None = None
         self.push_connected = False
@@ -60,15 +70,31 @@ class Follower:
         self._session = session
         self._url = f"{primary.rstrip('/')}/-/generations"
         self._metrics = metrics
+        self._freshness = freshness
+        self._clock = freshness.clock
         self._served: int | None = None
         self._moved = asyncio.Condition()
         self._poll_now = asyncio.Event()
 
     async def run(self) -> None:
-        """Follow until cancelled; nothing that the store or the primary does ends it."""
+        """Follow until cancelled; nothing that the store or the primary does ends it.
+
+        After a nap all begins anew: a request or a stream from before it may hang for as long as
+        TCP is patient, and what lies in its buffers is as old.
+        """
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._poll_log())
-            tasks.create_task(self._hear_primary())
+            tasks.create_task(self._clock.run())
+            while True:
+                following = [
+                    tasks.create_task(self._poll_log()),
+                    tasks.create_task(self._hear_primary()),
+                ]
+                await self._clock.wait_nap()
+                log.info("woken", naps=self._clock.naps)
+                for task in following:
+                    task.cancel()
+                await asyncio.gather(*following, return_exceptions=True)
+                self._set_connected(False)
 
     async def wait_newer(self, number: int) -> State:
         """Wait for a state above a generation (-1: for any)."""
@@ -125,14 +151,17 @@ class Follower:
 
     async def _read_on(self, checkpoint: State, *, past_pruned: bool) -> None:
         """Read to the end of the log; what was read before a failure counts."""
+        asked_s = self._clock.now_s()
         state = checkpoint
         if self.newest is not None and self.newest.number > checkpoint.number:
             state = self.newest
         try:
             while (newer := await self._log.find_newer(state, past_pruned=past_pruned)) is not None:
                 state = newer
+                asked_s = self._clock.now_s()
         finally:
             await self._advance(state)
+        self._freshness.confirm(state.number, asked_s)
 
     async def _pause_poll(self) -> None:
         calm = self.push_connected and "log" not in self.why
@@ -163,6 +192,8 @@ class Follower:
 
     async def _hear_stream(self) -> None:
         after = 0 if self.newest is None else self.newest.number
+        self._clock.now_s()
+        naps = self._clock.naps
         try:
             async with (
                 asyncio.timeout(SILENCE_S) as silence,
@@ -175,17 +206,25 @@ class Follower:
                 self._set_connected(True)
                 async for line in split_lines(response.content.iter_any()):
                     silence.reschedule(asyncio.get_running_loop().time() + SILENCE_S)
-                    await self._take(line)
+                    heard_s = self._clock.now_s()
+                    if self._clock.naps != naps:  # nobody knows when this was said
+                        raise LogError("nothing ran here for a while")
+                    await self._take(line, heard_s)
         except TimeoutError as exc:
             raise LogError(f"the primary said nothing for {SILENCE_S:g} s") from exc
 
-    async def _take(self, line: bytes) -> None:
-        """Take one entry; whatever does not fit is looked up in the log."""
-        if not line.strip() or self.newest is None:
+    async def _take(self, line: bytes, heard_s: float) -> None:
+        """Take one entry, or a heartbeat; whatever does not fit is looked up in the log."""
+        if self.newest is None:
+            return
+        if not line.strip():
+            if line == HEARTBEAT:
+                self._freshness.confirm(self.newest.number, heard_s)
             return
         entry = Entry.decode(line)
         if entry.number == self.newest.number + 1:
             await self._advance(self.newest.apply(entry))
+            self._freshness.confirm(entry.number, heard_s)
         elif entry.number > self.newest.number:
             self._poll_now.set()
 

@@ -32,6 +32,8 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
+# What only this reader says of itself.
+_OWN = ("Headrace-Generation", "Headrace-Staleness")
 # What a client says about who it is, and what only this reader may say.
 _FORWARDED = frozenset({"forwarded", "x-real-ip", "headrace-generation", "headrace-min-generation"})
 _FORWARDED_PREFIX = "x-forwarded-"
@@ -80,7 +82,8 @@ def warming_headers(address: Address) -> CIMultiDict[str]:
 def response_headers(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
     """Give the headers to hand back."""
     kept = _end_to_end(headers)
-    kept.popall("Headrace-Generation", None)
+    for name in _OWN:
+        kept.popall(name, None)
     return kept
 
 

@@ -41,6 +41,11 @@ class ReaderMetrics:
             "Age of the generation in service.",
             registry=registry,
         )
+        self.staleness = Gauge(
+            f"{prefix}_staleness_seconds",
+            "Time since the generation in service was last known to be the newest.",
+            registry=registry,
+        )
         self.push_connected = Gauge(
             f"{prefix}_push_connected",
             "Whether the primary pushes generations to this reader.",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from serve.proxy import send_in_time
+from serve.staleness import HEADER as STALENESS
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,6 +31,7 @@ class PageResponse(web.StreamResponse):
         generation: The one that the page shows.
         age_s: Since it was rendered.
         timing: For ``Server-Timing``.
+        stale_s: Since that generation was last known to be the newest; 0: not worth a word.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class PageResponse(web.StreamResponse):
         generation: int,
         age_s: int,
         timing: str,
+        stale_s: int,
     ) -> None:
         super().__init__(status=304 if unchanged else status)
         self._head = page.head_304 if unchanged else page.head
@@ -49,6 +52,8 @@ class PageResponse(web.StreamResponse):
             f"Headrace-Generation: {generation}\r\nAge: {age_s}\r\n"
             f"Server-Timing: {timing}\r\nDate: {_http_date(int(time.time()))}\r\n"
         )
+        if stale_s:
+            self._rest += f"{STALENESS}: {stale_s}\r\n"
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send it all."""

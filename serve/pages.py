@@ -68,22 +68,37 @@ class Pages:
         metrics.watch_cache(cache, upstream.gate)
 
     async def answer(
-        self, request: web.BaseRequest, target: str, caller: Caller, held: WorkerSet
+        self,
+        request: web.BaseRequest,
+        target: str,
+        caller: Caller,
+        held: WorkerSet,
+        stale_s: int = 0,
     ) -> web.StreamResponse:
-        """Answer a request out of the set in service."""
+        """Answer a request out of the set in service.
+
+        Args:
+            request: What is asked.
+            target: Its path and query.
+            caller: Who asks.
+            held: The set.
+            stale_s: What the answer says of its staleness; 0: nothing.
+        """
         key = self._find_key(request, target, caller, held)
         if key is not None:
             page = self.cache.find(key, _read_list(request, "Accept"))
             if page is not None:
                 self._hits.inc()
-                return await self._send(request, key, page, held, "cache;desc=hit")
+                return await self._send(
+                    request, key, page, held, timing="cache;desc=hit", stale_s=stale_s
+                )
         with self._clients.hold(caller.address):
             if key is not None and key not in self._passing:
-                response = await self._render_for(request, key, caller, held)
+                response = await self._render_for(request, key, caller, held, stale_s)
                 if response is not None:
                     return response
             self._passes.inc()
-            return await pass_through(request, target, caller, held, self.upstream)
+            return await pass_through(request, target, caller, held, self.upstream, stale_s=stale_s)
 
     def count_waiting(self, target: str) -> int:
         """Give how many wait for a page that is being rendered."""
@@ -121,7 +136,14 @@ class Pages:
         return Key(Address(caller.scheme, caller.host, target, origin), token)
 
     async def _send(
-        self, request: web.BaseRequest, key: Key, page: Page, held: WorkerSet, timing: str
+        self,
+        request: web.BaseRequest,
+        key: Key,
+        page: Page,
+        held: WorkerSet,
+        *,
+        timing: str,
+        stale_s: int,
     ) -> web.StreamResponse:
         self.heat.count(key.address)
         headers = request.headers
@@ -139,6 +161,7 @@ class Pages:
             generation=held.state.number,
             age_s=int(self._clock() - page.rendered_at_s),
             timing=timing,
+            stale_s=stale_s,
         )
 
     async def _encode(self, key: Key, page: Page, coding: str) -> Representation:
@@ -159,7 +182,7 @@ class Pages:
     # rendered
 
     async def _render_for(
-        self, request: web.BaseRequest, key: Key, caller: Caller, held: WorkerSet
+        self, request: web.BaseRequest, key: Key, caller: Caller, held: WorkerSet, stale_s: int
     ) -> web.StreamResponse | None:
         """Render a page, with all who want the same; None if each has to ask for it alone."""
         accept = _read_list(request, "Accept")
@@ -176,12 +199,12 @@ class Pages:
                 raise
             (self._misses if began else self._shared).inc()
             if isinstance(result, Answer):
-                return await claim_and_hand_back(request, result)
+                return await claim_and_hand_back(request, result, stale_s)
             if result.accept in (None, accept):
                 took_ms = (perf_counter() - started_s) * 1000
                 word = "miss" if began else "shared"
                 timing = f"cache;desc={word}, datasette;dur={took_ms:.1f}"
-                return await self._send(request, key, result, held, timing)
+                return await self._send(request, key, result, held, timing=timing, stale_s=stale_s)
             wanted = key._replace(accept=accept)
         return None
 

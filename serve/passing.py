@@ -8,6 +8,7 @@ from serve.arrivals import personal_cookies
 from serve.cache_rules import is_streamed, passing_cache_control
 from serve.headers import request_headers, response_headers
 from serve.proxy import hand_back, read_small_body
+from serve.staleness import HEADER as STALENESS
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
 
 
 async def pass_through(
-    request: web.BaseRequest, target: str, caller: Caller, held: WorkerSet, upstream: Upstream
+    request: web.BaseRequest,
+    target: str,
+    caller: Caller,
+    held: WorkerSet,
+    upstream: Upstream,
+    *,
+    stale_s: int,
 ) -> web.StreamResponse:
     """Ask Datasette for one client, and hand its answer back as it comes.
 
@@ -32,11 +39,11 @@ async def pass_through(
         answer = await upstream.ask(held, request.method, target, headers, body, streamed=streamed)
     if not streamed:
         answer.leave_gate()
-    return await _hand_back(request, answer)
+    return await _hand_back(request, answer, stale_s)
 
 
 async def claim_and_hand_back(
-    request: web.BaseRequest, answer: Answer
+    request: web.BaseRequest, answer: Answer, stale_s: int
 ) -> web.StreamResponse | None:
     """Hand an open answer back, if nobody else does already."""
     if request.method == "HEAD":
@@ -45,10 +52,10 @@ async def claim_and_hand_back(
     if not answer.claim():
         return None
     answer.leave_gate()
-    return await _hand_back(request, answer)
+    return await _hand_back(request, answer, stale_s)
 
 
-async def _hand_back(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+async def _hand_back(request: web.BaseRequest, answer: Answer, stale_s: int) -> web.StreamResponse:
     try:
         headers = response_headers(answer.response.headers)
         given = ", ".join(headers.popall("Cache-Control", [])) or None
@@ -57,6 +64,8 @@ async def _hand_back(request: web.BaseRequest, answer: Answer) -> web.StreamResp
             headers["Cache-Control"] = said
         headers["Headrace-Generation"] = str(answer.generation)
         headers["Server"] = "Headrace"
+        if stale_s:
+            headers[STALENESS] = str(stale_s)
         headers["Server-Timing"] = f"cache;desc=pass, datasette;dur={answer.upstream_s * 1000:.1f}"
         return await hand_back(request, answer.response, headers=headers, begun=answer.begun)
     finally:

@@ -29,10 +29,12 @@ from headrace.store_url import check_plain_path
 from headrace.web import listening, listening_server, metrics_app
 from serve.cache import PageCache
 from serve.callers import Callers
+from serve.clock import Clock
 from serve.configuration import ConfigurationWatch
 from serve.describe import Descriptions
 from serve.edge import Edge
 from serve.follow import Follower
+from serve.freshness import Freshness
 from serve.groups import one_error
 from serve.hook import GenerationHook
 from serve.ingest_proxy import IngestProxy
@@ -44,6 +46,7 @@ from serve.report import Reporter
 from serve.restore import Restorer
 from serve.scrub import Scrubber
 from serve.serving_file import ServingFile
+from serve.staleness import Staleness
 from serve.status import Status
 from serve.switch import Supervisor
 from serve.upstream import Upstream
@@ -139,7 +142,8 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
         await stack.enter_async_context(volume_lock(paths.lock))
         sockets = stack.enter_context(_private_sockets(paths.root))
         session = await stack.enter_async_context(_primary_session())
-        follower = Follower(GenerationLog(store), session, settings.primary, metrics)
+        freshness = Freshness(Clock(), paths.root / "known.json")
+        follower = Follower(GenerationLog(store), session, settings.primary, metrics, freshness)
         secret = os.environ.get("DATASETTE_SECRET") or find_or_make_secret(paths.root / "secret")
         options = WorkerOptions(
             sockets=sockets,
@@ -173,7 +177,8 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
         )
         stack.push_async_callback(supervisor.close)
         scrubber = Scrubber(restorer.pool, metrics, supervisor.renew)
-        status = Status(settings.region, follower, supervisor)
+        staleness = Staleness(supervisor, freshness, settings.max_staleness)
+        status = Status(settings.region, follower, supervisor, staleness)
         status.watch(metrics)
         edge = Edge(
             supervisor,
@@ -181,6 +186,7 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             pages=make_pages(settings, metrics),
             ingest=IngestProxy(settings.primary, session),
             callers=Callers(settings.trusted_proxies),
+            staleness=staleness,
             metrics=metrics,
         )
         supervisor.warm = edge.warm
@@ -198,6 +204,8 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             _background(
                 supervisor.run(),
                 follower.run(),
+                freshness.run(),
+                _reconnect(store, freshness.clock),
                 restorer.run(),
                 scrubber.run(),
                 reporter.run(),
@@ -282,6 +290,12 @@ async def _primary_session() -> AsyncIterator[aiohttp.ClientSession]:
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
     ) as session:
         yield session
+
+
+async def _reconnect(store: Store, clock: Clock) -> None:
+    while True:
+        await clock.wait_nap()
+        store.reconnect()
 
 
 @asynccontextmanager

@@ -11,16 +11,20 @@ from headrace.generation import format_time, format_txid
 if TYPE_CHECKING:
     from serve.follow import Follower
     from serve.metrics import ReaderMetrics
+    from serve.staleness import Staleness
     from serve.switch import Supervisor
 
 
 class Status:
     """The reader's own report, made of what its parts know."""
 
-    def __init__(self, region: str, follower: Follower, supervisor: Supervisor) -> None:
+    def __init__(
+        self, region: str, follower: Follower, supervisor: Supervisor, staleness: Staleness
+    ) -> None:
         self._region = region
         self._follower = follower
         self._supervisor = supervisor
+        self._staleness = staleness
 
     def report(self) -> dict[str, Any]:
         """Give the document of ``/-/headrace.json``."""
@@ -34,6 +38,7 @@ class Status:
             "newest_generation": newest and newest.number,
             "switched_at": switched_at and format_time(switched_at),
             "seconds_behind": self._seconds_behind(),
+            "seconds_stale": round(self._staleness.now_s(), 3),
             "step": self._supervisor.step.value,
             "databases": {
                 name: {
@@ -58,8 +63,9 @@ class Status:
         }
 
     def watch(self, metrics: ReaderMetrics) -> None:
-        """Let the metric of freshness be computed when it is asked for."""
+        """Let the metrics of freshness be computed when they are asked for."""
         metrics.seconds_since_publish.set_function(self._seconds_since_publish)
+        metrics.staleness.set_function(self._staleness.now_s)
 
     def _seconds_behind(self) -> float | None:
         """Age of the newest generation if it is not in service, else 0; None if none is known."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
@@ -11,9 +12,12 @@ from headrace.errors import HeadraceError, Refusal
 from ingest.api.node import NODE, answer_json
 from ingest.regions import Report
 
+if TYPE_CHECKING:
+    from ingest.api.node import Node
+
 log = structlog.get_logger()
 
-HEARTBEAT_S = 5.0  # seconds between empty lines on the push stream
+HEARTBEAT_S = 5.0  # seconds between heartbeats on the push stream
 
 routes = web.RouteTableDef()
 
@@ -71,7 +75,7 @@ async def get_generations(request: web.Request) -> web.StreamResponse:
                 await response.write(upcoming.result().encode() + b"\n")
                 upcoming = asyncio.ensure_future(anext(entries))
             else:
-                await response.write(b"\n")
+                await response.write(_heartbeat(node))
     except ConnectionError:
         log.debug("follower gone")
     except HeadraceError as exc:  # it begins again, and reads the log meanwhile
@@ -83,3 +87,12 @@ async def get_generations(request: web.Request) -> web.StreamResponse:
         await asyncio.gather(upcoming, stopping, return_exceptions=True)
         await entries.aclose()
     return response
+
+
+def _heartbeat(node: Node) -> bytes:
+    """Give an empty line: nothing newer is published; one of a space while that is not known."""
+    try:
+        node.lease.check()
+    except Refusal:  # another primary may publish by now
+        return b" \n"
+    return b"\n"

@@ -24,7 +24,7 @@ from headrace.keys import generation_key, lineage_key
 from headrace.litestream_binary import find_litestream, litestream_environment
 from headrace.log import GenerationLog
 from headrace.names import INTERNAL_TABLES, quote_identifier
-from headrace.settings import as_flags
+from headrace.settings import as_flags, names_of
 from headrace.store import Store
 from headrace.web import listening
 from serve.service import running
@@ -113,17 +113,16 @@ class Publisher:
         number = int(request.query["after"])
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
-        await response.write(b"\n")
         while True:
             while number < self.state.number:
                 number += 1
                 body = await self.store.read(generation_key(number))
                 await response.write(body + b"\n")
+            await response.write(b"\n")  # as all of them were sent
             with suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT_S), self._published:
                     while number >= self.state.number:
                         await self._published.wait()
-            await response.write(b"\n")
 
     def remove_replica(self, database: str, cut: Cut) -> Path:
         """Hide a lineage from readers; give where it went."""
@@ -336,8 +335,8 @@ async def spawned_reader(
         values: Settings.
     """
     settings = settings_for(root, **values)
-    names = ["data", "store", "port", "metrics_port", "primary", "workers", "datasette_dir"]
-    names += ["shutdown_grace"]
+    names = names_of(ServeSettings)
+    names.remove("token")
     process = await asyncio.create_subprocess_exec(
         *prefix,
         *(sys.executable, "-c", f"{prelude}\nfrom headrace.__main__ import run; run()", "serve"),

@@ -14,7 +14,9 @@ from headrace.keys import generation_key
 from headrace.log import GenerationLog
 from headrace.web import listening, problems
 from serve import follow
+from serve.clock import Clock
 from serve.follow import Follower
+from serve.freshness import Freshness
 from serve.metrics import ReaderMetrics
 from tests.integration.reader_kit import NO_PRIMARY, Publisher, eventually, primary_of
 from tests.ports import free_ports
@@ -37,7 +39,7 @@ async def following(store: Store, primary: str) -> AsyncIterator[Follower]:
     """Run a follower while the block runs."""
     async with aiohttp.ClientSession() as session:
         log, metrics = GenerationLog(store), ReaderMetrics("test")
-        follower = Follower(log, session, primary, metrics)
+        follower = Follower(log, session, primary, metrics, Freshness(Clock()))
         running = asyncio.create_task(follower.run())
         try:
             yield follower
@@ -135,7 +137,7 @@ async def test_follower_that_meets_a_gap_closes_it_from_the_log(
         await missed.publish({})
         entry = await publisher.store.read(generation_key(2))
 
-        await follower._take(entry)  # noqa: SLF001 - as the push would give it
+        await follower._take(entry, 0.0)  # noqa: SLF001 - as the push would give it
 
         assert (await asyncio.wait_for(follower.wait_newer(1), 20)).number == 2
 

@@ -305,7 +305,7 @@ async def test_follower_that_hears_of_a_pruned_gap_catches_up_at_once(
         (log.folder / GENERATIONS_PREFIX).rename(reader.folder / GENERATIONS_PREFIX)
 
         pushed = await reader.store.read(generation_key(ENTRIES))
-        await follower._take(pushed)  # noqa: SLF001 - as the push would give it
+        await follower._take(pushed, 0.0)  # noqa: SLF001 - as the push would give it
 
         assert await asyncio.wait_for(follower.wait_newer(30), 20) == log.states[-1]
 

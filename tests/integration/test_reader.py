@@ -27,7 +27,7 @@ from tests.integration.reader_kit import (
     spawned_reader,
     with_broken_txid,
 )
-from tests.integration.slots_kit import ltx_files
+from tests.integration.slots_kit import flip, ltx_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -126,7 +126,7 @@ async def test_reader_goes_past_a_generation_that_fails(publisher: Publisher) ->
 async def test_reader_restarted_without_the_store_serves_its_last_generation(
     publisher: Publisher,
 ) -> None:
-    """I7: a store and a primary that are both away take nothing from people."""
+    """I7, I4: without store and primary people read what is on its disk, if it is undamaged."""
     cut = publisher.write("sales", *ORDERS, "INSERT INTO orders VALUES (1, 'pen')")
     await publisher.publish({"sales": cut})
     settings = settings_for(publisher.root)
@@ -141,6 +141,12 @@ async def test_reader_restarted_without_the_store_serves_its_last_generation(
         await client.wait_generation(1)
         assert await client.rows("/sales/orders") == [{"id": 1, "item": "pen"}]
         await eventually(lambda: "log" in client.reader.follower.why)
+    slot = settings.data / "slots" / cut.lineage / slot_name(cut)
+    slot.write_bytes(flip(slot.read_bytes(), -1))
+
+    async with reading(settings) as client:
+        await eventually(lambda: not slot.exists())
+        assert (await client.get("/sales/orders"))[0] == 503
 
         (publisher.store.folder / "generations").unlink()
         shutil.rmtree(publisher.store.folder)

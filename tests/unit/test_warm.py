@@ -90,7 +90,13 @@ class Warming:
                 pages.heat.count(Address("http", "x", target))
         others: Any = None  # warming needs none of them
         self.edge = Edge(
-            others, others, pages=pages, ingest=others, callers=others, metrics=self.metrics
+            others,
+            others,
+            pages=pages,
+            ingest=others,
+            callers=others,
+            staleness=others,
+            metrics=self.metrics,
         )
 
     async def warm(self, state: State) -> list[str]:
