@@ -89,7 +89,7 @@ class Edge:
 
     def server(self) -> EdgeServer:
         """Give the server to listen with."""
-        return EdgeServer(self.answer)
+        return EdgeServer(self.answer, lambda: self.stopping)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request, and count it."""
@@ -101,8 +101,6 @@ class Edge:
         try:
             with self.requests.counted():
                 kind, response = await self._answer(request)
-            if self.stopping and not response.prepared:
-                response.force_close()  # its next request is for another reader
             code = str(response.status)
             self._metrics.response_bytes.labels(kind).inc(response.body_length)
             return response

@@ -13,6 +13,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from aiohttp import StreamReader
+    from aiohttp.http_parser import RawRequestMessage
+
 MAX_LINE_BYTES = 64 * 1024  # Datasette's pages have their SQL in the URL
 HEAD_TIMEOUT_S = 10.0  # from a request's first byte to the end of its headers
 _SWEEP_S = 2.0
@@ -50,10 +53,23 @@ class EdgeServer(web.Server):
 
     Args:
         handler: Answers a request.
+        is_stopping: Tells whether each answer is to be the last of its connection.
     """
 
-    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
-        super().__init__(handler, handler_cancellation=True)
+    def __init__(
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        super().__init__(handler, request_factory=self._begin_request, handler_cancellation=True)
+        self._is_stopping = is_stopping
+
+    def _begin_request(
+        self, message: RawRequestMessage, payload: StreamReader, *connection: Any
+    ) -> web.BaseRequest:
+        if self._is_stopping():
+            message = message._replace(should_close=True)  # as if the client had said so
+        return self._make_request(message, payload, *connection)
 
     def __call__(self) -> web.RequestHandler:
         """Make a connection's protocol."""

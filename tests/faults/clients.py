@@ -6,6 +6,7 @@ import json
 import random
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -213,7 +214,8 @@ class Watcher(threading.Thread):
         facts: dict[str, Any] = {"reader": self._reader, "database": database}
         outcome: Outcome = "fail"
         try:
-            answer = self._client.get(path, params=params)
+            answer = self._get(path, params)
+            facts["reader"] = self._reader
             facts["status"] = answer.status_code
             if answer.status_code == 200:
                 facts["generation"] = int(answer.headers["Headrace-Generation"])
@@ -224,6 +226,44 @@ class Watcher(threading.Thread):
         except (httpx.TransportError, ValueError, LookupError) as exc:
             facts["error"] = repr(exc)
         self._history.note("read", self.name, outcome, began_s=began_s, **facts)
+
+    def _get(self, path: str, params: dict[str, str]) -> httpx.Response:
+        return self._client.get(path, params=params)
+
+
+class BalancedWatcher(Watcher):
+    """Reads as through a load balancer: from a reader that is ready, as it saw a moment ago.
+
+    A reader that refuses the connection is left for another one. Any other failure is one.
+    """
+
+    LOOK_S = 0.1  # between two looks at who is ready
+
+    def __init__(self, system: System, seed: int, name: str) -> None:
+        super().__init__(system, seed, READERS[0])
+        self.name = name
+        self._clients = {
+            each: httpx.Client(base_url=system.url(each), timeout=READ_TIMEOUT_S)
+            for each in READERS
+        }
+        self._ready: list[str] = []
+        self._looked_s = 0.0
+        self._system = system
+
+    def close(self) -> None:
+        """Close its connections."""
+        for client in (self._client, *self._clients.values()):
+            client.close()
+
+    def _get(self, path: str, params: dict[str, str]) -> httpx.Response:
+        if time.monotonic() - self._looked_s > self.LOOK_S:
+            self._ready = [each for each in READERS if self._system.is_ready(each)]
+            self._looked_s = time.monotonic()
+        for reader in self._noise.sample(self._ready, len(self._ready)):
+            self._reader = reader
+            with suppress(httpx.ConnectError):
+                return self._clients[reader].get(path, params=params)
+        raise LookupError("no reader is ready")
 
 
 def _read_answer(text: str, database: str | None) -> dict[str, Any]:

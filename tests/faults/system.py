@@ -31,7 +31,7 @@ from tests.integration.fault_proxy import FaultProxy
 from tests.ports import free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Coroutine, Iterator, Sequence
     from pathlib import Path
 
     from headrace.generation import Entry
@@ -52,7 +52,16 @@ LOOK_S = 0.2  # between looks at who is the primary
 class System:
     """Everything that runs, as the nemesis and the clients see it."""
 
-    def __init__(self, root: Path, history: History, space: Volumes, s3: S3 | None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        history: History,
+        space: Volumes,
+        s3: S3 | None,
+        *,
+        nodes: Sequence[str] = NODES,
+        grace_s: float = 0.0,
+    ) -> None:
         self.history = history
         self.volumes = space
         self.s3 = s3
@@ -60,6 +69,8 @@ class System:
         self.links: dict[str, Link] = {}
         self.keeper = Keeper(self._note_exit)
         self._root = root
+        self._nodes = nodes
+        self._grace_s = grace_s
         self._store = s3.url(s3.make_bucket()) if s3 else str(root / "store")
         self._proxies: dict[str, FaultProxy] = {}
         self._ports = {name: free_ports([0, 1]) for name in (*NODES, RIVAL, *READERS)}
@@ -179,7 +190,7 @@ class System:
         """Start everything, and wait until it can be used."""
         self.keeper.start()
         self.keeper.processes += self._processes.values()
-        for name in (*NODES, *READERS):
+        for name in (*self._nodes, *READERS):
             self._processes[name].wanted = True
         wait_for(lambda: self.primaries, timeout_s=START_S)
 
@@ -240,7 +251,7 @@ class System:
             if name in READERS:
                 command += ["--primary", f"http://127.0.0.1:{self.links[name].port}"]
                 command += ["--region", name, "--workers", "1"]
-                command += ["--shutdown-grace", "0"]
+                command += ["--shutdown-grace", str(self._grace_s)]
             else:
                 command += [
                     *LEASE,
@@ -284,10 +295,25 @@ class System:
 
 
 @contextmanager
-def running(root: Path, history: History, s3: S3 | None) -> Iterator[System]:
-    """Run a system while the block runs; nothing of it is left after."""
+def running(
+    root: Path,
+    history: History,
+    s3: S3 | None,
+    *,
+    nodes: Sequence[str] = NODES,
+    grace_s: float = 0.0,
+) -> Iterator[System]:
+    """Run a system while the block runs; nothing of it is left after.
+
+    Args:
+        root: An empty folder.
+        history: Gets what happens.
+        s3: Where the store is; None for a folder.
+        nodes: That are started, to be the primary or its standby.
+        grace_s: Of a reader that is stopped.
+    """
     with volumes(root / "volumes", *NODES, RIVAL, *READERS) as space:
-        system = System(root, history, space, s3)
+        system = System(root, history, space, s3, nodes=nodes, grace_s=grace_s)
         ready, done = threading.Event(), asyncio.Event()
         loop = system._loop  # noqa: SLF001 - of this module
         network = asyncio.run_coroutine_threadsafe(system.network(ready, done), loop)

@@ -19,6 +19,7 @@ from tests.integration.reader_kit import (
     ORDERS,
     Loop,
     Publisher,
+    Visitor,
     eventually,
     primary_of,
     reading,
@@ -185,14 +186,36 @@ async def test_reader_keeps_its_secret(publisher: Publisher) -> None:
 async def test_reader_that_is_stopped_leaves_nothing(
     publisher: Publisher, number: signal.Signals
 ) -> None:
-    """An orderly stop ends with status 0, no process and no socket."""
-    async with spawned_reader(publisher.root) as spawned:
-        await eventually(lambda: _is_ready(spawned.url))
+    """It says so while it answers on, and ends with status 0, no process and no socket."""
+    await publisher.publish({"sales": publisher.write("sales", *ORDERS)})
+    async with (
+        spawned_reader(publisher.root, shutdown_grace=50.0) as spawned,
+        aiohttp.ClientSession() as session,
+    ):
+        client = Visitor(spawned.url, spawned.metrics_url, session)
+        await client.wait_generation(1)
         tree = spawned.tree()
         assert len(tree) >= 3
 
-        spawned.process.send_signal(number)
+        async def stops() -> bool:
+            async with session.get(f"{spawned.url}/-/readyz") as answer:
+                return answer.status == 503 and "stopping" in await answer.text()
 
+        spawned.process.send_signal(number)
+        await eventually(stops)
+        async with session.get(f"{spawned.url}/sales/orders.json") as answer:
+            assert (answer.status, answer.headers["Connection"]) == (200, "close")
+        assert await client.get("/-/healthz") == (200, '{"ok": true}')
+
+        async def refuses() -> bool:
+            spawned.process.send_signal(number)  # the second one, a second after the first, counts
+            try:
+                await client.get("/-/healthz")
+            except aiohttp.ClientConnectorError:
+                return True
+            return False
+
+        await eventually(refuses)
         assert await asyncio.wait_for(spawned.process.wait(), 30) == 0
         assert not _alive(tree)
         sockets = socket_folder(publisher.root / "reader")
