@@ -11,6 +11,7 @@ from headrace.generation import State, format_txid
 from headrace.keys import ltx_level_key, parse_ltx_name
 from headrace.litestream_restore import LitestreamRestore
 from headrace.log import CHECKPOINT_EVERY
+from headrace.plan import LEVELS
 from headrace.sums import sum_file
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from headrace.log import GenerationLog
     from headrace.store import Store
 
-LEVELS = range(10)  # of a lineage's LTX files
 NEAREST = 5  # earlier TXIDs that are tried
 STALL_S = 30.0  # without an answer of the store
 

@@ -20,15 +20,14 @@ from headrace.errors import LtxError, ObjectMissingError, StoreError
 from headrace.generation import format_txid
 from headrace.keys import ltx_key, ltx_level_key
 from headrace.ltx import Header, decode_header, decode_pages
-from serve.plan import LEVELS, LtxFile, decode_listing, find_plan, single_transactions
+from headrace.plan import LEVELS, LtxFile, decode_listing, find_plan, single_transactions
+from headrace.sums import Sums, sums_path
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
+    from headrace.patience import Patience
     from headrace.store import Store
-    from headrace.sums import Sums
-    from serve.metrics import ReaderMetrics
-    from serve.patience import Patience
 
 log = structlog.get_logger()
 
@@ -64,12 +63,30 @@ class Roller:
 
     Args:
         store: Where they are.
-        metrics: Counts bytes.
+        count_bytes: Told how large each is.
     """
 
-    def __init__(self, store: Store, metrics: ReaderMetrics) -> None:
+    def __init__(self, store: Store, count_bytes: Callable[[int], None]) -> None:
         self._store = store
-        self._metrics = metrics
+        self._count_bytes = count_bytes
+
+    async def roll_anew(self, part: Path, page_size: int, aim: Aim) -> Sums:
+        """Make a part out of nothing; give its sums.
+
+        Args:
+            part: The file, which is not there yet.
+            page_size: Bytes a page.
+            aim: What is wanted.
+
+        Raises:
+            LtxError: A file is damaged, or none lead there although newer ones exist.
+            RestoreError: The files were not there in time.
+            OSError: The part cannot be written.
+        """
+        await asyncio.to_thread(part.touch)
+        sums = Sums(sums_path(part), page_size)
+        await self.roll(part, sums, aim)
+        return sums
 
     async def roll(self, part: Path, sums: Sums, aim: Aim) -> None:
         """Write a part until it is at a TXID; then it and its sums are fsynced.
@@ -151,7 +168,7 @@ class Roller:
                 try:
                     body = await task
                     size_bytes = body.stat().st_size if isinstance(body, Path) else len(body)
-                    self._metrics.fetched_bytes.inc(size_bytes)
+                    self._count_bytes(size_bytes)
                     yield file, body
                 finally:
                     task.cancel()
