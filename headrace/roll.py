@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import structlog
-
 from headrace.errors import LtxError, ObjectMissingError, StoreError
 from headrace.generation import format_txid
 from headrace.keys import ltx_key, ltx_level_key
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
 
     from headrace.patience import Patience
     from headrace.store import Store
-
-log = structlog.get_logger()
 
 FETCHES = 16  # at once
 MEMORY_BYTES = 2 * 1024 * 1024  # a larger LTX file goes through the disk
@@ -66,27 +62,9 @@ class Roller:
         count_bytes: Told how large each is.
     """
 
-    def __init__(self, store: Store, count_bytes: Callable[[int], None]) -> None:
+    def __init__(self, store: Store, count_bytes: Callable[[int], None] = lambda _: None) -> None:
         self._store = store
         self._count_bytes = count_bytes
-
-    async def roll_anew(self, part: Path, page_size: int, aim: Aim) -> Sums:
-        """Make a part out of nothing; give its sums.
-
-        Args:
-            part: The file, which is not there yet.
-            page_size: Bytes a page.
-            aim: What is wanted.
-
-        Raises:
-            LtxError: A file is damaged, or none lead there although newer ones exist.
-            RestoreError: The files were not there in time.
-            OSError: The part cannot be written.
-        """
-        await asyncio.to_thread(part.touch)
-        sums = Sums(sums_path(part), page_size)
-        await self.roll(part, sums, aim)
-        return sums
 
     async def roll(self, part: Path, sums: Sums, aim: Aim) -> None:
         """Write a part until it is at a TXID; then it and its sums are fsynced.
@@ -101,6 +79,11 @@ class Roller:
             RestoreError: The files were not there in time.
             OSError: The part cannot be written.
         """
+        await self.write(part, sums, aim)
+        await asyncio.to_thread(finish, part, sums)
+
+    async def write(self, part: Path, sums: Sums, aim: Aim) -> None:
+        """Do the same, and leave it to the caller to fsync the part and to write its sums."""
         turn = 0
         while sums.txid < aim.txid:
             listing = _lists(sums.txid, aim.txid, turn)
@@ -113,7 +96,6 @@ class Roller:
                     await aim.patience.wait(str(exc))
             except StoreError as exc:
                 await aim.patience.wait(str(exc))
-        await asyncio.to_thread(finish, part, sums)
 
     async def _follow(self, part: Path, sums: Sums, aim: Aim, files: Sequence[LtxFile]) -> None:
         """Fetch and apply files in their order."""
@@ -261,6 +243,12 @@ def _write_batch(descriptor: int, batch: list[bytes], at_bytes: int) -> None:
             at_bytes += written
             written = os.pwrite(descriptor, rest, at_bytes)
             rest = rest[written:]
+
+
+def begin(part: Path, page_size: int) -> Sums:
+    """Begin a copy that is made out of nothing; give its sums."""
+    part.touch()
+    return Sums(sums_path(part), page_size)
 
 
 def finish(part: Path, sums: Sums) -> None:

@@ -17,7 +17,7 @@ from headrace.errors import LtxError, ProofError, RestoreError
 from headrace.generation import format_txid
 from headrace.litestream_restore import LitestreamRestore
 from headrace.patience import Patience
-from headrace.roll import Aim, Roller, finish
+from headrace.roll import Aim, Roller, begin, finish
 from headrace.sums import Sums, sum_file
 from serve.groups import one_error
 from serve.slot_files import part_path, remove_slot
@@ -246,8 +246,10 @@ class Restorer:
         return sums
 
     async def _copy_anew(self, cut: Cut, aim: Aim, part: Path) -> Sums:
+        sums = await asyncio.to_thread(begin, part, cut.page_size)
         with self._metrics.step("restore"):
-            return await self._roller.roll_anew(part, cut.page_size, aim)
+            await self._roller.roll(part, sums, aim)
+        return sums
 
     async def _run_litestream(self, cut: Cut, aim: Aim, part: Path) -> Sums:
         with self._metrics.step("restore"):
