@@ -97,8 +97,17 @@ class Store:
 
     def litestream_url(self, key: str) -> str:
         """Give the URL by which Litestream finds a prefix of this store."""
+        return f"{self.url}/{key}{self._query}"
+
+    @property
+    def whole_url(self) -> str:
+        """The URL that opens the same store again; its query is not to be shown."""
+        return f"{self.url}{self._query}"
+
+    @property
+    def _query(self) -> str:
         query = self._location.query
-        return f"{self.url}/{key}{'?' if query else ''}{query}"
+        return f"?{query}" if query else ""
 
     async def read(self, key: str) -> bytes:
         """Read a whole object.

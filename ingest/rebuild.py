@@ -11,16 +11,17 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import structlog
 
-from headrace.durable import fsync_path
 from headrace.errors import LitestreamError, RestoreError, StoreError
 from headrace.history import restore_cut, restore_exactly
 from headrace.litestream_restore import LitestreamRestore
 from ingest.insist import insist
 from ingest.merge import count_tables
+from ingest.revivers import Revivers
 from ingest.volume import make_empty, new_lineage
 from ingest.watchdog import verify_apart
 
@@ -33,10 +34,12 @@ if TYPE_CHECKING:
     from headrace.store import Store
     from ingest.metrics import IngestMetrics
     from ingest.primary import Primary
+    from ingest.revivers import Reviver
 
 log = structlog.get_logger()
 
 PARALLEL = 4  # databases at once
+_STEPS = ("waited_s", "restored_s", "begun_s", "replicated_s")  # as the log names them
 
 
 class Rebuilder:
@@ -50,6 +53,7 @@ class Rebuilder:
         self._primary = primary
         self._metrics = metrics
         self._litestream = LitestreamRestore(store)
+        self._revivers = Revivers()
         self._turns = asyncio.Semaphore(PARALLEL)
         self._locked: dict[str, AsyncExitStack] = {}
 
@@ -90,30 +94,50 @@ class Rebuilder:
         Raises:
             LitestreamError: It could not be restored.
         """
-        started_s = time.monotonic()
+        lineage = new_lineage()
+        at_s = [time.monotonic()]
         async with self._turns:
-            folder = self._paths.staging / f"revive-{name}"
-            await asyncio.to_thread(make_empty, folder)
-            restored = folder / "restored.db"
-            try:
-                txid = await self._restore(name, cut, restored, nearest=nearest)
-            except (RestoreError, StoreError) as exc:
-                raise LitestreamError(str(exc), hint=exc.hint) from exc
-            if txid != cut.txid:
-                tables = await asyncio.to_thread(count_tables, restored)
-                cut = replace(cut, tables=tables, source=None)
-            lineage = new_lineage()
-            await asyncio.to_thread(_move, restored, self._paths.database(name, lineage))
+            async with self._revivers.one() as reviver:
+                at_s.append(time.monotonic())
+                cut, txid, restored = await self._restore(reviver, name, cut, nearest=nearest)
+                at_s.append(time.monotonic())
+                failure = await reviver.adopt(restored, self._paths.database(name, lineage))
+                if failure is not None:
+                    raise LitestreamError(f"cannot begin a lineage of {name}: {failure}")
+                at_s.append(time.monotonic())
             cut = await self._primary.replicate(name, replace(cut, lineage=lineage))
-        seconds = round(time.monotonic() - started_s, 2)
-        log.info("database revived", database=name, lineage=lineage, from_txid=txid, s=seconds)
+        at_s.append(time.monotonic())
+        steps_s = {
+            step: round(end_s - begin_s, 3)
+            for step, (begin_s, end_s) in zip(_STEPS, pairwise(at_s), strict=True)
+        }
+        log.info("database revived", database=name, lineage=lineage, from_txid=txid, **steps_s)
         return cut, txid
 
-    async def _restore(self, name: str, cut: Cut, output: Path, *, nearest: bool) -> int:
-        if nearest:
-            return await restore_cut(self._store, self._litestream, name, cut, output)
-        await restore_exactly(self._litestream, name, cut, output)
-        return cut.txid
+    async def _restore(
+        self, reviver: Reviver, name: str, cut: Cut, *, nearest: bool
+    ) -> tuple[Cut, int, Path]:
+        """Restore a cut; give what came of it, its TXID, and its file."""
+        folder = self._paths.staging / f"revive-{name}"
+        restored = folder / "restored.db"
+        await asyncio.to_thread(make_empty, folder)
+        failure = await reviver.restore(self._store, name, cut, restored)
+        if failure is None:
+            return cut, cut.txid, restored
+        log.warning("litestream restores instead", database=name, reason=failure)
+        await asyncio.to_thread(make_empty, folder)
+        txid = cut.txid
+        try:
+            if nearest:
+                txid = await restore_cut(self._store, self._litestream, name, cut, restored)
+            else:
+                await restore_exactly(self._litestream, name, cut, restored)
+        except (RestoreError, StoreError) as exc:
+            raise LitestreamError(str(exc), hint=exc.hint) from exc
+        if txid != cut.txid:
+            tables = await asyncio.to_thread(count_tables, restored)
+            cut = replace(cut, tables=tables, source=None)
+        return cut, txid, restored
 
     async def _make_ready(self, name: str) -> None:
         async with self._locked[name]:
@@ -144,9 +168,3 @@ async def find_damaged(held: Mapping[str, Path]) -> set[str]:
                 log.error("database is damaged", database=name, why=differs)
                 damaged.add(name)
     return damaged
-
-
-def _move(restored: Path, target: Path) -> None:
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    restored.rename(target)
-    fsync_path(target)

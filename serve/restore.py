@@ -16,10 +16,10 @@ import structlog
 from headrace.errors import LtxError, ProofError, RestoreError
 from headrace.generation import format_txid
 from headrace.litestream_restore import LitestreamRestore
-from headrace.sums import Sums, sum_file, sums_path
+from headrace.patience import Patience
+from headrace.roll import Aim, Roller, begin, finish
+from headrace.sums import Sums, sum_file
 from serve.groups import one_error
-from serve.patience import Patience
-from serve.roll import Aim, Roller, finish
 from serve.slot_files import part_path, remove_slot
 from serve.slots import SlotPool
 from serve.spare_slots import prepare_spares
@@ -65,7 +65,7 @@ class Restorer:
         self.pool = SlotPool(paths)
         self._metrics = metrics
         self._retry_for_s = retry_for_s
-        self._roller = Roller(store, metrics)
+        self._roller = Roller(store, metrics.fetched_bytes.inc)
         self._litestream = LitestreamRestore(store)
         self._running = asyncio.Semaphore(PARALLEL)
         self._cuts: dict[str, tuple[str, Cut]] = {}  # by lineage, of the last generation
@@ -246,7 +246,7 @@ class Restorer:
         return sums
 
     async def _copy_anew(self, cut: Cut, aim: Aim, part: Path) -> Sums:
-        sums = await asyncio.to_thread(_begin, part, cut.page_size)
+        sums = await asyncio.to_thread(begin, part, cut.page_size)
         with self._metrics.step("restore"):
             await self._roller.roll(part, sums, aim)
         return sums
@@ -257,11 +257,6 @@ class Restorer:
         if reason is not None:
             raise LtxError(f"litestream: {reason}")
         return await asyncio.to_thread(_record, part, cut)
-
-
-def _begin(part: Path, page_size: int) -> Sums:
-    part.touch()
-    return Sums(sums_path(part), page_size)
 
 
 def _record(part: Path, cut: Cut) -> Sums:

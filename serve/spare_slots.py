@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from headrace.errors import HeadraceError, ProofError
+from headrace.patience import Patience
+from headrace.roll import Aim, Roller, finish
 from headrace.sums import Sums, sums_path
-from serve.patience import Patience
-from serve.roll import Aim, Roller, finish
 from serve.slot_files import clone_slot, part_path, remove_slot
 
 if TYPE_CHECKING:

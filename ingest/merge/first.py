@@ -28,13 +28,16 @@ _LITESTREAM_TABLES = (
     "CREATE TABLE IF NOT EXISTS _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER)",
     "CREATE TABLE IF NOT EXISTS _litestream_lock (id INTEGER)",
 )
+_COUNT = "INSERT INTO _litestream_seq VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET seq = seq + 1"
 _SALTS = struct.Struct(">16xII")  # sqlite.org/walformat.html, 2
 _READ_BYTES = 1024 * 1024
 _WRITE_BYTES = 1024 * 1024
 
 
-def adopt(staging: Path, target: Path, receipt_id: str) -> None:
+def adopt(staging: Path, target: Path, receipt_id: str | None) -> None:
     """Make a staging database the first state of a new lineage; durable on return.
+
+    The receipt's id is noted in it; None: what was noted in it before still holds.
 
     The file is moved, not copied. Beside it come its WAL, its first transaction and its sums;
     the database is the last to get its name, since Litestream looks for that.
@@ -51,13 +54,14 @@ def adopt(staging: Path, target: Path, receipt_id: str) -> None:
         db.execute("PRAGMA synchronous = OFF")  # nothing has its name yet
         db.execute("PRAGMA journal_mode = WAL")
         with transaction(db):
-            record(db, receipt_id)
+            if receipt_id is not None:
+                record(db, receipt_id)
             for statement in _LITESTREAM_TABLES:
                 db.execute(statement)
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         # Once a second Litestream looks where it is in the WAL. After the first frame it sees that
         # at once; later, it decodes the last transaction to find the page there (db.go, verify).
-        db.execute("INSERT INTO _litestream_seq VALUES (1, 1)")
+        db.execute(_COUNT)
         # After that all is in the file, and the WAL stays as it is.
         busy, in_wal, in_file = db.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
         if busy or in_wal != in_file:

@@ -192,7 +192,7 @@ async def test_slot_torn_by_a_kill_is_never_served(publisher: LivePublisher) -> 
     reader = f"""
 import asyncio, os, signal, sys
 from headrace.generation import Cut
-from serve import roll
+from headrace import roll
 from tests.integration import slots_kit
 import json, pathlib
 class P:

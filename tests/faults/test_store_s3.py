@@ -72,7 +72,7 @@ async def bench(s3: S3, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
     with pytest.MonkeyPatch.context() as patch:
         s3.give_credentials(patch)
         patch.setattr("headrace.store.ANSWER_S", DEADLINE_S)
-        patch.setattr("serve.roll.STALL_S", DEADLINE_S)
+        patch.setattr("headrace.roll.STALL_S", DEADLINE_S)
         patch.setattr("headrace.litestream_restore.STALL_S", DEADLINE_S / 2)
         patch.setattr("serve.switch.MAX_BACKOFF_S", 0.1)
         patch.setattr("serve.follow.POLL_S", 0.1)

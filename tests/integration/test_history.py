@@ -14,9 +14,10 @@ import pytest
 
 from headrace.errors import ProofError, RestoreError
 from headrace.generation import Cut, State
-from headrace.history import LEVELS, restore_cut, restore_exactly, restore_files
+from headrace.history import restore_cut, restore_exactly, restore_files
 from headrace.keys import lineage_key, ltx_level_key, parse_ltx_name
 from headrace.litestream_restore import LitestreamRestore
+from headrace.plan import LEVELS
 from ingest.trim import SNAPSHOTS, choose_files
 from tests.integration.reader_kit import eventually
 from tests.integration.slots_kit import LivePublisher, replicating, with_checksum

@@ -13,8 +13,8 @@ import pytest
 from headrace.errors import RestoreError
 from headrace.generation import Cut, State, format_txid
 from headrace.keys import ReaderPaths
+from headrace.patience import Patience
 from serve.metrics import ReaderMetrics
-from serve.patience import Patience
 from serve.restore import Restorer
 from serve.verify import verify_copy
 from tests.integration.reader_kit import ORDERS, Publisher, eventually, with_broken_txid

@@ -96,8 +96,8 @@ async def test_roll_over_many_transactions_lists_and_large_files_go_through_the_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A slot that is far behind is rolled by a plan, and no file is held in memory."""
-    monkeypatch.setattr("serve.roll.GUESSED_FILES", 3)
-    monkeypatch.setattr("serve.roll.MEMORY_BYTES", 0)
+    monkeypatch.setattr("headrace.roll.GUESSED_FILES", 3)
+    monkeypatch.setattr("headrace.roll.MEMORY_BYTES", 0)
     async with replicating(tmp_path) as publisher:
         restorer = make_restorer(publisher)
         await serve(restorer, await publisher.write("sales", *ORDERS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 
-from serve.plan import REQUEST_BYTES, LtxFile, decode_listing, find_plan, single_transactions
+from headrace.plan import REQUEST_BYTES, LtxFile, decode_listing, find_plan, single_transactions
 
 
 def ltx(level: int, min_txid: int, max_txid: int, size_bytes: int = 1000) -> LtxFile:

@@ -14,23 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import structlog
-
 from headrace.errors import LtxError, ObjectMissingError, StoreError
 from headrace.generation import format_txid
 from headrace.keys import ltx_key, ltx_level_key
 from headrace.ltx import Header, decode_header, decode_pages
-from serve.plan import LEVELS, LtxFile, decode_listing, find_plan, single_transactions
+from headrace.plan import LEVELS, LtxFile, decode_listing, find_plan, single_transactions
+from headrace.sums import Sums, sums_path
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
+    from headrace.patience import Patience
     from headrace.store import Store
-    from headrace.sums import Sums
-    from serve.metrics import ReaderMetrics
-    from serve.patience import Patience
-
-log = structlog.get_logger()
 
 FETCHES = 16  # at once
 MEMORY_BYTES = 2 * 1024 * 1024  # a larger LTX file goes through the disk
@@ -64,12 +59,12 @@ class Roller:
 
     Args:
         store: Where they are.
-        metrics: Counts bytes.
+        count_bytes: Told how large each is.
     """
 
-    def __init__(self, store: Store, metrics: ReaderMetrics) -> None:
+    def __init__(self, store: Store, count_bytes: Callable[[int], None] = lambda _: None) -> None:
         self._store = store
-        self._metrics = metrics
+        self._count_bytes = count_bytes
 
     async def roll(self, part: Path, sums: Sums, aim: Aim) -> None:
         """Write a part until it is at a TXID; then it and its sums are fsynced.
@@ -84,6 +79,11 @@ class Roller:
             RestoreError: The files were not there in time.
             OSError: The part cannot be written.
         """
+        await self.write(part, sums, aim)
+        await asyncio.to_thread(finish, part, sums)
+
+    async def write(self, part: Path, sums: Sums, aim: Aim) -> None:
+        """Do the same, and leave it to the caller to fsync the part and to write its sums."""
         turn = 0
         while sums.txid < aim.txid:
             listing = _lists(sums.txid, aim.txid, turn)
@@ -96,7 +96,6 @@ class Roller:
                     await aim.patience.wait(str(exc))
             except StoreError as exc:
                 await aim.patience.wait(str(exc))
-        await asyncio.to_thread(finish, part, sums)
 
     async def _follow(self, part: Path, sums: Sums, aim: Aim, files: Sequence[LtxFile]) -> None:
         """Fetch and apply files in their order."""
@@ -151,7 +150,7 @@ class Roller:
                 try:
                     body = await task
                     size_bytes = body.stat().st_size if isinstance(body, Path) else len(body)
-                    self._metrics.fetched_bytes.inc(size_bytes)
+                    self._count_bytes(size_bytes)
                     yield file, body
                 finally:
                     task.cancel()
@@ -244,6 +243,12 @@ def _write_batch(descriptor: int, batch: list[bytes], at_bytes: int) -> None:
             at_bytes += written
             written = os.pwrite(descriptor, rest, at_bytes)
             rest = rest[written:]
+
+
+def begin(part: Path, page_size: int) -> Sums:
+    """Begin a copy that is made out of nothing; give its sums."""
+    part.touch()
+    return Sums(sums_path(part), page_size)
 
 
 def finish(part: Path, sums: Sums) -> None:

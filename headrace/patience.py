@@ -1,4 +1,4 @@
-"""How long a reader waits for what is not there yet, and when it no longer does."""
+"""How long somebody waits for what is not there yet, and when no longer."""
 
 from __future__ import annotations
 
