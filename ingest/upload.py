@@ -189,6 +189,7 @@ class Uploads:
             log.exception("upload failed", receipt=receipt.id)
             receipt = await self._fail(receipt, refusal_of(exc))
         await asyncio.to_thread(self._clean, receipt.id)
+        self._spare.prepare()  # not before: its start takes a core that a merge can use
         return receipt
 
     async def _deliver(
@@ -256,27 +257,24 @@ class Uploads:
             self._step(receipt, "convert") as timings_s,
             self._showing.conversion(receipt) as (begin, report),
         ):
-            try:
-                converting = convert(
-                    Conversion(
-                        input=spooled,
-                        output=scratch / "staging.db",
-                        format=found,
-                        table=options.table or receipt.database or "data",
-                        table_given=options.table_given,
-                        filename=receipt.filename,
-                        wishes=options.wishes,
-                        report=report,
-                        begin=begin,
-                        registry=self._registry,
-                    ),
-                    limits=self._limits,
-                    scratch=scratch,
-                    process=await self._spare.take(),
-                )
-                converted = await self._disk.run(converting)
-            finally:
-                self._spare.prepare()
+            converting = convert(
+                Conversion(
+                    input=spooled,
+                    output=scratch / "staging.db",
+                    format=found,
+                    table=options.table or receipt.database or "data",
+                    table_given=options.table_given,
+                    filename=receipt.filename,
+                    wishes=options.wishes,
+                    report=report,
+                    begin=begin,
+                    registry=self._registry,
+                ),
+                limits=self._limits,
+                scratch=scratch,
+                process=await self._spare.take(),
+            )
+            converted = await self._disk.run(converting)
         receipt = replace(
             receipt,
             timings_s=timings_s,

@@ -11,6 +11,7 @@ import mmap
 import os
 import zipfile
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import python_calamine
@@ -54,12 +55,17 @@ class _Sheet:
     """
 
     def __init__(
-        self, sheet: python_calamine.CalamineSheet, odd: OddCells, *, header: bool
+        self,
+        sheet: python_calamine.CalamineSheet,
+        odd: OddCells,
+        report: Callable[[int], None],
+        *,
+        header: bool,
     ) -> None:
         self.name = sheet.name
         self.warnings: list[str] = []
         top, left = sheet.start or (0, 0)
-        cells: list[list[Any]] = sheet.to_python()
+        cells = _read_cells(sheet, report)
         for (row, column), text in odd.errors.items():
             if 0 <= row - top < len(cells) and 0 <= column - left < len(cells[0]):
                 cells[row - top][column - left] = text
@@ -147,8 +153,10 @@ def _convert(conversion: Conversion) -> Converted:
             conversion.begin("look")
             odd = find_odd_cells(conversion.input, number)
             conversion.begin("read")
+            before = sum(one.rows for one in made)
+            report = partial(_report, conversion, before)
             cells = workbook.get_sheet_by_index(number)
-            sheet = _Sheet(cells, odd, header=conversion.wishes.header is not False)
+            sheet = _Sheet(cells, odd, report, header=conversion.wishes.header is not False)
             if not sheet.header:
                 warnings.append(f"sheet {each.name!r} was left out: it is empty")
                 continue
@@ -156,13 +164,8 @@ def _convert(conversion: Conversion) -> Converted:
                 warnings.append(f"sheet {each.name!r} is hidden in the file; it was loaded as well")
             wanted = conversion.table if len(sheets) == 1 else each.name
             table = take_table_name(wanted, taken, warnings)
-            before = sum(one.rows for one in made)
-            rows, changes = _load(
-                staging,
-                table,
-                sheet,
-                partial(_report, conversion, before),
-            )
+            conversion.begin("write")
+            rows, changes = _load(staging, table, sheet, report)
             made.append(TableRows(name=table, rows=rows))
             warnings += (*sheet.warnings, *changes)
     if not made:
@@ -174,6 +177,19 @@ def _report(conversion: Conversion, before: int, rows: int) -> None:
     conversion.report(before + rows, 0)
 
 
+def _read_cells(
+    sheet: python_calamine.CalamineSheet, report: Callable[[int], None]
+) -> list[list[Any]]:
+    """Read the rows from the first that is in use; calamine gives those above it as well."""
+    top, _left = sheet.start or (0, 0)
+    cells: list[list[Any]] = []
+    for row in islice(sheet.iter_rows(), top, None):
+        cells.append(row)
+        if len(cells) % BATCH_ROWS == 0:
+            report(len(cells))
+    return cells
+
+
 def _load(
     staging: sqlite3.Connection, table: str, sheet: _Sheet, report: Callable[[int], None]
 ) -> tuple[int, list[str]]:
@@ -183,14 +199,17 @@ def _load(
     if not sheet.rows:
         create_table(staging, table, names, [Kind.EMPTY] * len(names))
         return 0, warnings
-    columns = [_values([row[n] for row in sheet.rows]) for n in range(len(names))]
-    sheet.rows.clear()
+    with_times = [dt.datetime in {type(row[n]) for row in sheet.rows} for n in range(len(names))]
 
     def batches() -> Iterator[list[Record]]:
         nonlocal done
-        for start in range(0, len(columns[0]), BATCH_ROWS):
-            cut = (column[start : start + BATCH_ROWS] for column in columns)
-            yield [dict(zip(names, row, strict=True)) for row in zip(*cut, strict=True)]
+        for start in range(0, len(sheet.rows), BATCH_ROWS):
+            rows = sheet.rows[start : start + BATCH_ROWS]
+            columns = [
+                _values([row[n] for row in rows], with_times=with_times[n])
+                for n in range(len(names))
+            ]
+            yield [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
             done = max(done, start)  # the first batch is read twice, all where types do not fit
             report(done)
 
@@ -199,18 +218,18 @@ def _load(
     return rows, warnings
 
 
-def _values(cells: list[Any]) -> list[Any]:
-    """Give the cells of a column as what JSON has; every number in a sheet is a double.
+def _values(cells: list[Any], *, with_times: bool) -> list[Any]:
+    """Give cells of a column as what JSON has; every number in a sheet is a double.
 
-    A date among dates with times gets a time as well.
+    Args:
+        cells: Some of the column's.
+        with_times: Whether a date gets a time as well, since others of the column have one.
     """
-    types = set(map(type, cells))
-    if types <= {str, float}:
+    if set(map(type, cells)) <= {str, float}:
         return [
             value if type(value) is str and value else None if value == "" else _number(value)
             for value in cells
         ]
-    with_times = dt.datetime in types
     return [_value(value, with_times=with_times) for value in cells]
 
 

@@ -84,7 +84,8 @@ def load_documents(
         begin("look")
         objects = _check_depth(text, report)
         begin("read")
-        loader = _Loader(text, _Count(2 * objects, report))
+        count = _Count(3 * objects, report)
+        loader = _Loader(text, count)
         # All that is made is kept to the end: a pass of the collector finds nothing, and stops
         # the reports for up to a second.
         gc.disable()
@@ -92,7 +93,7 @@ def load_documents(
             documents = []
             while loader.check_node():
                 if (node := loader.get_node()) is not None:
-                    _check_aliases(node)
+                    _check_aliases(node, count)
                     documents.append(loader.construct_document(node))
             return documents
         finally:
@@ -118,7 +119,7 @@ def load_documents(
 
 
 class _Count:
-    """Counts objects that are composed, and then constructed; reports the share of all."""
+    """Counts objects as they are composed, checked and constructed; reports the share of all."""
 
     def __init__(self, of: int, report: Callable[[float], None]) -> None:
         self._done = 0
@@ -235,10 +236,10 @@ def _check_depth(text: str, report: Callable[[float], None]) -> int:
     return objects
 
 
-def _check_aliases(root: yaml.Node) -> None:
+def _check_aliases(root: yaml.Node, count: _Count) -> None:
     """Refuse a document that aliases would blow up, or that contains itself."""
     sizes: dict[int, int] = {}
-    expanded = _expanded_nodes(root, sizes, set())
+    expanded = _expanded_nodes(root, sizes, set(), count)
     if expanded - len(sizes) > MAX_EXPANDED_NODES:
         raise Refusal(
             "limit-exceeded",
@@ -248,7 +249,7 @@ def _check_aliases(root: yaml.Node) -> None:
         )
 
 
-def _expanded_nodes(node: yaml.Node, sizes: dict[int, int], path: set[int]) -> int:
+def _expanded_nodes(node: yaml.Node, sizes: dict[int, int], path: set[int], count: _Count) -> int:
     """Count the nodes that a node has when every alias is replaced by what it stands for."""
     key = id(node)
     if key in path:
@@ -258,12 +259,12 @@ def _expanded_nodes(node: yaml.Node, sizes: dict[int, int], path: set[int]) -> i
     path.add(key)
     size = 1
     if isinstance(node, yaml.MappingNode):
+        count.add()
         size += sum(
-            _expanded_nodes(name, sizes, path) + _expanded_nodes(value, sizes, path)
-            for name, value in node.value
+            _expanded_nodes(each, sizes, path, count) for pair in node.value for each in pair
         )
     elif isinstance(node, yaml.SequenceNode):
-        size += sum(_expanded_nodes(item, sizes, path) for item in node.value)
+        size += sum(_expanded_nodes(item, sizes, path, count) for item in node.value)
     path.discard(key)
     sizes[key] = size
     return size

@@ -358,6 +358,7 @@ def test_zip_with_password_is_refused_as_encrypted(tmp_path: Path) -> None:
         gzip.compress(gzip.compress(CSV)),
         gzip.compress(bz2.compress(make_tar({"a.csv": CSV}))),
     ],
+    ids=["zip-zip", "tar-zip", "zip-tar-gz", "gz-gz", "gz-tar-bz2"],
 )
 def test_archive_in_an_archive_is_refused(tmp_path: Path, data: bytes) -> None:
     """Bombs that are packed in layers are not opened."""

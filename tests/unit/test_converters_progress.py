@@ -8,6 +8,7 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import openpyxl
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
@@ -16,6 +17,7 @@ import pytest
 from headrace.receipt import READING
 from ingest.converters import Conversion, run_converter
 from ingest.converters.progress import find_moved, reporting
+from ingest.converters.records import BATCH_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,6 +117,21 @@ def test_rows_and_bytes_are_said_up_to_the_last(
     assert reading[-1][1] == rows
     assert 0.95 * size_bytes <= reading[-1][2] <= 1.05 * size_bytes
     assert ("read again" in {step for step, *_ in seen}) == again
+
+
+def test_workbook_says_its_rows_while_it_is_read_and_written(tmp_path: Path) -> None:
+    """Its cells are taken from calamine row by row, and written in batches."""
+    path = tmp_path / "in.xlsx"
+    workbook = openpyxl.Workbook(write_only=True)
+    sheet = workbook.create_sheet()
+    for row in (COLUMNS, *([number, TEXT] for number in range(ROWS))):
+        sheet.append(list(row))
+    workbook.save(path)
+    seen, rows = _record(path, "sheets")
+    said = {step: [done for at, done, _ in seen if at == step and done] for step, *_ in seen}
+    assert said["read"][-1] >= rows - BATCH_ROWS
+    assert said["write"][-1] == rows
+    assert min(len(said["read"]), len(said["write"])) > 1
 
 
 def test_large_table_of_html_is_said_while_it_is_taken_apart(tmp_path: Path) -> None:
