@@ -22,7 +22,7 @@ test: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 SEEDS ?= 1 2
 MINUTES ?= 10
