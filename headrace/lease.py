@@ -126,6 +126,14 @@ class LeaseLog:
         except ObjectMissingError:
             return None
 
+    async def written_at(self, number: int) -> datetime:
+        """Say when an entry was created, by the store's clock.
+
+        Raises:
+            StoreError: It is not there, or the store could not be asked.
+        """
+        return await self._store.written_at(lease_key(number))
+
     async def create(self, lease: Lease) -> Lease:
         """Create an entry.
 

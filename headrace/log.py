@@ -11,9 +11,10 @@ after it. So an entry that is missing is not published yet, or the hint is ahead
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+import time
 from typing import TYPE_CHECKING
 
+from headrace.clock import boot_s
 from headrace.errors import (
     LogError,
     ObjectExistsError,
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     from headrace.store import Store
 
 CHECKPOINT_EVERY = 50  # entries
-# What comes after a state that is younger is not pruned: entries are kept for a day at least.
-SURELY_KEPT = timedelta(hours=1)
+# What comes after a state that was the newest since is not pruned: entries are kept for a day at
+# least. The margin is for clocks that run unequally.
+SURELY_KEPT_S = 3600.0
 
 
 class GenerationLog:
@@ -37,6 +39,7 @@ class GenerationLog:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._known = (-1, (0.0, 0.0))  # what was found to be the newest generation, and when
 
     async def read_newest(self) -> State:
         """Read the newest state, from the last checkpoint on.
@@ -45,9 +48,11 @@ class GenerationLog:
             LogError: An entry or a checkpoint cannot be read.
             StoreError: The store could not be asked.
         """
+        asked_s = boot_s(), time.time()
         state = await self.read_checkpoint()
         while (newer := await self.find_newer(state)) is not None:
             state = newer
+        self._known = state.number, asked_s
         return state
 
     async def read_checkpoint(self) -> State:
@@ -108,6 +113,7 @@ class GenerationLog:
             PrimaryLostError: Somebody else has published an entry of that number.
             StoreError: The store could not be asked: the entry is published, or it is not.
         """
+        asked_s = boot_s(), time.time()
         published = state.apply(entry)
         await self._check_not_pruned(state)
         body = entry.encode()
@@ -119,6 +125,7 @@ class GenerationLog:
                 raise PrimaryLostError(
                     f"find generation {entry.number} published by another primary"
                 ) from exc
+        self._known = published.number, asked_s
         if published.number % CHECKPOINT_EVERY == 0:
             await self._write_checkpoint(published)
         return published
@@ -128,7 +135,10 @@ class GenerationLog:
 
         Its key would be free again, so putting it only if absent would not tell.
         """
-        young = state.created_at and datetime.now(UTC) - state.created_at < SURELY_KEPT
+        number, known_s = self._known
+        # A machine of which a snapshot was taken finds out by its date alone how long it was away.
+        ages_s = boot_s() - known_s[0], abs(time.time() - known_s[1])
+        young = number == state.number and max(ages_s) < SURELY_KEPT_S
         if not young and (number := await self._read_hint()) > state.number:
             raise PrimaryLostError(
                 f"find generation {number} published by another primary, which knew more than "

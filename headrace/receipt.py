@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -39,9 +38,13 @@ NEXT_STATE = {
 }
 
 
-def new_receipt_id(now_ms: int | None = None) -> str:
-    """Make an id: 32 hex digits that sort by time and cannot be guessed (80 random bits)."""
-    milliseconds = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+def new_receipt_id(now: datetime) -> str:
+    """Make an id: 32 hex digits that sort by time and cannot be guessed (80 random bits).
+
+    Uploads that were interrupted are gone on with in this order: so the time is one that never
+    jumps (headrace/clock.py).
+    """
+    milliseconds = int(now.timestamp() * 1000)
     return f"{milliseconds:012x}{secrets.token_hex(10)}"
 
 

@@ -10,7 +10,6 @@ import json
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from headrace.generation import format_time
@@ -20,7 +19,10 @@ from ingest.idempotency import KEPT_FOR, Claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from datetime import datetime
     from pathlib import Path
+
+    from headrace.clock import SteadyClock
 
 SERVER_ERROR = 500  # and above: HTTP statuses of what is not the client's fault
 
@@ -66,9 +68,15 @@ class Options:
 
 
 class Journal:
-    """The receipts of one primary."""
+    """The receipts of one primary.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: Its database.
+        clock: Says when an ``Idempotency-Key`` is too old.
+    """
+
+    def __init__(self, path: Path, clock: SteadyClock) -> None:
+        self._clock = clock
         # One thread owns the connection, so saves happen in the order they were asked for.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._db = self._thread.submit(_open, path).result()
@@ -86,7 +94,7 @@ class Journal:
             (receipt.id, receipt.state.value, _dump(receipt.encode()), _dump_options(options))
             for receipt, options in uploads
         ]
-        now = datetime.now(UTC)
+        now = self._clock.now()
 
         def write() -> None:
             self._db.execute("BEGIN")
@@ -109,7 +117,7 @@ class Journal:
     async def find_claim(self, key: str) -> Claim | None:
         """Read what a key stands for, if it was used lately, and what to try again."""
         query = "SELECT fingerprint, receipts FROM claims WHERE key = ? AND at >= ?"
-        since = format_time(datetime.now(UTC) - KEPT_FOR)
+        since = format_time(self._clock.now() - KEPT_FOR)
         row = await self._run(lambda: self._db.execute(query, (key, since)).fetchone())
         if row is None:
             return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from headrace.clock import boot_s
 from headrace.errors import ConfigError, LeaseLostError, Refusal, StoreError
 from headrace.lease import Lease
 
@@ -34,9 +34,6 @@ MARGIN = 1 / 6
 POLL = 1 / 15
 RETRY_S = 1.0  # between tries of a store that failed
 
-# It goes on while the machine is suspended, and never jumps. Source: clock_gettime(2).
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
@@ -44,9 +41,11 @@ class Taken:
 
     Attributes:
         believed: Whether nobody else had it since this volume was written.
+        at: When, by the store's clock; by this machine's, if that could not be told.
     """
 
     believed: bool
+    at: datetime
 
 
 class LeaseHolder:
@@ -84,7 +83,7 @@ class LeaseHolder:
         self._metrics = metrics
         self._turn = asyncio.Lock()  # one entry is created at a time
         self._lease: Lease | None = None
-        self._until_s = 0.0  # by _CLOCK
+        self._until_s = 0.0  # by boot_s
 
     @property
     def epoch(self) -> int:
@@ -112,7 +111,7 @@ class LeaseHolder:
         Raises:
             Refusal: ``lease-lapsed``.
         """
-        if not self.held.is_set() or _now_s() >= self._until_s:
+        if not self.held.is_set() or boot_s() >= self._until_s:
             raise Refusal("lease-lapsed", "this primary cannot renew its lease in the object store")
 
     async def take(self, *, standby: bool, least_epoch: int) -> Taken:
@@ -127,20 +126,21 @@ class LeaseHolder:
             LogError: The lease cannot be read.
             StoreError: The store could not be asked; a standby asks again.
         """
-        newest, since_s = await self._leases.find_newest(), _now_s()
+        newest, since_s = await self._leases.find_newest(), boot_s()
         while True:
             if newest is None or self._is_free(newest, since_s):
                 with suppress(LeaseLostError):  # somebody was faster
                     await self._create(newest, least_epoch)
-                    return Taken(believed=newest is None or newest.owner == self._owner)
-                newest, since_s = await self._leases.find_newest(), _now_s()
+                    believed = newest is None or newest.owner == self._owner
+                    return Taken(believed=believed, at=await self._read_date())
+                newest, since_s = await self._leases.find_newest(), boot_s()
             elif newer := await self._wait_newer(newest, since_s, patient=standby):
                 if not standby:
                     raise ConfigError(
                         "cannot start: another primary holds the lease, and renews it",
                         hint="stop that one, or wait for its end with --standby on",
                     )
-                newest, since_s = newer, _now_s()
+                newest, since_s = newer, boot_s()
 
     async def run(self) -> None:
         """Renew the lease until cancelled.
@@ -182,12 +182,19 @@ class LeaseHolder:
         except (StoreError, LeaseLostError, TimeoutError) as exc:
             log.warning("lease not given back", reason=str(exc))
 
+    async def _read_date(self) -> datetime:
+        try:
+            return await self._leases.written_at(self._lease.number if self._lease else 0)
+        except StoreError as exc:
+            log.warning("the store's date is not known", reason=str(exc))
+            return _utc()
+
     def _is_free(self, newest: Lease, since_s: float) -> bool:
         """Say whether a lease that is the newest since then may be taken."""
         return (
             newest.owner == self._owner  # the volume's lock keeps others of that name off
             or newest.duration_s == 0
-            or _now_s() - since_s > newest.duration_s * (1 + MARGIN)
+            or boot_s() - since_s > newest.duration_s * (1 + MARGIN)
         )
 
     async def _wait_newer(self, newest: Lease, since_s: float, *, patient: bool) -> Lease | None:
@@ -229,14 +236,14 @@ class LeaseHolder:
     async def _put(self, lease: Lease) -> None:
         """Create an entry: from when it was asked for, it is held for its duration."""
         while True:
-            asked_s = _now_s()
+            asked_s = boot_s()
             found = await self._leases.create(lease)
             if found == lease:
                 break
             lease = replace(lease, number=found.number + 1)
         self._lease = lease
         self._until_s = asked_s + lease.duration_s
-        if _now_s() < self._until_s:  # else the answer took longer
+        if boot_s() < self._until_s:  # else the answer took longer
             self.held.set()
             self.lapsed.clear()
         self._metrics.lease_held.set(self.held.is_set())
@@ -246,14 +253,14 @@ class LeaseHolder:
     async def _renew(self) -> None:
         """Create the next entry; if the store takes none in time, the lease has lapsed."""
         async with self._turn:
-            while (left_s := self._until_s - _now_s()) > 0:
+            while (left_s := self._until_s - boot_s()) > 0:
                 try:
                     async with asyncio.timeout(left_s):
                         await self._put(self._next())
                 except (StoreError, TimeoutError) as exc:
                     self._metrics.lease_failures.inc()
                     log.warning("lease not renewed", reason=str(exc), left_s=round(left_s, 1))
-                    await asyncio.sleep(min(RETRY_S, max(self._until_s - _now_s(), 0)))
+                    await asyncio.sleep(min(RETRY_S, max(self._until_s - boot_s(), 0)))
                 else:
                     return
         self._lapse()
@@ -279,10 +286,6 @@ class LeaseHolder:
         self.held.clear()
         self.lapsed.set()
         self._metrics.lease_held.set(0)
-
-
-def _now_s() -> float:
-    return time.clock_gettime(_CLOCK)
 
 
 def _utc() -> datetime:

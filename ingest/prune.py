@@ -82,7 +82,7 @@ class LogPruner:
     Args:
         store: Where it lies.
         generations: The log.
-        retention: How long entries are kept; a day at least (``headrace.log.SURELY_KEPT``).
+        retention: How long entries are kept; a day at least (``headrace.log.SURELY_KEPT_S``).
         metrics: Counts what was deleted.
     """
 

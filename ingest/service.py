@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
+from headrace.clock import SteadyClock
 from headrace.config import find_litestream_config, find_or_make_secret, store_url
 from headrace.errors import ConfigError
 from headrace.keys import JOURNAL_DATABASE, PrimaryPaths, socket_folder
@@ -115,7 +116,7 @@ async def run(settings: IngestSettings) -> None:
             store=store,
             generations=generations,
             lease=lease,
-            believed=taken.believed,
+            taken=taken,
             metrics=metrics,
             stop=stop,
             give_up=give_up,
@@ -138,20 +139,21 @@ async def _lead(
     store: Store,
     generations: GenerationLog,
     lease: LeaseHolder,
-    believed: bool,
+    taken: Taken,
     metrics: IngestMetrics,
     stop: Stop,
     give_up: Callable[[BaseException], None],
 ) -> tuple[Node, Listener]:
     """Start what only the holder of the lease may do; the stack ends it."""
-    retention = _retention(settings)
+    retention, believed = _retention(settings), taken.believed
     publisher = Publisher(generations, await generations.read_newest(), lambda: lease.epoch)
     if not believed:
         await publisher.fence()
     journal_lineage = await find_journal(
         paths, store, lease.journal, believed=believed, anew=settings.new_journal
     )
-    journal = Journal(paths.database(JOURNAL_DATABASE, journal_lineage))
+    clock = SteadyClock(taken.at)
+    journal = Journal(paths.database(JOURNAL_DATABASE, journal_lineage), clock)
     unfinished = {receipt.id for receipt, _options in await journal.read_unfinished()}
     lineages = {name: cut.lineage for name, cut in publisher.state.databases.items()}
     # A journal that was restored may not know of merges that the volume's databases hold already.
@@ -218,6 +220,7 @@ async def _lead(
     await stack.enter_async_context(_running(pruner.run(), give_up))
     node = Node(
         paths=paths,
+        clock=clock,
         tokens=Tokens(_token(settings)),
         archive=archive,
         disk=disk,

@@ -4,10 +4,10 @@ Shares of the time that a stop may take (headrace/stopping.py):
 
 ======  ============================================================================================
  0      no new connection; uploads on open ones are refused, as all of them are told to close
-0.50    bodies that are still on their way are refused
-0.65    uploads that are not finished are parked: their bytes and receipts are kept, and the next
+0.40    bodies that are still on their way are refused
+0.50    uploads that are not finished are parked: their bytes and receipts are kept, and the next
         start, here or elsewhere, goes on with them; whoever waits for one is told so (``202``)
-0.80    connections are cut
+0.75    connections are cut
 0.85    the last ``/sync`` is given up
 0.95    Litestream is killed
 1       the lease has been given back
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-BODIES = 0.5
-UPLOADS = 0.65
-RECEIPTS = 0.75  # until whoever answers has given up waiting for the journal's replica
-ANSWERS = 0.8
+BODIES = 0.4
+UPLOADS = 0.5
+RECEIPTS = 0.7  # until whoever answers has given up waiting for the journal's replica
+ANSWERS = 0.75
 SYNC = 0.85
 LITESTREAM = 0.95
 

@@ -181,6 +181,8 @@ class Uploads:
         try:
             receipt = await self._deliver(receipt, options, earlier)
         except Refusal as refusal:
+            if self._parked and refusal.code == "stopping":  # what it was writing gave way first
+                return receipt
             receipt = await self._fail(receipt, refusal)
         except PrimaryLostError as exc:
             self._on_lost(exc)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiohttp import BodyPartReader, ClientError, web
@@ -25,7 +25,7 @@ MAX_FILES = 100  # in one form
 class ArrivedFile:
     """One file of a request: spooled whole, or refused."""
 
-    receipt_id: str = field(default_factory=new_receipt_id)
+    receipt_id: str
     filename: str = ""
     media_type: str | None = None
     spooled: Spooled | None = None
@@ -39,7 +39,9 @@ async def receive_body(request: web.Request) -> ArrivedFile:
     node = request.app[NODE]
     filename = request.query.get("filename") or filename_of(request.headers)
     arrived = ArrivedFile(
-        filename=clean_filename(filename), media_type=request.headers.get("Content-Type")
+        receipt_id=_new_id(request),
+        filename=clean_filename(filename),
+        media_type=request.headers.get("Content-Type"),
     )
     try:
         read_target(request.query, filename)  # refuse before the body is sent
@@ -75,15 +77,21 @@ async def receive_form(request: web.Request) -> tuple[list[ArrivedFile], dict[st
         broken = Refusal("bad-request", f"the form cannot be read: {exc}")
     if not arrived:
         broken = broken or Refusal("bad-request", "the form has no field 'file'")
-        arrived.append(ArrivedFile())
+        arrived.append(ArrivedFile(receipt_id=_new_id(request)))
     for each in arrived:
         each.refusal = each.refusal or broken
     return arrived, fields
 
 
+def _new_id(request: web.Request) -> str:
+    return new_receipt_id(request.app[NODE].clock.now())
+
+
 async def _receive_part(request: web.Request, part: BodyPartReader) -> ArrivedFile:
     media_type = part.headers.get("Content-Type")
-    arrived = ArrivedFile(filename=clean_filename(part.filename), media_type=media_type)
+    arrived = ArrivedFile(
+        receipt_id=_new_id(request), filename=clean_filename(part.filename), media_type=media_type
+    )
     await _spool(request, arrived, part.read_chunk)
     return arrived
 

@@ -15,6 +15,7 @@ from ingest.stopping import BODIES
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from headrace.clock import SteadyClock
     from headrace.keys import PrimaryPaths
     from headrace.log import GenerationLog
     from headrace.stopping import Stop
@@ -43,6 +44,7 @@ class Node:
     """The parts of a running primary."""
 
     paths: PrimaryPaths
+    clock: SteadyClock
     tokens: Tokens
     archive: Archive
     disk: Disk

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from headrace.errors import Refusal
+from headrace.receipt import new_receipt_id
 from ingest.api.files import ArrivedFile
 from ingest.api.node import NODE
 from ingest.api.receipts import get_known
@@ -35,7 +36,10 @@ async def post_reprocess(request: web.Request) -> web.Response:
     key = read_key(request.headers)
     with node.keys_in_flight.hold(key):
         arrived = ArrivedFile(
-            filename=target.filename, media_type=options.media_type, from_receipt=before.id
+            receipt_id=new_receipt_id(node.clock.now()),
+            filename=target.filename,
+            media_type=options.media_type,
+            from_receipt=before.id,
         )
         path = node.paths.spool / arrived.receipt_id
         arrived.archive = node.archive.key(arrived.receipt_id, arrived.filename)

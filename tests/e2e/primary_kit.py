@@ -37,6 +37,7 @@ class Primary:
         self.store = store or str(root / "store")
         self.flags = flags
         self.program = ("-m", "headrace")
+        self.env: dict[str, str] = {}
         self.port = free_ports([0, 1])
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -45,7 +46,7 @@ class Primary:
         command = [sys.executable, *self.program, "ingest", "--data", str(self.data)]
         command += ["--store", self.store, "--port", str(self.port)]
         command += ["--metrics-port", str(self.port + 1), *QUICK, *self.flags]
-        env = {**os.environ, "HEADRACE_TOKEN": TOKEN}
+        env = {**os.environ, "HEADRACE_TOKEN": TOKEN, **self.env}
         self.process = subprocess.Popen(command, env=env, stderr=stderr)
         return self
 

@@ -120,7 +120,7 @@ def _refuses(primary: Primary) -> bool:
 
 async def test_stop_finishes_or_parks_and_answers_everybody(tmp_path: Path, tools: Tools) -> None:
     """Bodies may come to their end for a while; what is not finished in time is, once, later."""
-    primary = Primary(tmp_path, "first", "--shutdown-timeout", "8").start().wait_until_up()
+    primary = Primary(tmp_path, "first", "--shutdown-timeout", "12").start().wait_until_up()
     with primaries(primary), closing(httpx.Client(base_url=primary.url, timeout=60)) as kept:
         primary.upload(b"n\n-1\n", "quick.csv")
         waiting = Sending(lambda: primary.post(b"x", "parked.slow", prefer="wait=60"))

@@ -5,32 +5,35 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from headrace.clock import SteadyClock
 from headrace.errors import problem_document
 from headrace.receipt import UploadState
-from ingest.idempotency import Claim
+from ingest.idempotency import KEPT_FOR, Claim
 from ingest.journal import Journal, Options
 from ingest.succession import find_damage
-from tests.unit.test_receipt import make_receipt
+from tests.unit.test_receipt import AT, make_receipt
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 OPTIONS = Options(table="orders", media_type=None)
+CLOCK = SteadyClock(AT)
 
 
 async def test_journal_keeps_receipts_over_a_restart(tmp_path: Path) -> None:
     """What was saved is there after closing and opening again."""
-    journal = Journal(tmp_path / "r.db")
+    journal = Journal(tmp_path / "r.db", CLOCK)
     receipt = make_receipt()
     await journal.add([(receipt, OPTIONS)])
     merging = replace(receipt, state=UploadState.MERGING)
     await journal.save(merging)
     await journal.close()
-    journal = Journal(tmp_path / "r.db")
+    journal = Journal(tmp_path / "r.db", CLOCK)
     assert await journal.find(receipt.id) == merging
     assert await journal.read_unfinished() == [(merging, OPTIONS)]
     await journal.save(replace(receipt, state=UploadState.PUBLISHED))
@@ -41,7 +44,7 @@ async def test_journal_keeps_receipts_over_a_restart(tmp_path: Path) -> None:
 
 async def test_journal_pages_newest_first(tmp_path: Path) -> None:
     """Receipts are listed newest first, page by page."""
-    journal = Journal(tmp_path / "r.db")
+    journal = Journal(tmp_path / "r.db", CLOCK)
     receipts = [make_receipt(id=f"{n:032x}") for n in range(5)]
     for receipt in receipts:
         await journal.add([(receipt, OPTIONS)])
@@ -53,7 +56,7 @@ async def test_journal_pages_newest_first(tmp_path: Path) -> None:
 
 async def write_journal(path: Path) -> str:
     """Have a journal of some pages; give the id of one of its receipts."""
-    journal = Journal(path)
+    journal = Journal(path, CLOCK)
     receipts = [make_receipt(id=f"{n:032x}") for n in range(20)]
     await journal.add([(receipt, OPTIONS) for receipt in receipts])
     await journal.close()
@@ -87,7 +90,7 @@ async def test_receipt_that_finds_the_disk_full_leaves_the_journal_as_it_was(
     tmp_path: Path,
 ) -> None:
     """The next one is written as soon as there is room, and the failure says what it is (I8)."""
-    journal = Journal(tmp_path / "r.db")
+    journal = Journal(tmp_path / "r.db", CLOCK)
     await journal.add([(make_receipt(), OPTIONS)])
     pages = await limit_pages(journal, 1)
     large = make_receipt(id=f"{1:032x}", warnings=("x" * 100_000,))
@@ -108,9 +111,22 @@ async def limit_pages(journal: Journal, pages: int) -> int:
     return found
 
 
+async def test_key_is_forgotten_after_its_time(tmp_path: Path) -> None:
+    """It stands for its request for 24 hours, by the clock that is given."""
+    clock = SteadyClock(AT)
+    journal = Journal(tmp_path / "r.db", clock)
+    claim = Claim(key="k", fingerprint="f", receipts=("a",))
+    await journal.add([(make_receipt(id="a"), OPTIONS)], claim)
+    await journal.close()
+    for later, known in ((KEPT_FOR - timedelta(minutes=1), True), (KEPT_FOR, False)):
+        journal = Journal(tmp_path / "r.db", SteadyClock(AT + later + timedelta(seconds=30)))
+        assert (await journal.find_claim("k") is not None) is known
+        await journal.close()
+
+
 async def test_key_says_what_of_its_request_is_to_be_tried_again(tmp_path: Path) -> None:
     """Of several files only those are that failed, and not by their own fault (I6)."""
-    journal = Journal(tmp_path / "r.db")
+    journal = Journal(tmp_path / "r.db", CLOCK)
     ends: list[dict[str, Any]] = [
         {"state": UploadState.PUBLISHED},
         {"state": UploadState.FAILED, "error": problem_document("disk-full", "it is")},
@@ -128,7 +144,7 @@ async def test_key_says_what_of_its_request_is_to_be_tried_again(tmp_path: Path)
 async def test_journal_leaves_its_wal_to_litestream(tmp_path: Path) -> None:
     """Neither many receipts nor a look at it after a kill checkpoint it (I1)."""
     path = tmp_path / "r.db"
-    journal = Journal(path)
+    journal = Journal(path, CLOCK)
     large = [make_receipt(id=f"{n:032x}", warnings=("x" * 100_000,)) for n in range(60)]
     for receipt in large:
         await journal.add([(receipt, OPTIONS)])

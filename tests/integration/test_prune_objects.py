@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from headrace.clock import SteadyClock
 from headrace.config import find_litestream_config
 from headrace.errors import LogError, Refusal
 from headrace.generation import Entry, State
@@ -75,7 +76,7 @@ class Site:
         self, at: datetime, cuts: dict[str, tuple[str, int]], removed: tuple[str, ...] = ()
     ) -> str:
         """Publish an upload as of some time; give its receipt's id."""
-        receipt = new_receipt_id()
+        receipt = new_receipt_id(datetime.now(UTC))
         entry = Entry(
             number=self.state.number + 1,
             epoch=self.lease.epoch,
@@ -167,7 +168,7 @@ async def site_in(root: Path, kind: type[Store] = Store) -> AsyncIterator[Site]:
         LeaseLog(store), "owner", duration_s=3600, renew_every_s=600, metrics=IngestMetrics()
     )
     await lease.take(standby=False, least_epoch=0)
-    journal = Journal(root / "journal.db")
+    journal = Journal(root / "journal.db", SteadyClock(datetime.now(UTC)))
     try:
         site = Site(store=store, folder=root / "store", paths=paths, journal=journal, lease=lease)
         site.touch(lease_key(1), NOW)  # the store's time
@@ -238,7 +239,7 @@ class Past:
             await self._site.publish(self._at, {}, removed=(name,))
 
     async def _fail(self, _name: str) -> None:
-        self._archive(new_receipt_id())
+        self._archive(new_receipt_id(datetime.now(UTC)))
 
     async def _lose(self, name: str) -> None:
         """End before it is published."""
@@ -248,7 +249,7 @@ class Past:
         """Be on the way, and merged already."""
         lineage = self._write(name, "", 1)
         self._site.put_on_volume(name, lineage)
-        receipt = make_receipt(id=new_receipt_id())
+        receipt = make_receipt(id=new_receipt_id(datetime.now(UTC)))
         await self._site.journal.add([(receipt, Options(table=None, media_type=None))])
         self._kept |= {lineage_key(name, lineage), self._archive(receipt.id)}
 

@@ -9,7 +9,7 @@ import pytest
 from headrace.config import UpSettings, load_settings
 from headrace.errors import ConfigError
 from headrace.keys import LAST_CHECKPOINT, checkpoint_key, generation_key, parse_log_key
-from headrace.log import SURELY_KEPT
+from headrace.log import SURELY_KEPT_S
 from ingest.prune import LogObject, choose_base
 
 DAY = timedelta(days=1)
@@ -70,9 +70,9 @@ def test_keys_of_the_log_are_read_back_and_others_are_none() -> None:
 
 
 def test_retention_below_a_day_is_refused() -> None:
-    """What a primary missed that slept for less than `SURELY_KEPT` is surely there."""
+    """What a primary missed that slept for less than `SURELY_KEPT_S` is surely there."""
     assert timedelta(days=load_settings(UpSettings, {"log_retention": "1"}).log_retention) == DAY
-    assert SURELY_KEPT < DAY
+    assert timedelta(seconds=SURELY_KEPT_S) < DAY
     for days in ("0.9", "0", "-1", "nan", "inf"):
         with pytest.raises(ConfigError, match="--log-retention"):
             load_settings(UpSettings, {"log_retention": days})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from headrace.receipt import NEXT_STATE, Receipt, TableOutcome, UploadState, new_receipt_id
 
@@ -13,7 +13,7 @@ AT = datetime(2026, 11, 22, 1, 33, 39, tzinfo=UTC)
 def make_receipt(**changes: object) -> Receipt:
     """Make the receipt of an upload that was just received."""
     values: dict[str, object] = {
-        "id": new_receipt_id(),
+        "id": new_receipt_id(AT),
         "state": UploadState.RECEIVED,
         "filename": "orders.csv",
         "bytes": 10,
@@ -46,10 +46,10 @@ def test_receipt_is_read_back_as_it_was_written() -> None:
 
 def test_receipt_id_sorts_by_time_and_is_hex() -> None:
     """Ids are safe in URLs and paths, and the newest sorts last."""
-    first, second = new_receipt_id(1000), new_receipt_id(1001)
+    first, second = new_receipt_id(AT), new_receipt_id(AT + timedelta(milliseconds=1))
     assert first < second
     assert re.fullmatch(r"[0-9a-f]{32}", first)
-    assert first != new_receipt_id(1000)
+    assert first != new_receipt_id(AT)
 
 
 def test_every_state_leads_to_an_end() -> None:
