@@ -109,6 +109,20 @@ async def test_lease_that_is_not_renewed_goes_to_the_standby(leases: LeaseLog) -
     assert second.epoch == 2
 
 
+async def test_standby_looks_again_at_the_end_of_the_lease(
+    leases: LeaseLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lease that is over is not found out by the next look alone, which may be far away."""
+    monkeypatch.setattr("ingest.lease.POLL", 1000)
+    await take(holder(leases, "first"))
+    standby = holder(leases, "second")
+
+    async with asyncio.timeout(30):
+        assert not await take(standby)
+
+    assert standby.held.is_set()
+
+
 async def test_lease_is_watched_not_read_off_a_clock(leases: LeaseLog) -> None:
     """An entry's time says nothing: one that looks years old is left alone for its duration."""
     first, second = holder(leases, "a"), holder(leases, "b")
