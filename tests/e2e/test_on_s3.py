@@ -141,7 +141,7 @@ async def _check_counts(nodes: Nodes) -> None:
     primary = nodes.primary
 
     def metric(name: str, **labels: str) -> float:
-        written = ",".join(f'{label}="{value}"' for label, value in labels.items())
+        written = ",".join(f'{label}="{value}"' for label, value in sorted(labels.items()))
         return primary.metric(f"headrace_store_{name}_total{{{written}}}")
 
     for by, operation in (
@@ -150,9 +150,9 @@ async def _check_counts(nodes: Nodes) -> None:
         ("headrace", "multipart"),
         ("litestream", "put"),
     ):
-        told = await asyncio.to_thread(metric, "requests", by=by, operation=operation)
+        told = await asyncio.to_thread(metric, "requests", client=by, operation=operation)
         assert told == _sum(nodes.of_primary.counts, by, operation) > 0
-    assert await asyncio.to_thread(metric, "cost_dollars", by="litestream", **{"for": "a"}) > 0
+    assert await asyncio.to_thread(metric, "cost_dollars", client="litestream", charge="a") > 0
 
 
 def _sum(counts: Counter[Asked], by: str, operation: str) -> int:
