@@ -1,5 +1,6 @@
 # make run    install what is needed and run everything on this machine; ARGS="--readers 3" goes on
 # make test   install what is needed; lint, types and all tests
+# make test-stores  the tests that need an S3 server, on Ceph instead of SeaweedFS; installs Ceph
 # make faults break everything at once: MINUTES=10 for each of SEEDS="1 2" (odd: a folder, even: S3)
 # make soak   the same for ten minutes; SOAK_SECONDS=… SOAK_SEED=…
 # make fuzz   damaged files through the converters; FUZZ_SECONDS=… for all formats together
@@ -11,7 +12,7 @@ VENV ?= .venv
 ARGS ?=
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test faults soak fuzz bench lock clean
+.PHONY: run test test-stores faults soak fuzz bench lock clean
 
 run: $(VENV)/run.stamp
 	@exec $(VENV)/bin/headrace up $(ARGS)
@@ -23,6 +24,10 @@ test: $(VENV)/dev.stamp
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-stores: $(VENV)/dev.stamp
+	@tests/system-packages.sh ceph
+	HEADRACE_TEST_S3=ceph $(VENV)/bin/pytest -m s3 $(ARGS)
 
 SEEDS ?= 1 2
 MINUTES ?= 10

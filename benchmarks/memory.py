@@ -83,7 +83,10 @@ def _rows() -> Iterable[str]:
 
 
 def _measure(reader: Spawned) -> list[int]:
-    return [read_memory_bytes(pid) or 0 for pid in reader.tree()]
+    held = [read_memory_bytes(pid) for pid in reader.tree()]
+    if None in held:  # headrace/privacy.py
+        raise PermissionError("only root is shown the memory of a reader")
+    return [each or 0 for each in held]
 
 
 async def _wait_generation(session: aiohttp.ClientSession, number: int) -> None:

@@ -35,8 +35,14 @@ async def read_at(log: GenerationLog, number: int) -> State:
         LogError: It is not published, or pruned.
         StoreError: The store could not be asked.
     """
+    # A number far beyond the newest would have all checkpoints below it looked for.
+    if number and await log.find_entry(number) is None:
+        state = await log.find_checkpoint_of(number)
+        if state is None:
+            raise _no_generation(number)
+        return state
     base = number // CHECKPOINT_EVERY * CHECKPOINT_EVERY
-    state: State | None = State()
+    state = State()
     while base and (state := await log.find_checkpoint_of(base)) is None:
         base -= CHECKPOINT_EVERY  # one that could not be written is left out
     state = state or State()
@@ -44,11 +50,15 @@ async def read_at(log: GenerationLog, number: int) -> State:
         entry = await log.find_entry(state.number + 1)
         state = state.apply(entry) if entry else None
     if state is None:
-        raise LogError(
-            f"find no generation {number}",
-            hint="it is not published yet, or older than --log-retention",
-        )
+        raise _no_generation(number)
     return state
+
+
+def _no_generation(number: int) -> LogError:
+    return LogError(
+        f"find no generation {number}",
+        hint="it is not published yet, or older than --log-retention",
+    )
 
 
 async def read_back(log: GenerationLog, number: int, limit: int) -> AsyncIterator[Entry]:

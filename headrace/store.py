@@ -87,7 +87,7 @@ class Store:
         self._location = parse_store_url(url)
         self.url = self._location.base
         self.folder = self._location.folder
-        self.is_s3 = self._location.config is not None
+        self.is_s3 = self._location.is_s3
         self.counts = StoreCounts()
         self._store = _open(self._location)
 
@@ -97,17 +97,12 @@ class Store:
 
     def litestream_url(self, key: str) -> str:
         """Give the URL by which Litestream finds a prefix of this store."""
-        return f"{self.url}/{key}{self._query}"
+        return self._location.litestream_url(key)
 
     @property
     def whole_url(self) -> str:
         """The URL that opens the same store again; its query is not to be shown."""
-        return f"{self.url}{self._query}"
-
-    @property
-    def _query(self) -> str:
-        query = self._location.query
-        return f"?{query}" if query else ""
+        return self._location.whole_url
 
     async def read(self, key: str) -> bytes:
         """Read a whole object.

@@ -56,7 +56,7 @@ class Prices:
         return cls(class_a=class_a, class_b=class_b, egress=egress)
 
     def rate(self, counts: StoreCounts) -> dict[str, float]:
-        """Give what some requests cost, by what is paid for; deleting is free everywhere."""
+        """Give what some requests cost, by what is charged; deleting is free everywhere."""
         return {
             "a": self.class_a * sum(counts.requests[each] for each in _CLASS_A) / 1000,
             "b": self.class_b * counts.requests[Operation.GET] / 1000,
@@ -109,17 +109,19 @@ class StoreMetrics(Collector):
             "transferred_bytes": "Bytes of objects read from and written to the object store.",
         }
         for name, text in families.items():
-            family = CounterMetricFamily(f"headrace_store_{name}", text, labels=("by", "operation"))
-            for by, counts in self._counts.items():
+            family = CounterMetricFamily(
+                f"headrace_store_{name}", text, labels=("client", "operation")
+            )
+            for client, counts in self._counts.items():
                 for operation in Operation:
-                    family.add_metric((by, operation), getattr(counts, name)[operation])
+                    family.add_metric((client, operation), getattr(counts, name)[operation])
             yield family
         cost = CounterMetricFamily(
             "headrace_store_cost_dollars",
-            "Estimate of what these requests cost, by what is paid for.",
-            labels=("by", "for"),
+            "Estimate of what these requests cost, by what is charged.",
+            labels=("client", "charge"),
         )
-        for by, counts in self._counts.items():
-            for what, dollars in self._prices.rate(counts).items():
-                cost.add_metric((by, what), dollars)
+        for client, counts in self._counts.items():
+            for charge, dollars in self._prices.rate(counts).items():
+                cost.add_metric((client, charge), dollars)
         yield cost

@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
+from tests.integration.ceph_kit import ceph_server
 from tests.integration.s3_kit import s3_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.integration.s3_kit import S3
 
 Found = TypeVar("Found")
 
+SERVERS = {"seaweedfs": s3_server, "ceph": ceph_server}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Mark what needs an S3 server, so that it can be run on another one alone."""
+    for item in items:
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if "s3" in item.fixturenames or "s3" in parameters:
+            item.add_marker("s3")
+
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
     """Give a real S3 server, which is started when the first test asks for it."""
-    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+    run = SERVERS[os.environ.get("HEADRACE_TEST_S3", "seaweedfs")]
+    with run(tmp_path_factory.mktemp("s3")) as server:
         yield server
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Give a store of each kind."""
+    if request.param == "folder":
+        return str(tmp_path / "store")
+    server: S3 = request.getfixturevalue("s3")
+    server.give_credentials(monkeypatch)
+    return server.url(server.make_bucket())
 
 
 def wait_for(look: Callable[[], Found | None], *, timeout_s: float = 20.0) -> Found:

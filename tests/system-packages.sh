@@ -1,10 +1,17 @@
 #!/bin/sh
 # Install the system packages that the tests need, when this is root; else name the missing ones.
+# With "ceph": also those of `make test-stores`.
 set -eu
 missing=
 command -v curl >/dev/null || missing="$missing curl"
 # What lets the date of a single process jump.
 ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$missing libfaketime"
+if [ "${1:-}" = ceph ]; then
+    command -v ceph-mon >/dev/null || missing="$missing ceph-mon"
+    command -v ceph-osd >/dev/null || missing="$missing ceph-osd"
+    command -v radosgw >/dev/null || missing="$missing radosgw"
+    command -v ceph >/dev/null || missing="$missing ceph-common"
+fi
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" != 0 ]; then
     echo "the tests need these packages: apt-get install$missing" >&2

@@ -20,8 +20,6 @@ from tests.ports import free_ports
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.s3_kit import S3
-
 
 class System:
     """One `headrace up` and what a client does with it."""
@@ -140,16 +138,6 @@ def running(data: Path, *flags: str, readers: int = 1, **env: str) -> Iterator[S
     finally:
         system.stop()
         system.client.close()
-
-
-@pytest.fixture(params=["folder", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Give a store of each kind."""
-    if request.param == "folder":
-        return str(tmp_path / "store")
-    server: S3 = request.getfixturevalue("s3")
-    server.give_credentials(monkeypatch)
-    return server.url(server.make_bucket())
 
 
 @pytest.fixture(scope="module")

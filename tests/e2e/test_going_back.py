@@ -20,14 +20,30 @@ if TYPE_CHECKING:
     import httpx
 
     from tests.e2e.conftest import System
+    from tests.integration.s3_kit import S3
 
 
-@pytest.fixture(scope="module")
-def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """Give a system with some generations: see the names of the receipts."""
+@pytest.fixture(scope="module", params=["folder", "s3"])
+def history(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[System]:
+    """Give a system with some generations, on each kind of store: see the names of the receipts."""
     data = tmp_path_factory.mktemp("history") / "data"
-    with running(data, "--workers", "1") as system:
-        yield system
+    flags: tuple[str, ...] = ()
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "s3":
+            server: S3 = request.getfixturevalue("s3")
+            server.give_credentials(patch)
+            flags = ("--store", server.url(server.make_bucket()))
+        with running(data, *flags, "--workers", "1") as system:
+            yield system
+
+
+def where(system: System) -> tuple[str, str]:
+    """Give the flag by which a command finds the store."""
+    if system.flags[0] == "--store":
+        return ("--store", system.flags[1])
+    return ("--data", str(system.data))
 
 
 def command(system: System, *words: str, code: int = 0) -> str:
@@ -124,7 +140,7 @@ def test_generations_are_listed_newest_first(history: System) -> None:
     assert first["cause"] == {"kind": "ingest", "receipt": newest["id"]}
     assert list(first["databases"]) == ["listed"]
 
-    lines = command(history, "generations", "--data", str(history.data)).splitlines()
+    lines = command(history, "generations", *where(history)).splitlines()
     assert lines[0].split() == ["generation", "at", "why", "changed", "MB"]
     assert lines[1].split()[0] == str(newest["generation"])
     assert newest["id"] in lines[1]
@@ -137,7 +153,7 @@ def test_diff_names_the_tables_that_changed(history: System) -> None:
     history.upload(b"n\n7\n", "values.csv")
     middle = history.upload(b"n\n1\n2\n3\n", "counted.csv")
     after = history.upload(b"n\n8\n", "values.csv")
-    data = ("--data", str(history.data))
+    data = where(history)
 
     words = [str(before["generation"]), str(middle["generation"])]
     lines = [line.split() for line in command(history, "diff", *words, *data).splitlines()[1:]]
@@ -152,7 +168,7 @@ def test_restore_writes_a_generation_as_files(history: System, tmp_path: Path) -
     """The databases of a generation are SQLite files again, straight from the store."""
     old = history.upload(b"n\n1\n", "filed.csv")
     history.upload(b"n\n2\n", "filed.csv")
-    words = ["restore", str(old["generation"]), "--data", str(history.data)]
+    words = ["restore", str(old["generation"]), *where(history)]
 
     command(history, *words, "--to", str(tmp_path), "--database", "filed")
 

@@ -25,8 +25,18 @@ kill $HEADRACE_PID && wait $HEADRACE_PID
 """
 
 
-def run(name: str, folder: Path, *, before: str = "", after: str = "") -> str:
-    """Run all blocks of a guide as one script, on ports that are free; give what it prints."""
+def run(
+    name: str, folder: Path, *, before: str = "", after: str = "", store: str | None = None
+) -> str:
+    """Run all blocks of a guide as one script, on ports that are free; give what it prints.
+
+    Args:
+        name: Of the guide.
+        folder: Where it is run.
+        before: Shell commands before it.
+        after: Shell commands after it.
+        store: If it is on S3 it is used instead of the guide's folder, or of the default.
+    """
     port = free_ports([0, 100, 101, 102, 103, 200, 201])
     text = (HOWTO / name).read_text()
     script = "\n".join(["set -eux", before, *BLOCK.findall(text), after])
@@ -35,6 +45,9 @@ def run(name: str, folder: Path, *, before: str = "", after: str = "") -> str:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "HEADRACE_PORT": str(port), "HEADRACE_LEASE_DURATION": "5"}
     env["HEADRACE_LEASE_RENEWAL"] = "1"
+    if store is not None and store.startswith("s3:"):
+        env["HEADRACE_STORE"] = store
+        script = script.replace("data/store", f"'{store}'")
     process = subprocess.Popen(
         ["bash", "-c", script],
         cwd=folder,
@@ -78,17 +91,18 @@ def test_guide_to_reprocess_an_upload_works(tmp_path: Path) -> None:
     assert '"city": "Bern"' in output.splitlines()[-1]
 
 
-def test_guide_to_recover_from_a_lost_volume_works(tmp_path: Path) -> None:
+def test_guide_to_recover_from_a_lost_volume_works(tmp_path: Path, store: str) -> None:
     """Who follows the guide has the rows of before, and appends to them."""
-    output = run("recover-from-a-lost-volume.md", tmp_path, before=UP, after=DOWN)
+    name = "recover-from-a-lost-volume.md"
+    output = run(name, tmp_path, before=UP, after=DOWN, store=store)
     assert '"unchanged": 1' in output.splitlines()[-1]
 
 
-def test_guide_to_move_the_primary_works(tmp_path: Path) -> None:
+def test_guide_to_move_the_primary_works(tmp_path: Path, store: str) -> None:
     """Who follows the guide has all rows on the new primary."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "token").write_text("of-tests")
-    output = run("move-the-primary.md", tmp_path)
+    output = run("move-the-primary.md", tmp_path, store=store)
     assert '"unchanged": 1' in output.splitlines()[-1]
 
 

@@ -161,10 +161,10 @@ def test_form_with_a_file_too_many_counts_as_a_whole_when_it_is_sent_again(syste
     assert len(system.rows("/whole/whole")) == 1
 
 
-def test_same_key_after_a_kill_counts_once(tmp_path: Path) -> None:
+def test_same_key_after_a_kill_counts_once(tmp_path: Path, store: str) -> None:
     """A primary that dies before it answers has journalled the request with its key, or not."""
     lines = b"n\n" + b"".join(b"%d\n" % number for number in range(300_000))
-    primary = Primary(tmp_path, "first").start().wait_until_up()
+    primary = Primary(tmp_path, "first", store=store).start().wait_until_up()
     with primaries(primary):
         primary.upload(b"n\n-1\n", "sales.csv")
         accepted = primary.post(

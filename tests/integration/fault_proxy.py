@@ -48,6 +48,9 @@ class FaultProxy:
         self._port = port
         self._serving: set[asyncio.Task[None]] = set()
 
+    def note(self, request: bytes) -> None:
+        """Take notice of a request; does nothing."""
+
     @contextmanager
     def broken(self, prefix: str, fault: Fault) -> Iterator[None]:
         """Let requests for keys with a prefix, and lists of them, meet a fault in the block.
@@ -80,6 +83,7 @@ class FaultProxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             request = await _read_request(reader)
+            self.note(request)
             target = unquote(request.split(b" ", 2)[1].decode())
             fault = next((f for prefix, f in self._faults.items() if prefix in target), passing)
             await fault(self, request, (reader, writer))

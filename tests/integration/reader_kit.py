@@ -301,12 +301,23 @@ async def reading(settings: ServeSettings) -> AsyncIterator[Client]:
 
 
 class Spawned:
-    """A reader in a process of its own."""
+    """A reader in a process of its own.
 
-    def __init__(self, process: asyncio.subprocess.Process, url: str, metrics_url: str) -> None:
+    Attributes:
+        log: What it has logged, in the end.
+    """
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        url: str,
+        metrics_url: str,
+        log: asyncio.Task[bytes],
+    ) -> None:
         self.process = process
         self.url = url
         self.metrics_url = metrics_url
+        self.log = log
 
     def peak_kb(self) -> int:
         """Give the most memory that it ever held. Source: proc(5), VmHWM."""
@@ -352,7 +363,7 @@ async def spawned_reader(
         else:
             pytest.fail("the reader ended")
         draining = asyncio.create_task(process.stderr.read())
-        yield Spawned(process, event["url"], event["metrics_url"])
+        yield Spawned(process, event["url"], event["metrics_url"], draining)
     finally:
         if process.returncode is None:
             process.terminate()

@@ -27,7 +27,10 @@ _OFF_PORTS = ("s3.port.iceberg=0", "s3.port.lance=0")  # other protocols, on por
 START_S = 30.0  # it takes one
 _MEMORY = {"GOMEMLIMIT": "256MiB"}
 
-_PUT = "curl -s -X PUT -o /dev/null -w %{http_code} --aws-sigv4 aws:amz:us-east-1:s3 --config -"
+_PUT = (
+    "curl -s -X PUT -o /dev/null -w %{http_code} --aws-sigv4 aws:amz:us-east-1:s3 "
+    "-H x-amz-content-sha256:UNSIGNED-PAYLOAD --config -"
+)
 
 _CONFIG = """{"identities": [{"name": "test", "actions": ["Admin"],
   "credentials": [{"accessKey": "%s", "secretKey": "%s"}]}]}"""

@@ -9,9 +9,11 @@ import pytest
 
 from headrace.errors import LogError, PrimaryLostError
 from headrace.generation import State
+from headrace.history import read_at
 from headrace.keys import LAST_CHECKPOINT, generation_key
 from headrace.log import CHECKPOINT_EVERY, GenerationLog
 from headrace.store import Store
+from headrace.store_counts import Operation
 from tests.unit.test_generation import make_entry
 
 if TYPE_CHECKING:
@@ -75,3 +77,18 @@ async def test_log_entry_that_is_broken_is_an_error(tmp_path: Path) -> None:
     (tmp_path / generation_key(2)).write_bytes(make_entry(7).encode())
     with pytest.raises(LogError, match="says that it is 7"):
         await log.read_newest()
+
+
+async def test_generation_that_never_was_is_not_searched_for(tmp_path: Path) -> None:
+    """A number that is far too high costs two reads, not one for each fifty below it."""
+    store = Store(str(tmp_path))
+    log = GenerationLog(store)
+    state = await publish(log, State(), CHECKPOINT_EVERY + 1)
+    assert await read_at(log, state.number) == state
+    (tmp_path / generation_key(CHECKPOINT_EVERY)).unlink()  # pruned: its checkpoint holds all
+    assert (await read_at(log, CHECKPOINT_EVERY)).number == CHECKPOINT_EVERY
+
+    before = store.counts.requests[Operation.GET]
+    with pytest.raises(LogError, match="find no generation 999999"):
+        await read_at(log, 999_999)
+    assert store.counts.requests[Operation.GET] - before == 2

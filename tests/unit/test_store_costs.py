@@ -65,10 +65,10 @@ def test_metrics_tell_both_programs_apart() -> None:
     def sample(name: str, **labels: str) -> float | None:
         return registry.get_sample_value(f"headrace_store_{name}_total", labels)
 
-    assert sample("requests", by="headrace", operation="create") == 3
-    assert sample("errors", by="headrace", operation="create") == 1
-    assert sample("requests", by="litestream", operation="list") == 0
-    assert sample("cost_dollars", by="headrace", **{"for": "a"}) == 0.015
+    assert sample("requests", client="headrace", operation="create") == 3
+    assert sample("errors", client="headrace", operation="create") == 1
+    assert sample("requests", client="litestream", operation="list") == 0
+    assert sample("cost_dollars", client="headrace", charge="a") == 0.015
 
 
 def test_counts_of_litestream_go_on_over_its_processes() -> None:

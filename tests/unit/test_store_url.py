@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,11 +21,10 @@ LOCAL = "http://127.0.0.1:9000"
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Begin without anything of AWS in the environment."""
-    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AWS_ALLOW_HTTP"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
-        monkeypatch.delenv(name, raising=False)
+    """Begin without anything of a cloud in the environment."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "AZURE_", "GOOGLE_", "LITESTREAM_")):
+            monkeypatch.delenv(name)
     return monkeypatch
 
 
@@ -81,6 +81,13 @@ def test_store_url_of_a_compatible_without_regions_has_one() -> None:
         "/tmp/with space",  # noqa: S108
         "/tmp/100%",  # noqa: S108
         "nonsense://x",
+        "https://bucket.example.org/x",
+        "s3://",
+        "gs://bucket/x?key=secret",
+        "az://container/x",
+        "az://account:secret@container/x",
+        "az://container/x?account=Not+Possible",
+        "az://container/x?account=kept&sas=secret",
         "s3://key:secret@bucket/x",
         "s3://bucket/x?secret_access_key=secret",
         "s3://bucket/x?endpoint=https://key:secret@s3.example.org",
@@ -107,6 +114,53 @@ def test_store_url_without_tls_is_taken_where_the_network_is_trusted(
 def test_store_url_of_a_folder_is_its_path(tmp_path: Path) -> None:
     """Litestream finds a prefix of the store by the store's own URL."""
     assert Store(str(tmp_path)).litestream_url("dbs") == f"file://{tmp_path}/dbs"
+
+
+def test_store_url_of_google_is_the_same_for_both() -> None:
+    """Nothing is to be told besides; the layout of Litestream's files is not that of S3."""
+    store = Store("gs://bucket/a/b/")
+
+    assert store.url == "gs://bucket/a/b"
+    assert store.litestream_url("dbs") == "gs://bucket/a/b/dbs"
+    assert not store.is_s3
+
+
+@pytest.mark.parametrize("how", ["url", "environment"])
+def test_store_url_of_azure_has_the_account_as_each_wants_it(
+    how: str, environment: pytest.MonkeyPatch
+) -> None:
+    """Obstore takes the account as a setting, Litestream in its own kind of URL."""
+    url = "az://container/a/b"
+    if how == "url":
+        url += "?account=acme01"
+    else:
+        environment.setenv("AZURE_STORAGE_ACCOUNT_NAME", "acme01")
+
+    found, store = parse_store_url(url), Store(url)
+
+    assert found.config == {"account_name": "acme01"}
+    assert store.url == "az://container/a/b"
+    assert store.litestream_url("dbs") == "abs://acme01@container/a/b/dbs"
+    assert parse_store_url(store.whole_url) == found
+    assert not store.is_s3
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("AZURE_STORAGE_ACCOUNT_KEY", "LITESTREAM_AZURE_ACCOUNT_KEY"),
+        ("AZURE_STORAGE_SAS_TOKEN", "LITESTREAM_AZURE_SAS_TOKEN"),
+        ("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_APPLICATION_CREDENTIALS"),
+    ],
+)
+def test_credentials_have_litestreams_names_as_well(
+    ours: str, theirs: str, environment: pytest.MonkeyPatch
+) -> None:
+    """Who sets what obstore knows has set it for Litestream, unless that was said itself."""
+    environment.setenv(ours, "told")
+    assert litestream_environment()[theirs] == "told"
+    environment.setenv(theirs, "said")
+    assert litestream_environment()[theirs] == "said"
 
 
 def test_litestream_gets_the_stores_credentials_and_no_others(
