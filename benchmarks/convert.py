@@ -109,7 +109,7 @@ def _measure_large(folder: Path, csv: Path) -> tuple[list[str], Row]:
         _repeat(csv, large, size)
         data = folder / f"data-{size}"
         with _up(data) as (token, _), _peak_memory(_own_descendants, own=True) as peak:
-            seconds, _ = _upload_round(large, token, list, 0)
+            seconds = _upload_round(large, token, 0)
         peak_bytes = peak[0]
         mb = large.stat().st_size / 1e6
         lines.append(
