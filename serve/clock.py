@@ -14,13 +14,13 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from headrace.clock import boot_s
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 LOOK_EVERY_S = 1.0
 NAP_S = 5.0  # between two looks: no loop is that busy. Less of the time of day is a correction
-
-_BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock:
@@ -65,4 +65,4 @@ class Clock:
 
 def read_clocks() -> tuple[float, float, float]:
     """Read the three clocks, in seconds."""
-    return time.monotonic(), time.clock_gettime(_BOOTTIME), time.time()
+    return time.monotonic(), boot_s(), time.time()

@@ -10,7 +10,6 @@ import httpx
 
 from headrace.lease import LeaseLog
 from headrace.store import Store
-from tests.conftest import wait_for
 from tests.e2e.primary_kit import TOKEN, Primary, primaries
 
 (FAKETIME,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")  # Debian: libfaketime
@@ -88,4 +87,4 @@ async def test_dates_that_jump_end_no_lease_and_forget_no_key(tmp_path: Path) ->
         last = second.upload(b"n\n9\n", "log.csv", mode="append")
         assert last["tables"][0]["unchanged"] == len(ids)
         assert last["id"] > ids[-1]
-        assert wait_for(lambda: second.stop() == 0)
+        assert second.stop() == 0
