@@ -1,8 +1,8 @@
 """What a primary with ten databases, and a reader, ask of the object store at rest.
 
 SeaweedFS over S3, behind a proxy for each node that counts. Ten minutes of rest are looked at,
-after six in which all that follows uploads has been done; a sixth of what comes every six hours is
-added.
+after six in which what follows uploads soon has been done; what comes every hour, or every six, is
+added by its share.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ SETTLE_S = float(os.environ.get("IDLE_SETTLE_S", "360"))  # what follows a start
 REST_S = float(os.environ.get("IDLE_REST_S", "600"))
 GOAL_PER_HOUR = 200
 RARELY_HOURS = 6
-# Litestream's look for files on the volume that are too old (litestream.yml); the journal is one
-# more replica.
-LOOK = Asked(by="litestream", operation="list", area="level 0000 and 0001")
-LISTS = 2 * (DATABASES + 1)
+REPLICAS = DATABASES + 1  # the journal is one
+# What Litestream does less often than is waited for (litestream.yml).
+LOOK = Asked(by="litestream", operation="list", area="level 0000 and 0001")  # for old files
+LISTS = 2 * REPLICAS
+COMPACTION = Asked(by="litestream", operation="list", area="level 0001")  # every hour
 DEFAULT_LEASE = ("--lease-duration", "30", "--lease-renewal", "10")
 
 
@@ -68,7 +69,8 @@ def run(folder: Path) -> Result:
     every = f"primary, every {RARELY_HOURS} h"
     lines += [_tell(every, *each, hours=RARELY_HOURS) for each in sorted(counted.prune.items())]
     lines.append(_tell(every, LOOK, LISTS, hours=RARELY_HOURS))
-    rarely = (counted.prune.total() + LISTS) / RARELY_HOURS
+    lines.append(_tell("primary, every hour", COMPACTION, REPLICAS, hours=1))
+    rarely = (counted.prune.total() + LISTS) / RARELY_HOURS + REPLICAS
     rows = (
         _judge("primary", counted.rest["primary"], rarely),
         _judge("reader", counted.rest["reader"], 0),

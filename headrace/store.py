@@ -72,6 +72,7 @@ class Store:
 
     Args:
         url: What ``parse_store_url`` reads. Credentials come from the environment, never from it.
+        counts: Where what is asked of it is counted; by default its own.
 
     Attributes:
         url: The same, without a query: to be shown.
@@ -83,12 +84,12 @@ class Store:
         ConfigError: The URL cannot be used.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, counts: StoreCounts | None = None) -> None:
         self._location = parse_store_url(url)
         self.url = self._location.base
         self.folder = self._location.folder
         self.is_s3 = self._location.is_s3
-        self.counts = StoreCounts()
+        self.counts = counts or StoreCounts()
         self._store = _open(self._location)
 
     def reconnect(self) -> None:

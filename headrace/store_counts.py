@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Operation(StrEnum):
@@ -34,3 +38,21 @@ class StoreCounts:
         self.requests = Counter[Operation]()
         self.errors = Counter[Operation]()
         self.transferred_bytes = Counter[Operation]()
+
+    def encode(self) -> dict[str, dict[str, int]]:
+        """Give them as JSON has them."""
+        counted = {
+            "requests": self.requests,
+            "errors": self.errors,
+            "transferred_bytes": self.transferred_bytes,
+        }
+        return {
+            name: {str(operation): count for operation, count in counter.items()}
+            for name, counter in counted.items()
+        }
+
+    def add(self, document: Mapping[str, Mapping[str, int]]) -> None:
+        """Add what another process counted, as ``encode`` gives it."""
+        for name, counted in document.items():
+            counter: Counter[Operation] = getattr(self, name)
+            counter.update({Operation(operation): count for operation, count in counted.items()})

@@ -1,8 +1,8 @@
 """Makes a database of a cut, and a new lineage of that, in a process of its own.
 
 ``python -m ingest.reviver`` takes requests as lines of JSON, one after the other, and answers each
-with a line: why it failed, or null. A core is busy all the while, and the primary has uploads to
-take.
+with a line: why it failed, or null, and what it asked of the store. A core is busy all the while,
+and the primary has uploads to take.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from headrace.history import restore_by_pages
 from headrace.logs import configure_logs
 from headrace.privacy import forbid_inspection
 from headrace.store import Store
+from headrace.store_counts import StoreCounts
 from ingest.merge import adopt
 
 if TYPE_CHECKING:
@@ -46,16 +47,17 @@ def answer(requests: Iterable[str]) -> Iterator[str]:
     """Do what is asked for, and give the answers."""
     for request in requests:
         failure: str | None = None
+        asked = StoreCounts()
         try:
-            _do(json.loads(request))
+            _do(json.loads(request), asked)
         except (HeadraceError, OSError, sqlite3.Error) as exc:
             failure = str(exc)
-        yield json.dumps({"failure": failure}) + "\n"
+        yield json.dumps({"failure": failure, "asked": asked.encode()}) + "\n"
 
 
-def _do(request: dict[str, Any]) -> None:
+def _do(request: dict[str, Any], asked: StoreCounts) -> None:
     if request["do"] == "restore":
-        store, cut = Store(request["store"]), Cut.decode(request["cut"])
+        store, cut = Store(request["store"], asked), Cut.decode(request["cut"])
         asyncio.run(restore_by_pages(store, request["database"], cut, Path(request["output"])))
     else:
         restored = Path(request["restored"]).resolve(strict=True)  # SQLite would make an empty one

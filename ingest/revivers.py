@@ -36,13 +36,15 @@ class Reviver:
 
     async def restore(self, store: Store, database: str, cut: Cut, output: Path) -> str | None:
         """Make the file of a cut, proven but not fsynced; give why that failed, or None."""
-        return await self._ask(restore_request(store, database, cut, output))
+        answer = await self._ask(restore_request(store, database, cut, output))
+        store.counts.add(answer.get("asked", {}))
+        return _failure_of(answer)
 
     async def adopt(self, restored: Path, target: Path) -> str | None:
         """Move a file to where a new lineage begins with it; give why that failed, or None."""
-        return await self._ask(adopt_request(restored, target))
+        return _failure_of(await self._ask(adopt_request(restored, target)))
 
-    async def _ask(self, request: dict[str, Any]) -> str | None:
+    async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None  # noqa: S101 - both are pipes
         assert self._process.stdout is not None  # noqa: S101
         try:
@@ -54,11 +56,11 @@ class Reviver:
             line = b""
         except TimeoutError:
             self._process.kill()
-            return f"it took longer than {TIMEOUT_S:.0f} s"
+            return {"failure": f"it took longer than {TIMEOUT_S:.0f} s"}
         if not line:
-            return f"its process ended with {await self._process.wait()}"
-        failure: str | None = json.loads(line)["failure"]
-        return failure
+            return {"failure": f"its process ended with {await self._process.wait()}"}
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
 
 class Revivers:
@@ -87,6 +89,11 @@ class Revivers:
             self._callers -= 1
             while self._idle and not self._callers:
                 await stop_process(self._idle.pop(), grace_s=0.5)
+
+
+def _failure_of(answer: dict[str, Any]) -> str | None:
+    failure: str | None = answer["failure"]
+    return failure
 
 
 async def _start() -> asyncio.subprocess.Process:

@@ -136,8 +136,7 @@ def spy_on_lists(restorer: Restorer) -> list[str]:
 
 async def test_files_that_retention_deleted_are_replaced_by_compacted_ones(tmp_path: Path) -> None:
     """A slot that is far behind is rolled forward by the levels above."""
-    levels = "\nlevels:\n  - interval: 1s\n  - interval: 2s\n"
-    async with replicating(tmp_path, more_config=levels) as publisher:
+    async with replicating(tmp_path, levels=("1s", "2s")) as publisher:
         restorer = make_restorer(publisher)
         old = await write(publisher, *ORDERS, ROWS)
         await serve(restorer, old)

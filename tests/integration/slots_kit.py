@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import shutil
 import sqlite3
@@ -135,16 +136,28 @@ class LivePublisher:
 async def replicating(
     root: Path,
     *,
-    more_config: str = "",
+    levels: tuple[str, ...] = (),
     store_url: str | None = None,
     edit: Callable[[str], str] = str,
 ) -> AsyncIterator[LivePublisher]:
-    """Run the real litestream, as the primary configures it, while the block runs."""
+    """Run the real litestream, as the primary configures it, while the block runs.
+
+    Args:
+        root: Where everything lies.
+        levels: Intervals of its compaction, if they are to be others.
+        store_url: The store, if it is not a folder in ``root``.
+        edit: Changes the configuration.
+    """
     store = Store(store_url or str(root / "store"))
     paths = PrimaryPaths(root / "live")
     paths.dbs.mkdir(parents=True, exist_ok=True)
     config = root / "litestream.yml"
-    config.write_text(edit((PROJECT / "litestream.yml").read_text()) + more_config)
+    text = edit((PROJECT / "litestream.yml").read_text())
+    if levels:
+        lines = "".join(f"  - interval: {interval}\n" for interval in levels)
+        text, count = re.subn(r"(?<=\nlevels:\n)(  - .*\n)+", lines, text)
+        assert count == 1
+    config.write_text(text)
     folder = socket_folder(root)
     replicator = Litestream(
         config=config,

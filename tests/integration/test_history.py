@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.integration.s3_kit import S3
 
 # Transactions are compacted within seconds, and single ones are deleted by Litestream itself.
-LEVELS_OF_TEST = "\nlevels:\n  - interval: 1s\n  - interval: 5m\n"
+LEVELS_OF_TEST = ("1s", "5m")
 
 ANY_AGE = timedelta(days=1)
 
@@ -94,7 +94,7 @@ async def test_generation_that_was_compacted_away_is_restored_at_the_nearest_bef
 ) -> None:
     """What is gone is not made up: the last kept state before it comes back, and it is named."""
     async with replicating(
-        tmp_path, more_config=LEVELS_OF_TEST, store_url=store_url, edit=forget_soon
+        tmp_path, levels=LEVELS_OF_TEST, store_url=store_url, edit=forget_soon
     ) as publisher:
         cut, before = await compacted_cut(publisher)
         litestream = LitestreamRestore(publisher.store)
@@ -159,7 +159,7 @@ async def test_state_that_was_left_alone_for_long_can_be_brought_back_when_it_is
     tmp_path: Path,
 ) -> None:
     """Litestream deletes nothing itself, however old the files of a state are."""
-    async with replicating(tmp_path, more_config=LEVELS_OF_TEST, edit=snapshot_soon) as publisher:
+    async with replicating(tmp_path, levels=LEVELS_OF_TEST, edit=snapshot_soon) as publisher:
         await publisher.write("sales", "CREATE TABLE n (i)")
         for _ in range(2):
             old = await write_until_snapshot(publisher)
@@ -178,7 +178,7 @@ async def test_lineage_of_litestream_is_trimmed_to_what_is_needed(
 ) -> None:
     """Every transaction from the oldest needed one on can be restored; files before it are gone."""
     async with replicating(
-        tmp_path, more_config=LEVELS_OF_TEST, store_url=store_url, edit=snapshot_soon
+        tmp_path, levels=LEVELS_OF_TEST, store_url=store_url, edit=snapshot_soon
     ) as publisher:
         await publisher.write("sales", "CREATE TABLE n (i)")
         cuts = []

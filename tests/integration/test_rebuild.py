@@ -14,6 +14,7 @@ import pytest
 from headrace.durable import replace_file
 from headrace.errors import LitestreamError
 from headrace.keys import PrimaryPaths, level0_beside, ltx_key, sums_beside
+from headrace.store_counts import Operation
 from headrace.sums import Sums
 from ingest.merge import adopt, find_last_merge
 from ingest.metrics import IngestMetrics
@@ -53,8 +54,10 @@ async def test_revived_database_is_gone_on_from_by_litestream(tmp_path: Path) ->
     async with replicating(tmp_path) as publisher:
         old = await publish(publisher)
         restored = tmp_path / "restored.db"
+        asked = publisher.store.counts.requests[Operation.GET]
         async with Revivers().one() as reviver:
             assert await reviver.restore(publisher.store, "sales", old, restored) is None
+            assert publisher.store.counts.requests[Operation.GET] > asked  # by its process
             oracle = litestream_restore(publisher.store, "sales", old, tmp_path / "oracle.db")
             assert restored.read_bytes() == oracle.read_bytes()
             path = publisher.begin("sales")
