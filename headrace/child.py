@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from headrace.backoff import Pauses
 from headrace.leash import leashed
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-FIRST_BACKOFF_S = 0.2  # seconds before the first restart; doubled for each next
+FIRST_BACKOFF_S = 0.2  # seconds before the first restart; doubled for each next one
 MAX_BACKOFF_S = 10.0
 STABLE_AFTER_S = 30.0  # a child that ran so long is restarted at once
 GRACE_S = 20.0  # from SIGTERM to SIGKILL
@@ -63,17 +64,19 @@ class Child:
 
     async def run(self) -> None:
         """Keep it running until cancelled; then stop it."""
-        backoff_s = FIRST_BACKOFF_S
+        pauses = Pauses(FIRST_BACKOFF_S, MAX_BACKOFF_S)
         loop = asyncio.get_running_loop()
         while True:
             started_at = loop.time()
             code = await self._run_once()
             if loop.time() - started_at > STABLE_AFTER_S:
-                backoff_s = FIRST_BACKOFF_S
-            log.warning("child ended", child=self.name, exit_code=code, restart_in_s=backoff_s)
+                pauses.reset()
+            pause_s = pauses.next_s()
+            log.warning(
+                "child ended", child=self.name, exit_code=code, restart_in_s=round(pause_s, 2)
+            )
             self._on_exit(code)
-            await asyncio.sleep(backoff_s)
-            backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+            await asyncio.sleep(pause_s)
 
     async def _run_once(self) -> int:
         self._process = await asyncio.create_subprocess_exec(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
+from headrace.backoff import Pauses
 from headrace.errors import RestoreError
 
 FIRST_BACKOFF_S = 0.1
@@ -21,7 +23,7 @@ class Patience:
     def __init__(self, timeout_s: float, superseded: asyncio.Event) -> None:
         self._superseded = superseded
         self._deadline_s = asyncio.get_running_loop().time() + timeout_s
-        self._backoff_s = FIRST_BACKOFF_S
+        self._pauses = Pauses(FIRST_BACKOFF_S, MAX_BACKOFF_S)
 
     async def wait(self, reason: str) -> None:
         """Wait before the next try.
@@ -32,11 +34,10 @@ class Patience:
         Raises:
             RestoreError: The time is over, or nobody waits; it gives the reason.
         """
-        over_s = asyncio.get_running_loop().time() + self._backoff_s
+        pause_s = self._pauses.next_s()
+        over_s = asyncio.get_running_loop().time() + pause_s
         if over_s > self._deadline_s or self._superseded.is_set():
             raise RestoreError(reason)
-        try:
-            async with asyncio.timeout(self._backoff_s):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
                 await self._superseded.wait()
-        except TimeoutError:
-            self._backoff_s = min(self._backoff_s * 2, MAX_BACKOFF_S)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
+
+from headrace.backoff import Pauses
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,11 +27,11 @@ async def insist(
     **facts: str,
 ) -> Done:
     """Ask, again after each failure, with pauses that double; the event is logged each time."""
-    retry_s = FIRST_RETRY_S
+    pauses = Pauses(FIRST_RETRY_S, MAX_RETRY_S)
     while True:
         try:
             return await ask()
         except failure as exc:
-            log.warning(event, **facts, error=str(exc), retry_in_s=retry_s)
-        await asyncio.sleep(retry_s * random.uniform(0.5, 1))  # noqa: S311 - jitter
-        retry_s = min(retry_s * 2, MAX_RETRY_S)
+            retry_s = pauses.next_s()
+            log.warning(event, **facts, error=str(exc), retry_in_s=round(retry_s, 2))
+        await asyncio.sleep(retry_s)

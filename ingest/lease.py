@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from headrace.backoff import Pauses
 from headrace.clock import boot_s
 from headrace.errors import ConfigError, LeaseLostError, Refusal, StoreError
 from headrace.lease import Lease
@@ -33,7 +34,7 @@ log = structlog.get_logger()
 # which run equally but for 0.05 % (the most that adjtimex(2) slews them by).
 MARGIN = 1 / 15
 POLL = 1 / 15
-RETRY_S = 1.0  # between tries of a store that failed
+RETRY_S = 1.0  # at most, between tries of a store that failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,6 +254,7 @@ class LeaseHolder:
 
     async def _renew(self) -> None:
         """Create the next entry; if the store takes none in time, the lease has lapsed."""
+        pauses = Pauses(RETRY_S, RETRY_S)
         async with self._turn:
             while (left_s := self._until_s - boot_s()) > 0:
                 try:
@@ -261,7 +263,7 @@ class LeaseHolder:
                 except (StoreError, TimeoutError) as exc:
                     self._metrics.lease_failures.inc()
                     log.warning("lease not renewed", reason=str(exc), left_s=round(left_s, 1))
-                    await asyncio.sleep(min(RETRY_S, max(self._until_s - boot_s(), 0)))
+                    await asyncio.sleep(min(pauses.next_s(), max(self._until_s - boot_s(), 0)))
                 else:
                     return
         self._lapse()
@@ -281,7 +283,7 @@ class LeaseHolder:
             await self._create(newest, self._lease.epoch)
         except StoreError as exc:
             log.warning("lease not had back", reason=str(exc))
-            await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(Pauses(RETRY_S, RETRY_S).next_s())
 
     def _lapse(self) -> None:
         self.held.clear()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from headrace.backoff import Pauses
+
 FIRST_S = 0.5
 
 
@@ -17,8 +19,7 @@ class Backoff:
     """
 
     def __init__(self, most_s: float) -> None:
-        self._most_s = most_s
-        self._pause_s = min(FIRST_S, most_s)
+        self._pauses = Pauses(FIRST_S, most_s)
         self._failed: object = None
         self._until_s: float | None = None
 
@@ -31,13 +32,12 @@ class Backoff:
         if done:
             self.forget()
             return
-        self._failed, self._until_s = what, _now_s() + self._pause_s
-        self._pause_s = min(self._pause_s * 2, self._most_s)
+        self._failed, self._until_s = what, _now_s() + self._pauses.next_s()
 
     def forget(self) -> None:
         """Nothing has failed."""
         self._failed = self._until_s = None
-        self._pause_s = min(FIRST_S, self._most_s)
+        self._pauses.reset()
 
     @property
     def wait_s(self) -> float | None:

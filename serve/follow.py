@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import structlog
 
+from headrace.backoff import Pauses
 from headrace.errors import HeadraceError, LogError
 from headrace.generation import Entry, State
 
@@ -175,7 +176,7 @@ class Follower:
     # the primary
 
     async def _hear_primary(self) -> None:
-        backoff_s = FIRST_BACKOFF_S
+        pauses = Pauses(FIRST_BACKOFF_S, MAX_BACKOFF_S)
         await self.wait_newer(-1)
         while True:
             try:
@@ -184,11 +185,10 @@ class Follower:
             except (aiohttp.ClientError, OSError, HeadraceError, ValueError) as exc:
                 reason = f"cannot hear the primary: {exc or type(exc).__name__}"
             if self.push_connected:
-                backoff_s = FIRST_BACKOFF_S
+                pauses.reset()
             self._set_connected(False)
             self._note("push", reason)
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311
-            backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+            await asyncio.sleep(pauses.next_s())
 
     async def _hear_stream(self) -> None:
         after = 0 if self.newest is None else self.newest.number

@@ -64,6 +64,8 @@ log = structlog.get_logger()
 
 DEFAULT_WORKERS_AT_MOST = 4
 CONNECT_TIMEOUT_S = 5.0
+# For the primary, once it has all of a request; a rollback copies whole databases.
+PRIMARY_ANSWER_S = 3600.0
 HOOK_DEADLINE_S = 30.0
 # Of the time that a stop may take: until requests that are being answered are cut. What comes after
 # is the end of the workers. It is later than ingest's, whose answers to uploads are handed on.
@@ -287,7 +289,9 @@ async def _primary_session() -> AsyncIterator[aiohttp.ClientSession]:
         connector=aiohttp.TCPConnector(limit=0),
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+        timeout=aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=PRIMARY_ANSWER_S
+        ),
     ) as session:
         yield session
 

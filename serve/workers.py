@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from headrace.backoff import Pauses
 from headrace.errors import WorkerError
 from serve.change import NOTHING, Change, Holding, changed_names, find_change
 from serve.depends import Dependencies
@@ -307,7 +308,7 @@ class WorkerSet:
     async def _keep(self, worker: Worker) -> None:
         """Replace one worker each time that it ends or has grown; a crash is never given up on."""
         loop = asyncio.get_running_loop()
-        backoff_s, may_grow_until_s = FIRST_BACKOFF_S, 0.0
+        pauses, may_grow_until_s = Pauses(FIRST_BACKOFF_S, MAX_BACKOFF_S), 0.0
         while True:
             started_at_s = loop.time()
             await self._wait_worn(worker, may_grow_until_s)
@@ -321,15 +322,17 @@ class WorkerSet:
                 )
                 await worker.stop()
             if loop.time() - started_at_s > STABLE_AFTER_S:
-                backoff_s = FIRST_BACKOFF_S
+                pauses.reset()
             while True:
                 try:
                     replacement = await self._add_worker()
                     break
                 except WorkerError as exc:
-                    log.warning("worker not replaced", reason=str(exc), retry_in_s=backoff_s)
-                    await asyncio.sleep(backoff_s)
-                    backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+                    pause_s = pauses.next_s()
+                    log.warning(
+                        "worker not replaced", reason=str(exc), retry_in_s=round(pause_s, 2)
+                    )
+                    await asyncio.sleep(pause_s)
             if crashed:
                 self._metrics.worker_restarts.inc()
             else:

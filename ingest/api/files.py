@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from aiohttp import BodyPartReader, ClientError, web
 
@@ -16,7 +17,10 @@ from ingest.receive import Spooled, check_announced_size
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+Read = TypeVar("Read")
+
 CHUNK_BYTES = 256 * 1024
+SILENCE_S = 60.0  # of a client that has not sent all of its file
 MAX_FIELD_BYTES = 4096  # of a form field that is not a file
 MAX_FILES = 100  # in one form
 
@@ -62,7 +66,8 @@ async def receive_form(request: web.Request) -> tuple[list[ArrivedFile], dict[st
     broken: Refusal | None = None
     try:
         request.app[NODE].disk.require(request.content_length or 0)
-        async for part in await request.multipart():
+        parts = aiter(await request.multipart())
+        while (part := await _in_time(anext(parts, None))) is not None:
             if not isinstance(part, BodyPartReader):
                 raise Refusal("bad-request", "a part of the form has parts itself")
             if part.name == "file" or part.filename is not None:
@@ -118,10 +123,23 @@ async def _chunks(read: Callable[[int], Awaitable[bytes]]) -> AsyncIterator[byte
         Refusal: ``incomplete-body``.
     """
     try:
-        while chunk := await read(CHUNK_BYTES):
+        while chunk := await _in_time(read(CHUNK_BYTES)):
             yield chunk
     except (ConnectionError, ClientError, web.RequestPayloadError, ValueError) as exc:
         raise Refusal("incomplete-body", "the connection ended before the file did") from exc
+
+
+async def _in_time(reading: Awaitable[Read]) -> Read:
+    """Wait for a client that sends something.
+
+    Raises:
+        Refusal: ``incomplete-body``.
+    """
+    try:
+        async with asyncio.timeout(SILENCE_S):
+            return await reading
+    except TimeoutError as exc:
+        raise Refusal("incomplete-body", f"nothing came for {SILENCE_S:g} s") from exc
 
 
 async def _read_field(part: BodyPartReader) -> str:
@@ -131,7 +149,7 @@ async def _read_field(part: BodyPartReader) -> str:
         Refusal: ``bad-request``.
     """
     body = bytearray()
-    while chunk := await part.read_chunk(MAX_FIELD_BYTES):
+    while chunk := await _in_time(part.read_chunk(MAX_FIELD_BYTES)):
         body += chunk
         if len(body) > MAX_FIELD_BYTES:
             raise Refusal("bad-request", f"the field {part.name!r} is too long")

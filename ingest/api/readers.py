@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+SILENCE_S = 30.0  # of a follower that takes nothing
 HEARTBEAT_S = 5.0  # seconds between heartbeats on the push stream
 
 routes = web.RouteTableDef()
@@ -72,11 +73,11 @@ async def get_generations(request: web.Request) -> web.StreamResponse:
                 [upcoming, stopping], timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED
             )
             if upcoming.done():
-                await response.write(upcoming.result().encode() + b"\n")
+                await _write(response, upcoming.result().encode() + b"\n")
                 upcoming = asyncio.ensure_future(anext(entries))
             else:
-                await response.write(_heartbeat(node))
-    except ConnectionError:
+                await _write(response, _heartbeat(node))
+    except (ConnectionError, TimeoutError):
         log.debug("follower gone")
     except HeadraceError as exc:  # it begins again, and reads the log meanwhile
         log.warning("push ended", reason=str(exc))
@@ -87,6 +88,16 @@ async def get_generations(request: web.Request) -> web.StreamResponse:
         await asyncio.gather(upcoming, stopping, return_exceptions=True)
         await entries.aclose()
     return response
+
+
+async def _write(response: web.StreamResponse, line: bytes) -> None:
+    """Send a line.
+
+    Raises:
+        TimeoutError: The follower takes nothing any more.
+    """
+    async with asyncio.timeout(SILENCE_S):
+        await response.write(line)
 
 
 def _heartbeat(node: Node) -> bytes:

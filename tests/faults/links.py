@@ -1,9 +1,10 @@
-"""The network between two parts: TCP that is passed on, reset, or falls silent."""
+"""The network between two parts: TCP that is passed on, late if it is far, reset, or silent."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["pass", "reset", "silent"]
 _READ_BYTES = 64 * 1024
+_ON_THE_WAY = 1024  # chunks in each direction: a long way must not be a narrow one
 
 
 class Link:
@@ -20,9 +22,16 @@ class Link:
 
     Args:
         target: Gives the port on 127.0.0.1, or None if there is nobody.
+        one_way_s: How long each byte is on its way; their order stays.
+
+    Attributes:
+        round_trips: How often somebody waited for the way there and back: to connect, and for the
+            answer to each request, unless it was sent before the last answer came.
     """
 
-    def __init__(self, target: Callable[[], int | None]) -> None:
+    def __init__(self, target: Callable[[], int | None], *, one_way_s: float = 0.0) -> None:
+        self.round_trips = 0
+        self._one_way_s = one_way_s
         self._target = target
         self._mode: Mode = "pass"
         self._gate = asyncio.Event()
@@ -68,11 +77,20 @@ class Link:
             port = None if self._mode == "reset" else self._target()
             if port is None:
                 return
+            self.round_trips += 1
+            await asyncio.sleep(2 * self._one_way_s)
             answers, upstream = await asyncio.open_connection("127.0.0.1", port)
             self._open.add(upstream)
+            asking = False
+
+            def note(*, request: bool) -> None:
+                nonlocal asking
+                self.round_trips += request and not asking
+                asking = request
+
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._pump(reader, upstream))
-                tasks.create_task(self._pump(answers, writer))
+                tasks.create_task(self._pump(reader, upstream, partial(note, request=True)))
+                tasks.create_task(self._pump(answers, writer, partial(note, request=False)))
         except (OSError, ExceptionGroup):
             pass  # one of the two is gone
         finally:
@@ -81,11 +99,31 @@ class Link:
                     self._open.discard(each)
                     each.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while chunk := await reader.read(_READ_BYTES):
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, note: Callable[[], None]
+    ) -> None:
+        way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_ON_THE_WAY)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._deliver(way, writer))
+            while chunk := await reader.read(_READ_BYTES):
+                note()
+                await way.put((_now_s() + self._one_way_s, chunk))
+            await way.put((_now_s() + self._one_way_s, b""))
+
+    async def _deliver(
+        self, way: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter
+    ) -> None:
+        while True:
+            due_s, chunk = await way.get()
+            await asyncio.sleep(max(due_s - _now_s(), 0))
             await self._gate.wait()
+            if not chunk:
+                break
             writer.write(chunk)
             await writer.drain()
-        await self._gate.wait()
         with suppress(OSError):
             writer.write_eof()
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

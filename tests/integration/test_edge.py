@@ -547,6 +547,27 @@ async def test_ingest_without_a_primary_is_refused(tmp_path: Path) -> None:
         assert await client.rows("/sales/orders") == []
 
 
+async def test_ingest_of_a_primary_that_never_answers_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has all of a request, and is silent: somebody tells the client."""
+    monkeypatch.setattr("serve.service.PRIMARY_ANSWER_S", 0.2)
+    publisher = Publisher(tmp_path)
+
+    async def never(request: web.Request) -> web.Response:
+        await request.read()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with (
+        primary_of(publisher, never) as url,
+        reading(settings_for(tmp_path, primary=url)) as client,
+        client.session.post(f"{client.reader.url}/ingest", data=b"x") as response,
+    ):
+        assert response.status == 503
+        assert (await response.json(content_type=None))["code"] == "primary-away"
+
+
 async def test_ingest_of_50_mb_is_never_held_in_memory(tmp_path: Path) -> None:
     """A large file passes byte for byte while the reader's memory stays where it was."""
     publisher, primary = Publisher(tmp_path), Primary()
