@@ -24,13 +24,13 @@ def _open_in_memory(_path: Path) -> sqlite3.Connection:
     return db
 
 
-async def _keep_nothing(_replica: JournalReplica) -> None:
-    """Answer without the journal's replication."""
+async def _replicate_nothing(_replica: JournalReplica) -> None:
+    """Go on without the journal's replication."""
 
 
 if __name__ == "__main__":
     with (
         patch("ingest.journal._open", _open_in_memory),
-        patch("ingest.succession.JournalReplica.keep", _keep_nothing),
+        patch("ingest.succession.JournalReplica._sync", _replicate_nothing),
     ):
         main()

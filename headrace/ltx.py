@@ -1,4 +1,4 @@
-"""LTX, Litestream's transaction file, format 3: decoded and checked; a first one encoded. Pure.
+"""LTX, Litestream's transaction file, format 3: decoded, checked, and encoded. Pure.
 
 Source: README.md of superfly/ltx: a header of 100 bytes; page frames in ascending order; an index;
 a trailer of 16 bytes whose CRC-64/ISO covers the *decompressed* pages. All integers are big-endian.
@@ -24,7 +24,9 @@ HEADER_BYTES = 100
 TRAILER_BYTES = 16
 _FRAME_BYTES = 6  # page number, flags
 _SIZE_BYTES = 4
-WAL_HEADER_BYTES = 32  # sqlite.org/walformat.html, 2
+# Of SQLite's WAL (sqlite.org/walformat.html, 2), which an LTX file's header refers to.
+WAL_HEADER_BYTES = 32
+WAL_FRAME_HEADER_BYTES = 24
 
 _HEADER = struct.Struct(">4sIIIQQQQQQIIQ")
 _FRAME = struct.Struct(">IH")
@@ -137,18 +139,21 @@ def decode_pages(body: bytes | memoryview) -> Iterator[tuple[int, bytes]]:
     _check_tail(view, at, end, crc)
 
 
-def encode_first(
-    pages: Iterable[tuple[int, memoryview]],
+def encode_file(
+    pages: Iterable[tuple[int, bytes | memoryview]],
     *,
+    txid: int,
     page_size: int,
     commit: int,
     wal_salts: tuple[int, int],
     wal_bytes: int,
 ) -> Iterator[bytes]:
-    """Give, piece by piece, the file of a lineage's first transaction, as Litestream writes it.
+    """Give, piece by piece, the file of one transaction, as Litestream writes it.
 
     Args:
-        pages: Every page of the database but the one that SQLite locks by, in ascending order.
+        pages: What it changed, in ascending order. The first of a lineage has every page of the
+            database but the one that SQLite locks by.
+        txid: Its number.
         page_size: Bytes a page.
         commit: Pages of the database.
         wal_salts: Those of the WAL's header: Litestream goes on after this transaction if the WAL
@@ -160,7 +165,9 @@ def encode_first(
     timestamp_ms = time.time_ns() // 1_000_000
     sizes = (_NO_CHECKSUM, page_size, commit)
     wal = (WAL_HEADER_BYTES, wal_bytes, *wal_salts)
-    head = _HEADER.pack(_MAGIC, *sizes, 1, 1, timestamp_ms, 0, *wal, 0).ljust(HEADER_BYTES, b"\0")
+    head = _HEADER.pack(_MAGIC, *sizes, txid, txid, timestamp_ms, 0, *wal, 0).ljust(
+        HEADER_BYTES, b"\0"
+    )
     yield head
     crc = crc64(head)
     index = bytearray()

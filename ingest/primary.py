@@ -18,7 +18,7 @@ from headrace.errors import LitestreamError, Refusal, StoreError
 from headrace.generation import Cut
 from headrace.keys import ltx_key
 from ingest.insist import insist
-from ingest.merge import drop_table
+from ingest.merge import FIRST_TXIDS, drop_table
 from ingest.volume import delete_lineage
 
 if TYPE_CHECKING:
@@ -140,14 +140,15 @@ class Primary:
         return replace(cut, page_size=sums.page_size, pages=sums.pages, checksum=sums.value)
 
     async def _ship_first(self, database: str, lineage: str) -> int:
-        """Put the first transaction of an adopted lineage into object storage; give its TXID.
+        """Put the transactions of an adopted lineage into object storage; give the last TXID.
 
-        It lies there as if Litestream had written it, which sees it there and goes on after it.
+        They lie there as if Litestream had written them, which sees them there and goes on after.
         """
-        key = ltx_key(database, lineage, 0, 1, 1, s3=self._store.is_s3)
-        await self._store.upload(key, self._paths.level0(database, lineage, 1))
+        for txid in FIRST_TXIDS:
+            key = ltx_key(database, lineage, 0, txid, txid, s3=self._store.is_s3)
+            await self._store.upload(key, self._paths.level0(database, lineage, txid))
         self._unseen.add(lineage)
-        return 1
+        return FIRST_TXIDS[-1]
 
     async def publish(
         self,

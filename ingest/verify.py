@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING
 
 from headrace.errors import LtxError, ProofError
 from headrace.keys import JOURNAL_DATABASE, PrimaryPaths, level0_beside, sums_beside
-from headrace.ltx import WAL_HEADER_BYTES, decode_header, decode_pages, lock_page, page_checksum
+from headrace.ltx import (
+    WAL_FRAME_HEADER_BYTES,
+    WAL_HEADER_BYTES,
+    decode_header,
+    decode_pages,
+    lock_page,
+    page_checksum,
+)
 from headrace.sums import Sums
 
 if TYPE_CHECKING:
@@ -31,7 +38,6 @@ BUSY_TIMEOUT_S = 30.0
 
 # Source: sqlite.org/walformat.html, 2 and 4: the WAL's header and frame headers are big-endian, the
 # index's is in the machine's order.
-_FRAME_HEADER_BYTES = 24
 _INDEX = struct.Struct("=16xII")  # mxFrame, nPage
 _PAGE_NUMBER = struct.Struct(">I")
 
@@ -115,7 +121,7 @@ def _pages_in_wal(database: Path, page_size: int) -> set[int]:
     wal = database.with_name(f"{database.name}-wal")
     if not wal.exists():
         return set()
-    frames = (wal.stat().st_size - WAL_HEADER_BYTES) // (_FRAME_HEADER_BYTES + page_size)
+    frames = (wal.stat().st_size - WAL_HEADER_BYTES) // (WAL_FRAME_HEADER_BYTES + page_size)
     if frames < 1:
         return set()
     with wal.open("rb") as file:
@@ -164,9 +170,9 @@ def _read_wal_index(database: Path, page_size: int) -> tuple[dict[int, bytes], i
 def _read_frames(descriptor: int, frames: int, page_size: int) -> Iterator[tuple[int, bytes]]:
     with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as wal:
         for frame in range(frames):
-            at = WAL_HEADER_BYTES + frame * (_FRAME_HEADER_BYTES + page_size)
+            at = WAL_HEADER_BYTES + frame * (WAL_FRAME_HEADER_BYTES + page_size)
             (number,) = _PAGE_NUMBER.unpack_from(wal, at)
-            yield number, wal[at + _FRAME_HEADER_BYTES : at + _FRAME_HEADER_BYTES + page_size]
+            yield number, wal[at + WAL_FRAME_HEADER_BYTES : at + WAL_FRAME_HEADER_BYTES + page_size]
 
 
 if __name__ == "__main__":

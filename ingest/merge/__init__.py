@@ -6,10 +6,11 @@ so that after a crash it is known whether it happened, and what it did.
 """
 
 from ingest.merge.database import count_tables, drop_table, find_last_merge
-from ingest.merge.first import adopt
+from ingest.merge.first import FIRST_TXIDS, adopt
 from ingest.merge.tables import Merged, MergedTable, merge, require_keys
 
 __all__ = [
+    "FIRST_TXIDS",
     "Merged",
     "MergedTable",
     "adopt",

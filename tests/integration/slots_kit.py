@@ -17,11 +17,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from headrace.generation import Cut, State, format_txid
-from headrace.keys import PrimaryPaths, ReaderPaths, lineage_key, socket_folder
+from headrace.keys import (
+    PrimaryPaths,
+    ReaderPaths,
+    level0_beside,
+    lineage_key,
+    ltx_key,
+    socket_folder,
+)
 from headrace.litestream_binary import find_litestream, litestream_environment
 from headrace.stopping import Stop
 from headrace.store import Store
 from headrace.sums import sum_file
+from ingest.merge import FIRST_TXIDS
 from ingest.metrics import IngestMetrics
 from ingest.replicate import Litestream
 from serve.metrics import ReaderMetrics
@@ -101,6 +109,13 @@ class LivePublisher:
         """Begin a lineage; give the path that its file is to have."""
         self._lineages[database] = secrets.token_hex(8)
         return self.path(database)
+
+    async def ship(self, database: str) -> None:
+        """Put what a lineage began with into object storage, as the primary does."""
+        path = self.path(database)
+        for txid in FIRST_TXIDS:
+            key = ltx_key(database, path.name, 0, txid, txid, s3=self.store.is_s3)
+            await self.store.upload(key, level0_beside(path, txid))
 
     def take_over(self, other: LivePublisher) -> None:
         """Go on with the lineages of a publisher that was stopped."""
