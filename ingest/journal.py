@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from headrace.generation import format_time
+from headrace.idempotency import KEPT_FOR, Claim
 from headrace.receipt import Receipt
-from ingest.converters.wishes import Wishes
-from ingest.idempotency import KEPT_FOR, Claim
+from headrace.wishes import Wishes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -49,13 +49,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from headrace.generation import Cut
+    from headrace.idempotency import Claim
     from headrace.keys import PrimaryPaths
     from headrace.receipt import Progress
     from ingest.archive import Archive
     from ingest.converters import Limits
     from ingest.converters.registry import Converter, Registry
     from ingest.disk import Disk
-    from ingest.idempotency import Claim
     from ingest.journal import Journal, Options
     from ingest.metrics import IngestMetrics
     from ingest.primary import Primary

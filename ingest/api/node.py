@@ -14,18 +14,20 @@ from ingest.stopping import BODIES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from datetime import datetime
 
+    from headrace.arriving import ArrivedFile
     from headrace.clock import SteadyClock
+    from headrace.idempotency import KeysInFlight
     from headrace.keys import PrimaryPaths
     from headrace.log import GenerationLog
     from headrace.stopping import Stop
+    from headrace.tokens import Tokens
     from headrace.web import Requests
     from ingest.archive import Archive
-    from ingest.auth import Tokens
     from ingest.converters.registry import Registry
     from ingest.disk import Disk
     from ingest.holds import Holds
-    from ingest.idempotency import KeysInFlight
     from ingest.journal import Journal
     from ingest.lease import LeaseHolder
     from ingest.metrics import IngestMetrics
@@ -66,6 +68,33 @@ class Node:
     stop: Stop
     requests: Requests
     max_upload_bytes: int
+
+    def now(self) -> datetime:
+        """Give the time, by a clock that never jumps."""
+        return self.clock.now()
+
+    def require_room(self, size_bytes: int) -> None:
+        """Refuse a file for which there is no room.
+
+        Raises:
+            Refusal: ``disk-full``.
+        """
+        self.disk.require(size_bytes)
+
+    async def keep(self, arrived: ArrivedFile, chunks: AsyncIterator[bytes]) -> None:
+        """Spool a file, and have it in the archive as well.
+
+        Raises:
+            Refusal: It did not arrive whole, is too large or empty, or cannot be kept.
+        """
+        key = self.archive.key(arrived.receipt_id, arrived.filename)
+        arrived.spooled = await self.archive.receive(
+            chunks,
+            self.paths.spool / arrived.receipt_id,
+            key=key,
+            limit_bytes=self.max_upload_bytes,
+        )
+        arrived.archive = key
 
     def check_writer(self, request: web.Request) -> None:
         """Refuse a write without the token, and every write while it could not be kept.

@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from headrace import __version__
+from headrace.arriving import name_and_sha256, receive_body, receive_form
 from headrace.errors import Refusal
+from headrace.idempotency import KEPT_FOR, Claim, fingerprint, read_key
+from headrace.options import DEFAULT_WAIT_S, FIELDS, MODES, Target, read_target, wait_of
 from headrace.receipt import Receipt, UploadState
 from headrace.web import problem_response
-from ingest.api.files import receive_body, receive_form
+from headrace.wishes import Wishes
 from ingest.api.node import NODE, answer_json
 from ingest.api.receipts import encode_receipt
-from ingest.converters.wishes import Wishes
-from ingest.idempotency import KEPT_FOR, Claim, fingerprint, read_key
 from ingest.journal import Options
-from ingest.options import DEFAULT_WAIT_S, FIELDS, MODES, Target, read_target, wait_of
 from ingest.outcome import refusal_of
 from ingest.stopping import UPLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ingest.api.files import ArrivedFile
+    from headrace.arriving import ArrivedFile
     from ingest.api.node import Node
 
     ReadTarget = Callable[[Mapping[str, str], str | None], Target]
@@ -64,9 +64,9 @@ async def post_ingest(request: web.Request) -> web.Response:
     with node.keys_in_flight.hold(key):
         async with node.receiving():
             if request.content_type == "multipart/form-data":
-                arrived, fields = await receive_form(request)
+                arrived, fields = await receive_form(request, node)
             else:
-                arrived, fields = [await receive_body(request)], dict(request.query)
+                arrived, fields = [await receive_body(request, node)], dict(request.query)
         ids = await start(node, arrived, fields, key)
         return await answer_for(request, ids, fields)
 
@@ -123,7 +123,7 @@ async def _claim(
     """
     ids = tuple(each.receipt_id for each in arrived)
     broken = next((each.refusal for each in arrived if each.spooled is None), None)
-    mark = fingerprint(fields, arrived)
+    mark = fingerprint(fields, map(name_and_sha256, arrived))
     before = await node.journal.find_claim(key)
     if before is None:
         if broken is None:
@@ -167,7 +167,7 @@ async def answer_for(
 
 async def _drop(node: Node, arrived: ArrivedFile) -> None:
     """Let go of bytes that nothing will be done with."""
-    if arrived.spooled is not None:
+    if arrived.spooled is not None and arrived.spooled.path is not None:
         arrived.spooled.path.unlink(missing_ok=True)
     if arrived.archive is not None:
         await node.archive.forget(arrived.archive)
@@ -193,7 +193,7 @@ def _prepare(
         database=target.database if target else None,
         mode=target.mode if target else fields.get("mode", "replace")[:16],
         warnings=target.warnings if target else (),
-        created_at=datetime.now(UTC),
+        created_at=arrived.arrived_at or datetime.now(UTC),
         from_receipt=arrived.from_receipt,
     )
     options = Options(
