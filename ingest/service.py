@@ -33,6 +33,7 @@ from ingest.converters import Limits
 from ingest.converters.registry import Converter
 from ingest.disk import Disk
 from ingest.holds import Holds
+from ingest.incoming import Incoming
 from ingest.journal import Journal
 from ingest.lease import LeaseHolder
 from ingest.metrics import IngestMetrics
@@ -241,8 +242,12 @@ async def _lead(
         metrics=metrics,
         stop=stop,
         requests=Requests(),
+        store=store,
+        incoming_told=asyncio.Event(),
         max_upload_bytes=settings.max_upload,
     )
+    incoming = Incoming(node, store)
+    await stack.enter_async_context(_running(incoming.run(), give_up))
     # A client that hangs up must not cancel the writing down of what happened to its upload.
     listener = await stack.enter_async_context(
         listening(make_app(node), settings.host, settings.port, handler_cancellation=False)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -13,6 +12,7 @@ from headrace.errors import Refusal
 from ingest.stopping import BODIES
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator
     from datetime import datetime
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from headrace.keys import PrimaryPaths
     from headrace.log import GenerationLog
     from headrace.stopping import Stop
+    from headrace.store import Store
     from headrace.tokens import Tokens
     from headrace.web import Requests
     from ingest.archive import Archive
@@ -43,7 +44,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """The parts of a running primary."""
+    """The parts of a running primary.
+
+    Attributes:
+        incoming_told: Set when a reader says that it took uploads in this one's place.
+    """
 
     paths: PrimaryPaths
     clock: SteadyClock
@@ -67,6 +72,8 @@ class Node:
     metrics: IngestMetrics
     stop: Stop
     requests: Requests
+    store: Store
+    incoming_told: asyncio.Event
     max_upload_bytes: int
 
     def now(self) -> datetime:
@@ -103,6 +110,14 @@ class Node:
             Refusal: ``unauthorized``, ``stopping``, ``lease-lapsed`` or ``replication-down``.
         """
         self.tokens.check(request.headers)
+        self.check_keeping()
+
+    def check_keeping(self) -> None:
+        """Refuse what could not be kept now.
+
+        Raises:
+            Refusal: ``stopping``, ``lease-lapsed`` or ``replication-down``.
+        """
         if self.stop.asked.is_set():
             raise Refusal("stopping", "the primary is stopping: send it again")
         self.lease.check()
@@ -130,12 +145,3 @@ class Node:
 
 
 NODE = web.AppKey("NODE", Node)
-
-
-def answer_json(
-    document: Any, *, status: int = 200, headers: dict[str, str] | None = None
-) -> web.Response:
-    """Answer with JSON that nobody caches."""
-    headers = {"Cache-Control": "no-store", **(headers or {})}
-    text = json.dumps(document, ensure_ascii=False) + "\n"  # a newline, for people's terminals
-    return web.json_response(text=text, status=status, headers=headers)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from headrace import __version__
 from headrace.arriving import name_and_sha256, receive_body, receive_form
@@ -18,9 +18,9 @@ from headrace.errors import Refusal
 from headrace.idempotency import KEPT_FOR, Claim, fingerprint, read_key
 from headrace.options import DEFAULT_WAIT_S, FIELDS, MODES, Target, read_target, wait_of
 from headrace.receipt import Receipt, UploadState
-from headrace.web import problem_response
+from headrace.web import answer_json, problem_response
 from headrace.wishes import Wishes
-from ingest.api.node import NODE, answer_json
+from ingest.api.node import NODE
 from ingest.api.receipts import encode_receipt
 from ingest.journal import Options
 from ingest.outcome import refusal_of
@@ -55,7 +55,19 @@ async def get_ingest(request: web.Request) -> web.Response:
     )
 
 
-@routes.post("/ingest")
+async def _invite(request: web.Request) -> web.StreamResponse | None:
+    """Ask for a body only if it can be taken: else a reader keeps it, and takes it itself."""
+    try:
+        request.app[NODE].check_writer(request)
+    except Refusal as refusal:
+        return problem_response(request, refusal.document())
+    if request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # else it would take that for the answer
+    return None
+
+
+@routes.post("/ingest", expect_handler=_invite)
 async def post_ingest(request: web.Request) -> web.Response:
     """Take one file as the body, or several as a form."""
     node = request.app[NODE]
@@ -78,6 +90,7 @@ async def start(
     key: str | None,
     *,
     read: ReadTarget = read_target,
+    promised: bool = False,
 ) -> tuple[str, ...]:
     """Journal a request, and send its files on their way; give the ids of its receipts.
 
@@ -90,28 +103,37 @@ async def start(
         fields: Its options.
         key: Its ``Idempotency-Key``.
         read: Works out where a file goes, from the options and its name.
+        promised: Whether its receipts were given out already. Then they lead to those of the first
+            time, and whoever calls deletes the bytes of which nothing is done.
 
     Raises:
         Refusal: ``key-reused``, or that of a file whose bytes did not arrive whole.
     """
-    claim = None if key is None else await _claim(node, arrived, fields, key)
+    dropped = [] if promised else arrived
+    claim = None if key is None else await _claim(node, arrived, fields, key, dropped)
     ids = claim.receipts if claim else tuple(each.receipt_id for each in arrived)
     uploads = [_prepare(node, each, fields, read) for each in arrived if each.receipt_id in ids]
-    for each in arrived:
+    pairs = zip((each.receipt_id for each in arrived), ids, strict=True)
+    aliases = [(sent, shown) for sent, shown in pairs if promised and sent != shown]
+    for each in dropped:
         if each.refusal is not None or each.receipt_id not in ids:
             await _drop(node, each)
-    if uploads:
+    if uploads or aliases:
         try:
-            await node.uploads.start(uploads, claim)
+            await node.uploads.start(uploads, claim, aliases)
         except sqlite3.Error as exc:  # of a disk that is full
-            for each in arrived:
+            for each in dropped:
                 await _drop(node, each)
             raise refusal_of(exc) from exc
     return ids
 
 
 async def _claim(
-    node: Node, arrived: list[ArrivedFile], fields: Mapping[str, str], key: str
+    node: Node,
+    arrived: list[ArrivedFile],
+    fields: Mapping[str, str],
+    key: str,
+    dropped: list[ArrivedFile],
 ) -> Claim | None:
     """Give what a key stands for: these files, those of the first time, or some of each.
 
@@ -132,7 +154,7 @@ async def _claim(
             each.refusal = each.refusal or broken
         return None
     if broken is not None or before.fingerprint != mark:
-        for each in arrived:
+        for each in dropped:
             await _drop(node, each)
         raise broken or Refusal(
             "key-reused", "another request had this Idempotency-Key in the last 24 hours"
