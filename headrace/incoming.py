@@ -2,9 +2,9 @@
 
 ::
 
-    uploads/<receipt id>/<name>            the bytes of each file, where the primary would put them
-    incoming/receipts/<receipt id>.json    its receipt, until the primary has it
-    incoming/requests/<request id>.json    what was asked for: put-if-absent, and last of all
+    uploads/<receipt id>/<name>                      the bytes of each file, as the primary would
+    incoming/_headrace/receipts/<receipt id>.json    its receipt, until the primary has it
+    incoming/_headrace/requests/<request id>.json    what was asked for: put-if-absent, and last
 
 So what has no third object is no upload, and is deleted when its retention is over. A request with
 an ``Idempotency-Key`` has an id that follows from it: sent again, to whichever reader, it finds the

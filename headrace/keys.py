@@ -24,14 +24,15 @@ JOURNAL_DATABASE = "_headrace"
 UPLOADS_PREFIX = "uploads"
 LEASES_PREFIX = "leases"
 PROBES_PREFIX = "probes"
-INCOMING_PREFIX = "incoming/requests"
-INCOMING_RECEIPTS_PREFIX = "incoming/receipts"
+# No database has that name: what others drop into the bucket lies under those of databases.
+INCOMING_PREFIX = "incoming/_headrace/requests"
+INCOMING_RECEIPTS_PREFIX = "incoming/_headrace/receipts"
 
 _UNPLAIN = re.compile(r"[^A-Za-z0-9._-]")
 _KEY_NAME = 100  # characters of a file's name that stand in a key
 _LEASE_KEY = re.compile(r"leases/([0-9]{20})\.json")
 _LINEAGE_KEY = re.compile(r"dbs/([A-Za-z0-9_-]+)/([0-9a-f]{16})")
-_INCOMING_RECEIPT = re.compile(r"incoming/receipts/([0-9a-f]{32})\.json")
+_INCOMING_RECEIPT = re.compile(r"incoming/_headrace/receipts/([0-9a-f]{32})\.json")
 _UPLOAD_FOLDER = re.compile(r"uploads/([0-9a-f]{32})")
 _LTX_NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.ltx")
 _LTX_KEY = re.compile(r"/(?:ltx/([0-9])|([0-9a-f]{4}))/[^/]+$")

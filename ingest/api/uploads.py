@@ -60,7 +60,9 @@ async def _invite(request: web.Request) -> web.StreamResponse | None:
     try:
         request.app[NODE].check_writer(request)
     except Refusal as refusal:
-        return problem_response(request, refusal.document())
+        response = problem_response(request, refusal.document())
+        response.force_close()  # a client may send the body all the same
+        return response
     if request.version >= HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # else it would take that for the answer

@@ -160,7 +160,7 @@ def test_uploads_without_a_primary_are_taken_and_finished_once(tmp_path: Path, s
         assert (shown.status_code, shown.json()["state"]) == (200, "received")
         assert here.client.get(f"/ingest/receipts/{before['id']}").status_code == 503
         refuses_what_is_wrong(here)
-        assert len(keys(store, "incoming/requests")) == 6
+        assert len(keys(store, "incoming/_headrace/requests")) == 6
 
         second.start()
         with primaries(second):
@@ -216,18 +216,17 @@ def test_primary_that_dies_while_it_finishes_takes_nothing_twice(
             primary.program = dying_at(*place)
             primary.start()
             assert primary.process.wait(60) == -signal.SIGKILL
-            assert len(keys(store, "incoming/requests")) == 2
+            assert len(keys(store, "incoming/_headrace/requests")) == 2
         shutil.rmtree(primary.data)
         primary.program = ("-m", "headrace")
 
-        primary.start()
-
-        assert [reader.wait_end(each)["state"] for each in taken] == ["published"] * 2
-        assert reader.numbers("/sales/sales", 2) == [2, 3]
-        wait_for(lambda: not keys(store, "incoming"))
-        last = primary.upload(b"n\n4\n", "sales.csv", mode="append")
-        assert last["tables"][0]["unchanged"] == 2
-        primary.stop()
+        with primaries(primary.start()):
+            assert [reader.wait_end(each)["state"] for each in taken] == ["published"] * 2
+            assert reader.numbers("/sales/sales", 2) == [2, 3]
+            wait_for(lambda: not keys(store, "incoming"))
+            last = primary.upload(b"n\n4\n", "sales.csv", mode="append")
+            assert last["tables"][0]["unchanged"] == 2
+            primary.stop()
 
 
 def test_upload_in_the_middle_of_which_the_primary_dies_can_be_sent_again(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
         app.router.add_post("/ingest", made.ingest, expect_handler=made.expect)
         app.router.add_post("/-/incoming", made.tell)
         listener = listening(app, "127.0.0.1", 0, shutdown_timeout=0.1)
-        ports.append(await stack.enter_async_context(listener))
+        ports.append((await stack.enter_async_context(listener)).port)
         yield made
 
 
@@ -143,7 +143,7 @@ async def test_upload_is_refused_while_the_store_is_away_too(stage: Stage) -> No
     assert folder
     before = await stage.stored("incoming")
     await stage.link.set_mode("reset")
-    for part in ("uploads", "incoming/receipts", "incoming/requests"):
+    for part in ("uploads", "incoming/_headrace/receipts", "incoming/_headrace/requests"):
         (folder / part).mkdir(parents=True, exist_ok=True)
         away = (folder / part).rename(folder.parent / "away")
         (folder / part).write_text("in the way")
