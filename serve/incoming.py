@@ -115,9 +115,14 @@ class IncomingUploads:
         key = read_key(request.headers)
         taking = asyncio.create_task(self._take(request, key))
         self._taking.add(taking)
-        taking.add_done_callback(self._taking.discard)
+        taking.add_done_callback(self._end)
         taken = await asyncio.shield(taking)
         return _answer(request, taken)
+
+    def _end(self, taking: asyncio.Task[IncomingRequest]) -> None:
+        self._taking.discard(taking)
+        if not taking.cancelled() and (exc := taking.exception()) is not None:
+            log.info("upload not taken", reason=str(exc))  # its client may be gone
 
     async def find_receipt(self, receipt_id: str) -> dict[str, Any] | None:
         """Give the receipt of an upload that the primary has not taken yet, as clients see it."""
