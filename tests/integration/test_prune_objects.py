@@ -364,7 +364,7 @@ async def test_leases_and_probes_that_were_left_go(site: Site) -> None:
 
 async def test_uploads_that_no_primary_has_taken_stay(site: Site) -> None:
     """I1: what a reader took is kept until a primary has it; what it did not finish goes."""
-    old, receipt_id = NOW - 30 * DAY, new_receipt_id()
+    old, receipt_id = NOW - 30 * DAY, new_receipt_id(NOW)
     site.write(upload_key(receipt_id, "sales.csv"), old)
     site.write(incoming_receipt_key(receipt_id), old)
     site.write(incoming_key(receipt_id), old)
