@@ -8,7 +8,6 @@ receipts are known there by their ids. So whatever ends in between, nothing is t
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -47,7 +46,7 @@ class Incoming:
     def __init__(self, node: Node, store: Store) -> None:
         self._node = node
         self._store = store
-        self._running: deque[str] = deque()  # receipts of those that were started here
+        self._running: dict[str, int] = {}  # receipts of those that were started here: bytes
 
     async def run(self) -> None:
         """Look at the start, whenever a reader says so, and now and then, until cancelled."""
@@ -96,10 +95,11 @@ class Incoming:
         node.check_keeping()
         receipt_ids = [each.receipt_id for each in request.files]
         if not await self._is_known(receipt_ids):
-            node.disk.require(sum(each.bytes for each in request.files))
+            new = {each.receipt_id: each.bytes for each in request.files}
+            node.disk.require(sum(new.values()) + sum(self._running.values()))
             with node.keys_in_flight.hold(request.key):
                 await self._start(request)
-            self._running.extend(receipt_ids)
+            self._running |= new
             log.info("incoming upload taken", receipts=receipt_ids, region=request.region)
             node.metrics.incoming.inc()
         await node.journal_replica.keep()
@@ -131,9 +131,11 @@ class Incoming:
         return all(each is not None for each in found)
 
     async def _wait_room(self) -> None:
-        while len(self._running) >= AT_ONCE:
-            await self._node.uploads.wait(self._running[0], WAIT_S)
-            self._running.popleft()
+        for receipt_id in list(self._running):
+            wait_s = WAIT_S if len(self._running) >= AT_ONCE else 0.0
+            receipt = await self._node.uploads.wait(receipt_id, wait_s)
+            if receipt is None or receipt.state.final:
+                del self._running[receipt_id]
 
     async def _forget(self, request: IncomingRequest) -> None:
         """Delete what was written down of a request; that by which it is found, last.
