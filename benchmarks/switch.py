@@ -35,7 +35,6 @@ from serve.describe import Descriptions
 from serve.edge import Edge
 from serve.freshness import Freshness
 from serve.hook import GenerationHook
-from serve.ingest_proxy import IngestProxy
 from serve.metrics import ReaderMetrics
 from serve.nursery import Nursery
 from serve.service import make_pages
@@ -214,14 +213,14 @@ async def _reader(folder: Path, count: int) -> AsyncIterator[_Reader]:
             hook=GenerationHook(None, metrics, deadline_s=1.0),
         )
         stack.push_async_callback(supervisor.close)
-        session = await stack.enter_async_context(aiohttp.ClientSession())
         settings = load_settings(ServeSettings, {"primary": "http://127.0.0.1:9"})
+        others: Any = None  # nobody uploads
         staleness = Staleness(supervisor, Freshness(Clock()))
         edge = Edge(
             supervisor,
             Status("bench", follower, supervisor, staleness),
             pages=make_pages(settings, metrics),
-            ingest=IngestProxy(settings.primary, session),
+            ingest=others,
             callers=Callers(""),
             staleness=staleness,
             metrics=metrics,

@@ -60,7 +60,14 @@ class NodeSettings(StoreSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReaderSettings:
+class UploadSettings:
+    """What decides about uploads wherever they arrive."""
+
+    max_upload: Bytes = setting(Bytes(10 * GIB), ge=1, description="Largest upload in bytes.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReaderSettings(UploadSettings):
     """What decides how a reader serves."""
 
     datasette_dir: Path | None = setting(
@@ -108,7 +115,7 @@ class ReaderSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WriterSettings:
+class WriterSettings(UploadSettings):
     """What decides how uploads are taken."""
 
     archive: bool = setting(
@@ -140,7 +147,6 @@ class WriterSettings:
     upload_retention: float = setting(
         30.0, gt=0, le=36500, description="Days that the bytes of uploads are kept."
     )
-    max_upload: Bytes = setting(Bytes(10 * GIB), ge=1, description="Largest upload in bytes.")
     litestream_config: Path | None = setting(
         None, description="litestream.yml to use instead of Headrace's own."
     )
@@ -263,14 +269,21 @@ def find_litestream_config(chosen: Path | None) -> Path:
     raise ConfigError(f"find no {candidates[-1]}")
 
 
-def find_or_make_secret(path: Path) -> str:
-    """Read a secret from a file of mode 0600, or make one and write it there."""
+def find_secret(path: Path) -> str | None:
+    """Read a secret from a file, if there is one."""
     try:
         return path.read_text().strip()
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        secret = secrets.token_urlsafe(32)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secret + "\n")
-        return secret
+        return None
+
+
+def find_or_make_secret(path: Path) -> str:
+    """Read a secret from a file of mode 0600, or make one and write it there."""
+    if (found := find_secret(path)) is not None:
+        return found
+    path.parent.mkdir(parents=True, exist_ok=True)
+    secret = secrets.token_urlsafe(32)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secret + "\n")
+    return secret

@@ -5,6 +5,7 @@ Source for why a local store needs it: object_store's ``LocalFileSystem`` does n
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import secrets
@@ -13,8 +14,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+    from typing import BinaryIO
 
 
 def create_file(path: Path, body: bytes) -> None:
@@ -54,6 +56,17 @@ def link_file(path: Path, target: Path) -> None:
         fsync_folder(target.parent)
 
 
+async def stream_file(path: Path, chunks: AsyncIterator[bytes]) -> None:
+    """Write a file as its bytes come; nothing, if they end by an error. It may be there already."""
+    with _part(path) as part:
+        with part.open("xb") as file:
+            async for chunk in chunks:
+                await asyncio.to_thread(file.write, chunk)
+            await asyncio.to_thread(_sync, file)
+        part.rename(path)
+        fsync_folder(path.parent)
+
+
 def fsync_path(path: Path) -> None:
     """Fsync a file (or folder), and the folder that names it."""
     fsync_folder(path)
@@ -86,8 +99,12 @@ def _part(path: Path) -> Iterator[Path]:
 def _write(part: Path, body: bytes) -> None:
     with part.open("xb") as file:
         file.write(body)
-        file.flush()
-        os.fsync(file.fileno())
+        _sync(file)
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _make_folder(folder: Path) -> None:

@@ -122,6 +122,7 @@ REFUSALS: dict[str, tuple[HTTPStatus, str]] = {
     ),
     "internal-error": (HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here"),
     "primary-away": (HTTPStatus.SERVICE_UNAVAILABLE, "The primary cannot be reached"),
+    "primary-lost": (HTTPStatus.SERVICE_UNAVAILABLE, "The primary broke off"),
     "lease-lapsed": (HTTPStatus.SERVICE_UNAVAILABLE, "The primary may not write now"),
     "replication-down": (HTTPStatus.SERVICE_UNAVAILABLE, "Replication is down"),
     "stopping": (HTTPStatus.SERVICE_UNAVAILABLE, "The server is stopping"),

@@ -24,11 +24,15 @@ JOURNAL_DATABASE = "_headrace"
 UPLOADS_PREFIX = "uploads"
 LEASES_PREFIX = "leases"
 PROBES_PREFIX = "probes"
+# No database has that name: what others drop into the bucket lies under those of databases.
+INCOMING_PREFIX = "incoming/_headrace/requests"
+INCOMING_RECEIPTS_PREFIX = "incoming/_headrace/receipts"
 
 _UNPLAIN = re.compile(r"[^A-Za-z0-9._-]")
 _KEY_NAME = 100  # characters of a file's name that stand in a key
 _LEASE_KEY = re.compile(r"leases/([0-9]{20})\.json")
 _LINEAGE_KEY = re.compile(r"dbs/([A-Za-z0-9_-]+)/([0-9a-f]{16})")
+_INCOMING_RECEIPT = re.compile(r"incoming/_headrace/receipts/([0-9a-f]{32})\.json")
 _UPLOAD_FOLDER = re.compile(r"uploads/([0-9a-f]{32})")
 _LTX_NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.ltx")
 _LTX_KEY = re.compile(r"/(?:ltx/([0-9])|([0-9a-f]{4}))/[^/]+$")
@@ -71,6 +75,22 @@ def upload_key(receipt_id: str, filename: str) -> str:
 def parse_upload_folder(prefix: str) -> str | None:
     """Read what the keys of an upload begin with: the id of its receipt."""
     found = _UPLOAD_FOLDER.fullmatch(prefix)
+    return found[1] if found else None
+
+
+def incoming_key(request_id: str) -> str:
+    """Key of what a reader wrote down of an upload that it took while the primary was away."""
+    return f"{INCOMING_PREFIX}/{request_id}.json"
+
+
+def incoming_receipt_key(receipt_id: str) -> str:
+    """Key of a receipt of such an upload, as long as the primary has none of it."""
+    return f"{INCOMING_RECEIPTS_PREFIX}/{receipt_id}.json"
+
+
+def parse_incoming_receipt_key(key: str) -> str | None:
+    """Read the key of such a receipt: its id."""
+    found = _INCOMING_RECEIPT.fullmatch(key)
     return found[1] if found else None
 
 

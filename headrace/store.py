@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 
-from headrace.durable import create_file, link_file, replace_file
+from headrace.durable import create_file, link_file, replace_file, stream_file
 from headrace.errors import ConfigError, ObjectExistsError, ObjectMissingError, StoreError
 from headrace.keys import probe_key
 from headrace.store_counts import Operation, StoreCounts
@@ -253,22 +253,33 @@ class Store:
             hint="choose a store with conditional writes (If-None-Match: *)",
         )
 
-    async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None:
+    async def put_stream(
+        self, key: str, chunks: AsyncIterator[bytes], *, parts_at_once: int = 12
+    ) -> None:
         """Write an object of unknown size, in several parts at once; for what is written once.
 
         If the chunks end by an error nothing is written.
+
+        Args:
+            key: The object.
+            chunks: What is to be in it; durable on return.
+            parts_at_once: How many parts, of 5 MiB each, are held in memory.
 
         Raises:
             StoreError: The store could not be asked, or the chunks ended by an error.
         """
         # As slow as the chunks come.
         async with self._asking(Operation.MULTIPART, f"write {key}", None, requests=2):
+            if self.folder is not None:
+                await stream_file(self.folder / key, self._counted_parts(chunks))
+                return
             await obstore.put_async(
                 self._store,
                 key,
                 self._counted_parts(chunks),
                 use_multipart=True,
                 chunk_size=_PART_BYTES,
+                max_concurrency=parts_at_once,
             )
 
     async def replace(self, key: str, body: bytes) -> None:

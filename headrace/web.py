@@ -55,6 +55,15 @@ def problem_response(
     )
 
 
+def answer_json(
+    document: Any, *, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
+    """Answer with JSON that nobody caches."""
+    headers = {"Cache-Control": "no-store", **(headers or {})}
+    text = json.dumps(document, ensure_ascii=False) + "\n"  # a newline, for people's terminals
+    return web.json_response(text=text, status=status, headers=headers)
+
+
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn what a handler raises into a problem document; one log line a defect."""

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from headrace.arriving import Spooled
     from headrace.receipt import Receipt
     from headrace.store import Store
     from ingest.disk import Disk
-    from ingest.receive import Spooled
 
 log = structlog.get_logger()
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from headrace.generation import format_time
+from headrace.idempotency import KEPT_FOR, Claim
 from headrace.receipt import Receipt
-from ingest.converters.wishes import Wishes
-from ingest.idempotency import KEPT_FOR, Claim
+from headrace.wishes import Wishes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -44,6 +44,10 @@ CREATE TABLE IF NOT EXISTS claims (  -- what an Idempotency-Key stands for
     fingerprint TEXT NOT NULL,
     receipts TEXT NOT NULL,  -- JSON: ids
     at TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS aliases (  -- receipts of requests that turned out to be another's
+    id TEXT PRIMARY KEY,
+    receipt TEXT NOT NULL  -- id of the receipt that is shown for it
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS receipts_unfinished ON receipts (id)
     WHERE state NOT IN ('published', 'failed');
@@ -87,9 +91,18 @@ class Journal:
         self._thread.shutdown()
 
     async def add(
-        self, uploads: Iterable[tuple[Receipt, Options]], claim: Claim | None = None
+        self,
+        uploads: Iterable[tuple[Receipt, Options]],
+        claim: Claim | None = None,
+        aliases: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """Write down the new receipts of one request, and its key: durably, all or none."""
+        """Write down the new receipts of one request, and its key: durably, all or none.
+
+        Args:
+            uploads: Receipts, each with what was asked for besides.
+            claim: What the key stands for.
+            aliases: Ids of receipts that nobody knows, each with that of the one to show for it.
+        """
         rows = [
             (receipt.id, receipt.state.value, _dump(receipt.encode()), _dump_options(options))
             for receipt, options in uploads
@@ -100,6 +113,7 @@ class Journal:
             self._db.execute("BEGIN")
             try:
                 self._db.executemany("INSERT INTO receipts VALUES (?, ?, ?, ?)", rows)
+                self._db.executemany("INSERT OR REPLACE INTO aliases VALUES (?, ?)", aliases)
                 if claim is not None:
                     kept_since = format_time(now - KEPT_FOR)
                     self._db.execute("DELETE FROM claims WHERE at < ?", (kept_since,))
@@ -138,9 +152,12 @@ class Journal:
         )
 
     async def find(self, receipt_id: str) -> Receipt | None:
-        """Read one receipt."""
-        query = "SELECT receipt FROM receipts WHERE id = ?"
-        row = await self._run(lambda: self._db.execute(query, (receipt_id,)).fetchone())
+        """Read one receipt, or the one that is shown for it."""
+        query = (
+            "SELECT receipt FROM receipts "
+            "WHERE id = coalesce((SELECT receipt FROM aliases WHERE id = :id), :id)"
+        )
+        row = await self._run(lambda: self._db.execute(query, {"id": receipt_id}).fetchone())
         return row and _load(row[0])
 
     async def find_options(self, receipt_id: str) -> Options | None:

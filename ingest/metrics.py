@@ -48,6 +48,11 @@ class IngestMetrics:
             ["plugin"],
             registry=self.registry,
         )
+        self.incoming = Counter(
+            "headrace_ingest_incoming",
+            "Requests taken that a reader had taken in while no primary was there.",
+            registry=self.registry,
+        )
         self.in_flight = Gauge(
             "headrace_ingest_uploads_in_flight",
             "Uploads between their last byte and their end.",

@@ -20,11 +20,14 @@ from headrace.errors import HeadraceError, LogError
 from headrace.keys import (
     DBS_PREFIX,
     GENERATIONS_PREFIX,
+    INCOMING_PREFIX,
+    INCOMING_RECEIPTS_PREFIX,
     JOURNAL_DATABASE,
     LEASES_PREFIX,
     PROBES_PREFIX,
     UPLOADS_PREFIX,
     lineage_key,
+    parse_incoming_receipt_key,
     parse_lease_key,
     parse_lineage_key,
     parse_log_key,
@@ -63,7 +66,7 @@ class Doomed:
 
     Attributes:
         kind: ``lineage``, ``ltx`` (some files of a live lineage), ``archive``, ``lease``,
-            ``probe``, ``entry`` or ``checkpoint``.
+            ``probe``, ``incoming``, ``entry`` or ``checkpoint``.
         name: Its key, or the prefix of its keys.
         objects: How many they are.
         size_bytes: Of all of them.
@@ -189,12 +192,16 @@ class Pruner:
         lineages = await self._list_lineages()
         uploads = await self._list(UPLOADS_PREFIX)
         named = await self._read_named(since=now - self._retention.generations)
+        # Before the journal is read: what is taken meanwhile is in one of them.
+        incoming = await self._list(INCOMING_RECEIPTS_PREFIX)
+        awaited = {parse_incoming_receipt_key(each.key) or "" for each in incoming}
         unfinished = {receipt.id for receipt, _options in await self._journal.read_unfinished()}
         since = now - self._retention.uploads
         doomed = [
-            *choose_archives(uploads, kept=named.receipts | unfinished, since=since),
+            *choose_archives(uploads, kept=named.receipts | unfinished | awaited, since=since),
             *choose_leases(leases),
             *choose_probes(await self._list(PROBES_PREFIX), since=since),
+            *choose_halves(incoming, await self._list(INCOMING_PREFIX), since=since),
         ]
         since = now - self._retention.generations
         for database, lineage in lineages:
@@ -293,6 +300,15 @@ def choose_leases(leases: Iterable[Listed]) -> list[Doomed]:
 def choose_probes(probes: Iterable[Listed], *, since: datetime) -> list[Doomed]:
     """Give what a primary left that ended while it tried the store."""
     return [_one("probe", each) for each in probes if each.modified_at <= since]
+
+
+def choose_halves(
+    receipts: Iterable[Listed], requests: Sequence[Listed], *, since: datetime
+) -> list[Doomed]:
+    """Give the receipts of uploads that a reader did not finish taking; none while others wait."""
+    if requests:
+        return []
+    return [_one("incoming", each) for each in receipts if each.modified_at <= since]
 
 
 def _one(kind: str, listed: Listed) -> Doomed:

@@ -7,11 +7,11 @@ import errno
 import hashlib
 import os
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import aiofiles
 
+from headrace.arriving import Spooled, too_large
 from headrace.errors import Refusal
 
 if TYPE_CHECKING:
@@ -22,21 +22,6 @@ if TYPE_CHECKING:
 
 WRITE_BYTES = 1024 * 1024  # gathered before one write: a thread is entered once for each
 SYNC_BYTES = 32 * 1024 * 1024  # written before they are fsynced, so that little is left at the end
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spooled:
-    """A body that has arrived whole, durable on the volume.
-
-    Attributes:
-        path: Where it lies.
-        bytes: Its size.
-        sha256: 64 hex digits.
-    """
-
-    path: Path
-    bytes: int
-    sha256: str
 
 
 class _Spool:
@@ -117,7 +102,7 @@ async def receive(
             async for chunk in chunks:
                 size += len(chunk)
                 if size > limit_bytes:
-                    raise _too_large(limit_bytes)
+                    raise too_large(limit_bytes)
                 buffer += chunk
                 if len(buffer) >= WRITE_BYTES:
                     require_room()
@@ -137,23 +122,9 @@ async def receive(
     return Spooled(path=path, bytes=size, sha256=spool.digest.hexdigest())
 
 
-def check_announced_size(content_length: int | None, limit_bytes: int) -> None:
-    """Refuse a body before it is sent, if its announced length is over the limit.
-
-    Raises:
-        Refusal: ``too-large``.
-    """
-    if content_length is not None and content_length > limit_bytes:
-        raise _too_large(limit_bytes)
-
-
 def _remove(path: Path) -> None:
     with suppress(FileNotFoundError):
         path.unlink()
-
-
-def _too_large(limit_bytes: int) -> Refusal:
-    return Refusal("too-large", f"the limit is {limit_bytes} bytes", extra={"limit": limit_bytes})
 
 
 def _refusal_of(exc: BaseException) -> Refusal | None:

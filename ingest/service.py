@@ -14,6 +14,7 @@ import structlog
 from headrace.clock import SteadyClock
 from headrace.config import find_litestream_config, find_or_make_secret, store_url
 from headrace.errors import ConfigError
+from headrace.idempotency import KeysInFlight
 from headrace.keys import JOURNAL_DATABASE, PrimaryPaths, socket_folder
 from headrace.lease import LeaseLog
 from headrace.lock import find_or_make_identity, volume_lock
@@ -23,16 +24,16 @@ from headrace.privacy import forbid_inspection
 from headrace.stopping import Stop
 from headrace.store import Store
 from headrace.store_costs import find_prices
+from headrace.tokens import Tokens
 from headrace.web import Requests, listening, metrics_app
 from ingest.api import Node, make_app
 from ingest.archive import Archive
-from ingest.auth import Tokens
 from ingest.checksums import Checksums
 from ingest.converters import Limits
 from ingest.converters.registry import Converter
 from ingest.disk import Disk
 from ingest.holds import Holds
-from ingest.idempotency import KeysInFlight
+from ingest.incoming import Incoming
 from ingest.journal import Journal
 from ingest.lease import LeaseHolder
 from ingest.metrics import IngestMetrics
@@ -241,8 +242,12 @@ async def _lead(
         metrics=metrics,
         stop=stop,
         requests=Requests(),
+        store=store,
+        incoming_told=asyncio.Event(),
         max_upload_bytes=settings.max_upload,
     )
+    incoming = Incoming(node, store)
+    await stack.enter_async_context(_running(incoming.run(), give_up))
     # A client that hangs up must not cancel the writing down of what happened to its upload.
     listener = await stack.enter_async_context(
         listening(make_app(node), settings.host, settings.port, handler_cancellation=False)

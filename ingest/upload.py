@@ -45,17 +45,18 @@ if TYPE_CHECKING:
         Collection,
         Iterable,
         Mapping,
+        Sequence,
     )
     from pathlib import Path
 
     from headrace.generation import Cut
+    from headrace.idempotency import Claim
     from headrace.keys import PrimaryPaths
     from headrace.receipt import Progress
     from ingest.archive import Archive
     from ingest.converters import Limits
     from ingest.converters.registry import Converter, Registry
     from ingest.disk import Disk
-    from ingest.idempotency import Claim
     from ingest.journal import Journal, Options
     from ingest.metrics import IngestMetrics
     from ingest.primary import Primary
@@ -104,16 +105,20 @@ class Uploads:
         self._last: dict[str, asyncio.Task[Receipt]] = {}  # of each database
 
     async def start(
-        self, uploads: Iterable[tuple[Receipt, Options]], claim: Claim | None = None
+        self,
+        uploads: Iterable[tuple[Receipt, Options]],
+        claim: Claim | None = None,
+        aliases: Sequence[tuple[str, str]] = (),
     ) -> None:
         """Journal the uploads of one request, and send those on their way that were not refused.
 
         Args:
             uploads: Each with its bytes in the spool, or refused already.
             claim: What the request's key stands for.
+            aliases: Receipts that were given out, each with the one that is shown for it.
         """
         uploads = tuple(uploads)
-        await self._journal.add(uploads, claim)
+        await self._journal.add(uploads, claim, aliases)
         for receipt, options in uploads:
             if receipt.error is not None:
                 self._count_failure(receipt.error["code"])

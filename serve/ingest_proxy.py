@@ -1,25 +1,40 @@
-"""``/ingest``: to the primary and back; who uploaded is made to wait for what he uploaded."""
+"""``/ingest``: to the primary and back; who uploaded is made to wait for what he uploaded.
+
+While the primary is away, uploads go to the object store. Whether it is there is asked before a
+body is sent on (``Expect: 100-continue``), because what was sent is gone from here. Source: RFC
+9110, section 10.1.1.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from typing import TYPE_CHECKING
 
 import aiohttp
 import yarl
 
 from headrace.errors import Refusal
+from headrace.web import answer_json
 from serve.arrivals import min_generation_cookie
 from serve.headers import request_headers, response_headers
 from serve.proxy import body_of, finish, forward, hand_back
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from aiohttp import web
 
     from serve.callers import Caller
+    from serve.incoming import IncomingUploads
+    from serve.proxy import Body
 
+ANSWER_S = 5.0  # for the primary to want a body, or to show a receipt
 RECEIPT_AT_MOST_BYTES = 256 * 1024
 _PUBLISHED = 201
+_UNAVAILABLE = 503
+_RECEIPT = re.compile(r"/ingest/receipts/([0-9a-f]{32})")
 
 
 class IngestProxy:
@@ -28,48 +43,152 @@ class IngestProxy:
     Args:
         primary: Its URL.
         session: For requests to it.
+        incoming: Takes uploads while it is away.
     """
 
-    def __init__(self, primary: str, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, primary: str, session: aiohttp.ClientSession, incoming: IncomingUploads
+    ) -> None:
         self._primary = yarl.URL(primary)
         self._session = session
+        self._incoming = incoming
 
     async def answer(
         self, request: web.BaseRequest, target: str, caller: Caller, generation: int
     ) -> web.StreamResponse:
-        """Hand a request on, and the primary's answer back.
+        """Hand a request on, and the primary's answer back; or do in its place what can be done.
 
         Raises:
-            Refusal: ``primary-away``.
+            Refusal: ``primary-away``, ``primary-lost``, or what an upload is refused for here.
         """
-        headers = request_headers(request.headers, caller)
-        try:
-            answer = await forward(
-                self._session,
-                self._primary,
-                method=request.method,
-                target=target,
-                headers=headers,
-                body=body_of(request),
-            )
-        except aiohttp.ClientError as exc:
+        path = target.partition("?")[0]
+        receipt = _RECEIPT.fullmatch(path) if request.method == "GET" else None
+        own: web.Response | None = None
+        if (request.method, path) == ("POST", "/ingest"):
+            answer = await self._offer(request, target, caller)
+            if answer is None:
+                own = await self._incoming.take(request)
+        else:
+            within_s = None if receipt is None else ANSWER_S
+            answer = await self._ask(request, target, caller, within_s)
+            if answer is None and receipt is not None:
+                document = await self._incoming.find_receipt(receipt[1])
+                own = None if document is None else answer_json(document)
+        if own is not None:
+            own.headers["Headrace-Generation"] = str(generation)
+            own.headers["Server"] = "Headrace"
+            return own
+        if answer is None:
             raise Refusal(
                 "primary-away",
                 "the primary did not answer",
-                hint="what is published can be read all the while; send the file again later",
-            ) from exc
+                hint="what is published can be read all the while; ask again later",
+            )
+        return await _hand_back(request, answer, generation)
+
+    async def _ask(
+        self, request: web.BaseRequest, target: str, caller: Caller, within_s: float | None
+    ) -> aiohttp.ClientResponse | None:
+        """Hand a request on; None if the primary does not answer."""
         try:
-            back = response_headers(answer.headers)
-            back["Headrace-Generation"] = str(generation)
-            back["Server"] = "Headrace"
-            begun = []
-            if request.method == "POST" and _may_be_receipt(answer):
-                begun = [await answer.content.read()]
-                if published := _read_generation(begun[0]):
-                    back.add("Set-Cookie", min_generation_cookie(published))
-            return await hand_back(request, answer, headers=back, begun=begun)
+            async with asyncio.timeout(within_s):
+                return await self._forward(request, target, caller, body_of(request))
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+
+    async def _offer(
+        self, request: web.BaseRequest, target: str, caller: Caller
+    ) -> aiohttp.ClientResponse | None:
+        """Hand an upload on; None if the primary is not there, or cannot take any: nothing is sent.
+
+        Raises:
+            Refusal: ``primary-lost``: it was there, and is gone in the middle.
+        """
+        body = _Offered(body_of(request))
+        asking = asyncio.create_task(
+            self._forward(request, target, caller, body.read(), expect100=True)
+        )
+        wanted = asyncio.create_task(body.wanted.wait())
+        try:
+            await asyncio.wait(
+                [asking, wanted], timeout=ANSWER_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not asking.done() and not wanted.done():
+                return None
+            answer = await asking
+        except aiohttp.ClientError as exc:
+            if not body.begun:
+                return None
+            raise Refusal(
+                "primary-lost",
+                "the primary is gone in the middle of the upload, which may be there or not",
+                hint="send it again, with the same Idempotency-Key: then it counts once",
+            ) from exc
         finally:
-            finish(answer)
+            asking.cancel()
+            wanted.cancel()
+        if answer.status == _UNAVAILABLE and not body.begun:
+            answer.close()
+            return None
+        return answer
+
+    async def _forward(
+        self,
+        request: web.BaseRequest,
+        target: str,
+        caller: Caller,
+        body: Body,
+        *,
+        expect100: bool = False,
+    ) -> aiohttp.ClientResponse:
+        return await forward(
+            self._session,
+            self._primary,
+            method=request.method,
+            target=target,
+            headers=request_headers(request.headers, caller),
+            body=body,
+            expect100=expect100,
+        )
+
+
+class _Offered:
+    """A body, and how far it went.
+
+    Attributes:
+        wanted: Set when the primary wants it.
+        begun: Whether any of it was sent on.
+    """
+
+    def __init__(self, chunks: AsyncIterator[bytes] | None) -> None:
+        self.wanted = asyncio.Event()
+        self.begun = False
+        self._chunks = chunks
+
+    async def read(self) -> AsyncIterator[bytes]:
+        """Give it as it comes."""
+        self.wanted.set()
+        if self._chunks is not None:
+            async for chunk in self._chunks:
+                self.begun = True
+                yield chunk
+
+
+async def _hand_back(
+    request: web.BaseRequest, answer: aiohttp.ClientResponse, generation: int
+) -> web.StreamResponse:
+    try:
+        back = response_headers(answer.headers)
+        back["Headrace-Generation"] = str(generation)
+        back["Server"] = "Headrace"
+        begun = []
+        if request.method == "POST" and _may_be_receipt(answer):
+            begun = [await answer.content.read()]
+            if published := _read_generation(begun[0]):
+                back.add("Set-Cookie", min_generation_cookie(published))
+        return await hand_back(request, answer, headers=back, begun=begun)
+    finally:
+        finish(answer)
 
 
 def _may_be_receipt(answer: aiohttp.ClientResponse) -> bool:

@@ -73,6 +73,11 @@ class ReaderMetrics:
             registry=registry,
             buckets=_STEP_BUCKETS_S,
         )
+        self.incoming = Counter(
+            f"{prefix}_incoming",
+            "Requests to upload that this reader took while the primary was away.",
+            registry=registry,
+        )
         self.restored_bytes = Counter(
             f"{prefix}_restored_bytes", "Bytes of databases restored.", registry=registry
         )

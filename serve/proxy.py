@@ -57,8 +57,18 @@ async def forward(
     target: str,
     headers: CIMultiDict[str],
     body: Body,
+    expect100: bool = False,
 ) -> aiohttp.ClientResponse:
     """Send a request on; gives the answer once its headers are here, even if the body is not sent.
+
+    Args:
+        session: Sends it.
+        base: Where to.
+        method: Of the request.
+        target: Its path and query.
+        headers: Its headers.
+        body: Its body.
+        expect100: Whether to send the body only when it is asked for.
 
     Raises:
         aiohttp.ClientError: No answer came.
@@ -75,6 +85,7 @@ async def forward(
         ),
         headers=headers,
         data=body,
+        expect100=expect100,
         skip_auto_headers=_NOT_ADDED,
         allow_redirects=False,
     )
@@ -83,6 +94,12 @@ async def forward(
 def body_of(request: web.BaseRequest) -> AsyncIterator[bytes] | None:
     """Give a request's body as it comes; None if there is none."""
     return _read_body(request) if request.body_exists else None
+
+
+def invite_body(request: web.BaseRequest) -> None:
+    """Tell a client that waits for it to send its body."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 async def read_small_body(request: web.BaseRequest) -> Body:
@@ -208,8 +225,7 @@ async def _read_ahead(answer: aiohttp.ClientResponse) -> AsyncIterator[AsyncIter
 
 async def _read_body(request: web.BaseRequest) -> AsyncIterator[bytes]:
     """Give the body as it comes; the client is told to send it only when somebody reads it."""
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    invite_body(request)
     while True:
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):

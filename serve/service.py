@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 import aiohttp
 import structlog
 
-from headrace.config import find_or_make_secret
+from headrace.config import find_or_make_secret, find_secret
 from headrace.errors import ConfigError
 from headrace.heap import give_back_heap_at_rest, use_one_heap
 from headrace.keys import ReaderPaths, socket_folder
-from headrace.lock import volume_lock
+from headrace.lock import find_or_make_identity, volume_lock
 from headrace.log import GenerationLog
 from headrace.logs import configure_logs
 from headrace.privacy import forbid_inspection
@@ -26,6 +26,7 @@ from headrace.stopping import Stop
 from headrace.store import Store
 from headrace.store_costs import find_prices
 from headrace.store_url import check_plain_path
+from headrace.tokens import Tokens
 from headrace.web import listening, listening_server, metrics_app
 from serve.cache import PageCache
 from serve.callers import Callers
@@ -37,6 +38,7 @@ from serve.follow import Follower
 from serve.freshness import Freshness
 from serve.groups import one_error
 from serve.hook import GenerationHook
+from serve.incoming import IncomingUploads
 from serve.ingest_proxy import IngestProxy
 from serve.limits import ClientLimit, Gate
 from serve.metrics import ReaderMetrics
@@ -182,11 +184,21 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
         staleness = Staleness(supervisor, freshness, settings.max_staleness)
         status = Status(settings.region, follower, supervisor, staleness)
         status.watch(metrics)
+        incoming = IncomingUploads(
+            store,
+            _tokens(settings),
+            session=session,
+            primary=settings.primary,
+            reader=find_or_make_identity(paths.root / "id"),
+            region=settings.region,
+            max_upload_bytes=settings.max_upload,
+            metrics=metrics,
+        )
         edge = Edge(
             supervisor,
             status,
             pages=make_pages(settings, metrics),
-            ingest=IngestProxy(settings.primary, session),
+            ingest=IngestProxy(settings.primary, session, incoming),
             callers=Callers(settings.trusted_proxies),
             staleness=staleness,
             metrics=metrics,
@@ -211,6 +223,7 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
                 restorer.run(),
                 scrubber.run(),
                 reporter.run(),
+                incoming.run(),
             )
         )
         server = edge.server()
@@ -241,6 +254,12 @@ def make_pages(settings: ServeSettings, metrics: ReaderMetrics) -> Pages:
     )
     cache = PageCache(settings.cache_size, perf_counter, metrics.cache_evictions.inc)
     return Pages(cache, upstream, ClientLimit(settings.client_concurrency), metrics)
+
+
+def _tokens(settings: ServeSettings) -> Tokens | None:
+    """Give who may upload while the primary is away; None: this reader was not told."""
+    token = settings.token or find_secret(settings.data / "token")
+    return None if token is None else Tokens(token)
 
 
 def _open_store(settings: ServeSettings) -> Store:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from aiohttp import web
 
 from headrace.names import check_database_name
-from ingest.api.node import NODE, answer_json
+from headrace.web import answer_json
+from ingest.api.node import NODE
 
 routes = web.RouteTableDef()
 

@@ -8,7 +8,8 @@ from headrace.errors import Refusal
 from headrace.generation import format_txid
 from headrace.history import read_back
 from headrace.names import check_database_name
-from ingest.api.node import NODE, answer_json
+from headrace.web import answer_json
+from ingest.api.node import NODE
 
 PAGE = 100  # entries
 

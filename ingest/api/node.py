@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -13,19 +12,23 @@ from headrace.errors import Refusal
 from ingest.stopping import BODIES
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator
+    from datetime import datetime
 
+    from headrace.arriving import ArrivedFile
     from headrace.clock import SteadyClock
+    from headrace.idempotency import KeysInFlight
     from headrace.keys import PrimaryPaths
     from headrace.log import GenerationLog
     from headrace.stopping import Stop
+    from headrace.store import Store
+    from headrace.tokens import Tokens
     from headrace.web import Requests
     from ingest.archive import Archive
-    from ingest.auth import Tokens
     from ingest.converters.registry import Registry
     from ingest.disk import Disk
     from ingest.holds import Holds
-    from ingest.idempotency import KeysInFlight
     from ingest.journal import Journal
     from ingest.lease import LeaseHolder
     from ingest.metrics import IngestMetrics
@@ -41,7 +44,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """The parts of a running primary."""
+    """The parts of a running primary.
+
+    Attributes:
+        incoming_told: Set when a reader says that it took uploads in this one's place.
+    """
 
     paths: PrimaryPaths
     clock: SteadyClock
@@ -65,7 +72,36 @@ class Node:
     metrics: IngestMetrics
     stop: Stop
     requests: Requests
+    store: Store
+    incoming_told: asyncio.Event
     max_upload_bytes: int
+
+    def now(self) -> datetime:
+        """Give the time, by a clock that never jumps."""
+        return self.clock.now()
+
+    def require_room(self, size_bytes: int) -> None:
+        """Refuse a file for which there is no room.
+
+        Raises:
+            Refusal: ``disk-full``.
+        """
+        self.disk.require(size_bytes)
+
+    async def keep(self, arrived: ArrivedFile, chunks: AsyncIterator[bytes]) -> None:
+        """Spool a file, and have it in the archive as well.
+
+        Raises:
+            Refusal: It did not arrive whole, is too large or empty, or cannot be kept.
+        """
+        key = self.archive.key(arrived.receipt_id, arrived.filename)
+        arrived.spooled = await self.archive.receive(
+            chunks,
+            self.paths.spool / arrived.receipt_id,
+            key=key,
+            limit_bytes=self.max_upload_bytes,
+        )
+        arrived.archive = key
 
     def check_writer(self, request: web.Request) -> None:
         """Refuse a write without the token, and every write while it could not be kept.
@@ -74,6 +110,14 @@ class Node:
             Refusal: ``unauthorized``, ``stopping``, ``lease-lapsed`` or ``replication-down``.
         """
         self.tokens.check(request.headers)
+        self.check_keeping()
+
+    def check_keeping(self) -> None:
+        """Refuse what could not be kept now.
+
+        Raises:
+            Refusal: ``stopping``, ``lease-lapsed`` or ``replication-down``.
+        """
         if self.stop.asked.is_set():
             raise Refusal("stopping", "the primary is stopping: send it again")
         self.lease.check()
@@ -101,12 +145,3 @@ class Node:
 
 
 NODE = web.AppKey("NODE", Node)
-
-
-def answer_json(
-    document: Any, *, status: int = 200, headers: dict[str, str] | None = None
-) -> web.Response:
-    """Answer with JSON that nobody caches."""
-    headers = {"Cache-Control": "no-store", **(headers or {})}
-    text = json.dumps(document, ensure_ascii=False) + "\n"  # a newline, for people's terminals
-    return web.json_response(text=text, status=status, headers=headers)

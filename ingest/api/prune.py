@@ -5,7 +5,8 @@ from __future__ import annotations
 from aiohttp import web
 
 from headrace.errors import Refusal
-from ingest.api.node import NODE, answer_json
+from headrace.web import answer_json
+from ingest.api.node import NODE
 
 routes = web.RouteTableDef()
 

@@ -9,7 +9,8 @@ import structlog
 from aiohttp import web
 
 from headrace.errors import HeadraceError, Refusal
-from ingest.api.node import NODE, answer_json
+from headrace.web import answer_json
+from ingest.api.node import NODE
 from ingest.regions import Report
 
 if TYPE_CHECKING:
@@ -40,6 +41,13 @@ async def post_reader(request: web.Request) -> web.Response:
     except ValueError as exc:
         raise Refusal("bad-request", "the report is not JSON") from exc
     await request.app[NODE].regions.note(Report.decode(document))
+    return answer_json({"ok": True})
+
+
+@routes.post("/-/incoming")
+async def post_incoming(request: web.Request) -> web.Response:
+    """Hear from a reader that it took uploads while no primary was there."""
+    request.app[NODE].incoming_told.set()
     return answer_json({"ok": True})
 
 

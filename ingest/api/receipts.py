@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from headrace.errors import Refusal
-from ingest.api.node import NODE, answer_json
+from headrace.errors import Refusal, StoreError
+from headrace.incoming import find_incoming_receipt
+from headrace.web import answer_json
+from ingest.api.node import NODE
 
 if TYPE_CHECKING:
     from headrace.receipt import Receipt
@@ -25,7 +27,13 @@ routes = web.RouteTableDef()
 async def get_receipt(request: web.Request) -> web.Response:
     """Show one: ids cannot be guessed, so knowing one is enough."""
     node = request.app[NODE]
-    found = await get_known(node, request.match_info["id"])
+    receipt_id = request.match_info["id"]
+    try:
+        found = await get_known(node, receipt_id)
+    except Refusal:
+        incoming = await _find_incoming(node, receipt_id)
+        # It may have been taken between the two looks.
+        found = incoming or await get_known(node, receipt_id)
     return answer_json(await encode_receipt(node, found))
 
 
@@ -53,6 +61,20 @@ async def get_known(node: Node, receipt_id: str) -> Receipt:
     if found is None:
         raise Refusal("not-found", "there is no such receipt")
     return found
+
+
+async def _find_incoming(node: Node, receipt_id: str) -> Receipt | None:
+    """Find the receipt of an upload that a reader took, and this primary not yet.
+
+    Raises:
+        Refusal: ``replication-down``: nobody knows.
+    """
+    if not _RECEIPT_ID.fullmatch(receipt_id):
+        return None
+    try:
+        return await find_incoming_receipt(node.store, receipt_id)
+    except StoreError as exc:
+        raise Refusal("replication-down", "the object store cannot be asked for it") from exc
 
 
 async def encode_receipt(node: Node, receipt: Receipt) -> dict[str, Any]:

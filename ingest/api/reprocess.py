@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from aiohttp import web
 
+from headrace.arriving import ArrivedFile
 from headrace.errors import Refusal
+from headrace.idempotency import read_key
+from headrace.options import Target, check_known, read_target
 from headrace.receipt import new_receipt_id
-from ingest.api.files import ArrivedFile
+from headrace.wishes import WISHES
 from ingest.api.node import NODE
 from ingest.api.receipts import get_known
 from ingest.api.uploads import answer_for, start
 from ingest.archive import key_of
-from ingest.idempotency import read_key
-from ingest.options import read_target_again
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from headrace.receipt import Receipt
+    from ingest.journal import Options
 
 routes = web.RouteTableDef()
 
@@ -49,3 +59,29 @@ async def post_reprocess(request: web.Request) -> web.Response:
         asked = {**fields, "from": before.id}  # what an Idempotency-Key stands for
         ids = await start(node, [arrived], asked, key, read=lambda *_: target)
         return await answer_for(request, ids, fields)
+
+
+def read_target_again(fields: Mapping[str, str], receipt: Receipt, options: Options) -> Target:
+    """Work out where an upload goes that is taken once more: as then, where nothing else is said.
+
+    A field without a value stands for the default.
+
+    Args:
+        fields: What is asked for now.
+        receipt: Of the time before.
+        options: What was asked for then, besides what the receipt says.
+
+    Raises:
+        Refusal: ``invalid-option`` or ``invalid-name``.
+    """
+    before = {"mode": receipt.mode}
+    if receipt.database is not None:
+        before["database"] = receipt.database
+    if options.table_given and options.table is not None:
+        before["table"] = options.table
+    kept = {name: value for name, value in before.items() if name not in fields}
+    given = {name: value for name, value in fields.items() if value}
+    check_known(fields)
+    target = read_target({**kept, **given}, receipt.filename)
+    asked = {name: getattr(target.wishes, name) for name in WISHES & fields.keys()}
+    return replace(target, wishes=replace(options.wishes, **asked))

@@ -10,26 +10,26 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from headrace import __version__
+from headrace.arriving import name_and_sha256, receive_body, receive_form
 from headrace.errors import Refusal
+from headrace.idempotency import KEPT_FOR, Claim, fingerprint, read_key
+from headrace.options import DEFAULT_WAIT_S, FIELDS, MODES, Target, read_target, wait_of
 from headrace.receipt import Receipt, UploadState
-from headrace.web import problem_response
-from ingest.api.files import receive_body, receive_form
-from ingest.api.node import NODE, answer_json
+from headrace.web import answer_json, problem_response
+from headrace.wishes import Wishes
+from ingest.api.node import NODE
 from ingest.api.receipts import encode_receipt
-from ingest.converters.wishes import Wishes
-from ingest.idempotency import KEPT_FOR, Claim, fingerprint, read_key
 from ingest.journal import Options
-from ingest.options import DEFAULT_WAIT_S, FIELDS, MODES, Target, read_target, wait_of
 from ingest.outcome import refusal_of
 from ingest.stopping import UPLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ingest.api.files import ArrivedFile
+    from headrace.arriving import ArrivedFile
     from ingest.api.node import Node
 
     ReadTarget = Callable[[Mapping[str, str], str | None], Target]
@@ -55,7 +55,21 @@ async def get_ingest(request: web.Request) -> web.Response:
     )
 
 
-@routes.post("/ingest")
+async def _invite(request: web.Request) -> web.StreamResponse | None:
+    """Ask for a body only if it can be taken: else a reader keeps it, and takes it itself."""
+    try:
+        request.app[NODE].check_writer(request)
+    except Refusal as refusal:
+        response = problem_response(request, refusal.document())
+        response.force_close()  # a client may send the body all the same
+        return response
+    if request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # else it would take that for the answer
+    return None
+
+
+@routes.post("/ingest", expect_handler=_invite)
 async def post_ingest(request: web.Request) -> web.Response:
     """Take one file as the body, or several as a form."""
     node = request.app[NODE]
@@ -64,9 +78,9 @@ async def post_ingest(request: web.Request) -> web.Response:
     with node.keys_in_flight.hold(key):
         async with node.receiving():
             if request.content_type == "multipart/form-data":
-                arrived, fields = await receive_form(request)
+                arrived, fields = await receive_form(request, node)
             else:
-                arrived, fields = [await receive_body(request)], dict(request.query)
+                arrived, fields = [await receive_body(request, node)], dict(request.query)
         ids = await start(node, arrived, fields, key)
         return await answer_for(request, ids, fields)
 
@@ -78,6 +92,7 @@ async def start(
     key: str | None,
     *,
     read: ReadTarget = read_target,
+    promised: bool = False,
 ) -> tuple[str, ...]:
     """Journal a request, and send its files on their way; give the ids of its receipts.
 
@@ -90,28 +105,37 @@ async def start(
         fields: Its options.
         key: Its ``Idempotency-Key``.
         read: Works out where a file goes, from the options and its name.
+        promised: Whether its receipts were given out already. Then they lead to those of the first
+            time, and whoever calls deletes the bytes of which nothing is done.
 
     Raises:
         Refusal: ``key-reused``, or that of a file whose bytes did not arrive whole.
     """
-    claim = None if key is None else await _claim(node, arrived, fields, key)
+    dropped = [] if promised else arrived
+    claim = None if key is None else await _claim(node, arrived, fields, key, dropped)
     ids = claim.receipts if claim else tuple(each.receipt_id for each in arrived)
     uploads = [_prepare(node, each, fields, read) for each in arrived if each.receipt_id in ids]
-    for each in arrived:
+    pairs = zip((each.receipt_id for each in arrived), ids, strict=True)
+    aliases = [(sent, shown) for sent, shown in pairs if promised and sent != shown]
+    for each in dropped:
         if each.refusal is not None or each.receipt_id not in ids:
             await _drop(node, each)
-    if uploads:
+    if uploads or aliases:
         try:
-            await node.uploads.start(uploads, claim)
+            await node.uploads.start(uploads, claim, aliases)
         except sqlite3.Error as exc:  # of a disk that is full
-            for each in arrived:
+            for each in dropped:
                 await _drop(node, each)
             raise refusal_of(exc) from exc
     return ids
 
 
 async def _claim(
-    node: Node, arrived: list[ArrivedFile], fields: Mapping[str, str], key: str
+    node: Node,
+    arrived: list[ArrivedFile],
+    fields: Mapping[str, str],
+    key: str,
+    dropped: list[ArrivedFile],
 ) -> Claim | None:
     """Give what a key stands for: these files, those of the first time, or some of each.
 
@@ -123,7 +147,7 @@ async def _claim(
     """
     ids = tuple(each.receipt_id for each in arrived)
     broken = next((each.refusal for each in arrived if each.spooled is None), None)
-    mark = fingerprint(fields, arrived)
+    mark = fingerprint(fields, map(name_and_sha256, arrived))
     before = await node.journal.find_claim(key)
     if before is None:
         if broken is None:
@@ -132,7 +156,7 @@ async def _claim(
             each.refusal = each.refusal or broken
         return None
     if broken is not None or before.fingerprint != mark:
-        for each in arrived:
+        for each in dropped:
             await _drop(node, each)
         raise broken or Refusal(
             "key-reused", "another request had this Idempotency-Key in the last 24 hours"
@@ -167,7 +191,7 @@ async def answer_for(
 
 async def _drop(node: Node, arrived: ArrivedFile) -> None:
     """Let go of bytes that nothing will be done with."""
-    if arrived.spooled is not None:
+    if arrived.spooled is not None and arrived.spooled.path is not None:
         arrived.spooled.path.unlink(missing_ok=True)
     if arrived.archive is not None:
         await node.archive.forget(arrived.archive)
@@ -193,7 +217,7 @@ def _prepare(
         database=target.database if target else None,
         mode=target.mode if target else fields.get("mode", "replace")[:16],
         warnings=target.warnings if target else (),
-        created_at=datetime.now(UTC),
+        created_at=arrived.arrived_at or datetime.now(UTC),
         from_receipt=arrived.from_receipt,
     )
     options = Options(

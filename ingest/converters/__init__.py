@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Refusal
 from headrace.names import quote_identifier
+from headrace.wishes import Wishes
 from ingest.converters.registry import Converter, Registry, load_function
-from ingest.converters.wishes import Wishes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

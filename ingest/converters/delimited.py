@@ -34,8 +34,8 @@ from ingest.converters.text import open_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from headrace.wishes import Wishes
     from ingest.converters.csv_records import Complaint
-    from ingest.converters.wishes import Wishes
 
 BLOCK_BYTES = 1024 * 1024
 _BATCH_CELLS = 20_000

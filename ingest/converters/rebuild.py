@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from ingest.converters.wishes import Wishes
+    from headrace.wishes import Wishes
 
 MAX_SHOWN = 3  # rows that a refusal names
 MAX_SHOWN_CHARACTERS = 20  # of a value

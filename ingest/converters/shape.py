@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ingest.converters.wishes import Wishes
+    from headrace.wishes import Wishes
 
 SHARED_COLUMN = "value"  # of a lookup table for several columns
 CACHE_KIB = 64 * 1024

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Mapping, Sequence
 
-    from ingest.converters.wishes import Wishes
+    from headrace.wishes import Wishes
 
 MAX_TABLES = 1000
 _BATCH_ROWS = 2000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from ingest.options import FIELDS
+from headrace.options import FIELDS
 from tests.e2e.test_uploads import sqlite_bytes
 
 if TYPE_CHECKING:

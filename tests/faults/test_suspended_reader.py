@@ -102,8 +102,8 @@ async def forgetful_primary(publisher: Publisher) -> AsyncIterator[str]:
 
     app = web.Application()
     app.router.add_get("/-/generations", push)
-    async with listening(app, "127.0.0.1", 0, shutdown_timeout=0.1) as port:
-        yield f"http://127.0.0.1:{port}"
+    async with listening(app, "127.0.0.1", 0, shutdown_timeout=0.1) as listener:
+        yield f"http://127.0.0.1:{listener.port}"
 
 
 @asynccontextmanager

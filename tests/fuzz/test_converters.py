@@ -20,9 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import Refusal
+from headrace.wishes import Wishes
 from ingest.convert import Conversion, Limits, convert
 from ingest.converters import FORMATS, find_ignored
-from ingest.converters.wishes import Wishes
 
 SEEDS = Path(__file__).parent / "seeds"
 SEEDED = [known.name for known in FORMATS if (SEEDS / known.name).is_dir()]

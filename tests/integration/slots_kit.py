@@ -196,7 +196,7 @@ async def replicating(
 @pytest.fixture(name="publisher")
 async def live_publisher(tmp_path: Path) -> AsyncIterator[LivePublisher]:
     """Give a publisher with a running litestream, that compacts nothing while a test looks."""
-    async with replicating(tmp_path, more_config="levels:\n  - interval: 24h\n") as live:
+    async with replicating(tmp_path, levels=("24h",)) as live:
         yield live
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from headrace.errors import Refusal
+from headrace.wishes import read_wishes
 from ingest.convert import Conversion, Limits, convert
 from ingest.converters import TableRows
-from ingest.converters.wishes import read_wishes
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,8 @@ import pytest
 
 from headrace.clock import SteadyClock
 from headrace.errors import problem_document
+from headrace.idempotency import KEPT_FOR, Claim
 from headrace.receipt import UploadState
-from ingest.idempotency import KEPT_FOR, Claim
 from ingest.journal import Journal, Options
 from ingest.succession import find_damage
 from tests.unit.test_receipt import AT, make_receipt

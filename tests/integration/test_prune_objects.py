@@ -23,6 +23,8 @@ from headrace.keys import (
     JOURNAL_DATABASE,
     PrimaryPaths,
     generation_key,
+    incoming_key,
+    incoming_receipt_key,
     lease_key,
     lineage_key,
     ltx_key,
@@ -358,6 +360,23 @@ async def test_leases_and_probes_that_were_left_go(site: Site) -> None:
         ("lease", lease_key(1)),
         ("probe", "probes/old"),
     }
+
+
+async def test_uploads_that_no_primary_has_taken_stay(site: Site) -> None:
+    """I1: what a reader took is kept until a primary has it; what it did not finish goes."""
+    old, receipt_id = NOW - 30 * DAY, new_receipt_id(NOW)
+    site.write(upload_key(receipt_id, "sales.csv"), old)
+    site.write(incoming_receipt_key(receipt_id), old)
+    site.write(incoming_key(receipt_id), old)
+    before = site.files()
+
+    assert await site.pruner().prune() == []
+    assert site.files() == before
+
+    await site.store.delete(incoming_key(receipt_id))  # as if it had never been written
+    for kind in ("incoming", "archive"):
+        assert [each.kind for each in await site.pruner().prune()] == [kind]
+    assert not site.files() & before - {lease_key(1)}
 
 
 async def test_what_is_being_read_stays(site: Site) -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from headrace.arriving import check_announced_size
 from headrace.errors import Refusal
-from ingest.receive import check_announced_size, receive
+from ingest.receive import receive
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,7 +31,7 @@ async def test_receive_writes_and_hashes_all(tmp_path: Path) -> None:
         pieces(*chunks), tmp_path / "x", limit_bytes=10_000_000, require_room=lambda: None
     )
     body = b"".join(chunks)
-    assert spooled.path.read_bytes() == body
+    assert (tmp_path / "x").read_bytes() == body
     assert spooled.bytes == len(body)
     assert spooled.sha256 == hashlib.sha256(body).hexdigest()
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.wishes import Wishes
 from ingest.converters import Conversion, Converted
 from ingest.converters.delimited import convert
-from ingest.converters.wishes import Wishes
 
 Table = list[list[str]]
 

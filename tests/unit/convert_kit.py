@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from headrace.errors import Refusal
+from headrace.wishes import Wishes
 from ingest.converters import Conversion, Converted, load_converter
-from ingest.converters.wishes import Wishes
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -13,9 +13,9 @@ import pyarrow.parquet
 import pytest
 
 from headrace.errors import Refusal
+from headrace.wishes import Wishes
 from ingest.converters import Conversion, Converted, TableRows
 from ingest.converters import arrow_files as converter
-from ingest.converters.wishes import Wishes
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -12,6 +12,7 @@ import pytest
 from datasette.app import Datasette
 
 from headrace.errors import Refusal
+from headrace.wishes import Wishes
 from ingest.converters import (
     Conversion,
     Converted,
@@ -20,7 +21,6 @@ from ingest.converters import (
     delimited,
     staging,
 )
-from ingest.converters.wishes import Wishes
 
 if TYPE_CHECKING:
     from pathlib import Path

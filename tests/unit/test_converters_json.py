@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from headrace.errors import Refusal
+from headrace.wishes import Wishes
 from ingest.converters import Conversion, Converted, TableRows, ndjson
 from ingest.converters.json_records import convert
-from ingest.converters.wishes import Wishes
 
 DATA = Path(__file__).parents[1] / "data"
 

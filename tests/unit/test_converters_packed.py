@@ -18,9 +18,9 @@ import pytest
 from backports import zstd
 
 from headrace.errors import Refusal
+from headrace.wishes import Wishes
 from ingest.converters import Conversion, Converted, run_converter
 from ingest.converters import unpack as unpacking
-from ingest.converters.wishes import Wishes
 from ingest.detect import detect
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headrace.errors import Refusal
+from headrace.wishes import read_wishes
 from ingest.converters import Conversion, Converted, TableRows, load_converter
 from ingest.converters.shape import shape
-from ingest.converters.wishes import read_wishes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,10 +12,10 @@ import openpyxl
 import pytest
 
 from headrace.errors import Refusal
+from headrace.wishes import Wishes
 from ingest.converters import Conversion, Converted, TableRows
 from ingest.converters.sheets import convert
 from ingest.converters.signatures import OLE
-from ingest.converters.wishes import Wishes
 
 DATA = Path(__file__).parents[1] / "data" / "sheets"
 

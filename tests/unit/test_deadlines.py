@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from headrace import arriving
 from headrace.errors import Refusal
-from ingest.api import files, readers
+from ingest.api import readers
 from tests.unit.loop_kit import now_s, run
 
 if TYPE_CHECKING:
@@ -19,13 +20,13 @@ def test_client_that_sends_nothing_any_more_is_given_up() -> None:
     """However slow the pieces of a body come, only silence ends it."""
 
     async def read(_size: int) -> bytes:
-        await asyncio.sleep(files.SILENCE_S - 1 if now_s() < 1000 else 3600)
+        await asyncio.sleep(arriving.STALL_S - 1 if now_s() < 1000 else 3600)
         return b"x"
 
     pieces: list[bytes] = []
 
     async def take_all() -> None:
-        async for piece in files._chunks(read):  # noqa: SLF001 - a whole node would take minutes
+        async for piece in arriving._chunks(read):  # noqa: SLF001 - a whole node would take minutes
             pieces.append(piece)  # noqa: PERF401 - those before the end count
 
     with pytest.raises(Refusal) as caught:

@@ -11,12 +11,12 @@ import pluggy
 from headrace.config import IngestSettings, ServeSettings, UpSettings
 from headrace.converter_command import PLACEHOLDERS, ConverterCommand
 from headrace.errors import REFUSALS
+from headrace.options import FIELDS
 from headrace.settings import names_of
 from headrace.store_costs import Prices
 from headrace.store_counts import StoreCounts
 from ingest import hookspecs
 from ingest.metrics import IngestMetrics
-from ingest.options import FIELDS
 from ingest.plugins import Converter
 from serve.metrics import ReaderMetrics
 

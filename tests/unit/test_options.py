@@ -8,17 +8,17 @@ import hashlib
 import pytest
 
 from headrace.errors import Refusal
-from ingest.converters.wishes import Wishes
-from ingest.journal import Options
-from ingest.options import (
+from headrace.options import (
     MAX_WAIT_S,
     check_digest,
     clean_filename,
     filename_of,
     read_target,
-    read_target_again,
     wait_of,
 )
+from headrace.wishes import Wishes
+from ingest.api.reprocess import read_target_again
+from ingest.journal import Options
 from tests.unit.test_receipt import make_receipt
 
 

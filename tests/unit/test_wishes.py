@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headrace.errors import Refusal
+from headrace.wishes import READING, WISHES, Wishes, read_wishes
 from ingest.converters import FORMATS, Conversion, Format, run_converter
-from ingest.converters.wishes import READING, WISHES, Wishes, read_wishes
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiohttp import multipart
@@ -19,13 +19,10 @@ from headrace.names import (
     safe_table_name,
     without_brackets,
 )
-from ingest.converters.wishes import WISHES, Wishes, read_wishes
+from headrace.wishes import WISHES, Wishes, read_wishes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from headrace.receipt import Receipt
-    from ingest.journal import Options
 
 MODES = ("replace", "append", "upsert", "create")
 FIELDS = frozenset({"database", "table", "mode", "filename", "wait_for"}) | WISHES
@@ -66,7 +63,7 @@ def read_target(fields: Mapping[str, str], filename: str | None) -> Target:
     Raises:
         Refusal: ``invalid-option`` or ``invalid-name``.
     """
-    _check_known(fields)
+    check_known(fields)
     mode = fields.get("mode", "replace")
     if mode not in MODES:
         known = ", ".join(MODES)
@@ -102,32 +99,6 @@ def read_target(fields: Mapping[str, str], filename: str | None) -> Target:
         wishes=read_wishes(fields),
         table_given="table" in fields,
     )
-
-
-def read_target_again(fields: Mapping[str, str], receipt: Receipt, options: Options) -> Target:
-    """Work out where an upload goes that is taken once more: as then, where nothing else is said.
-
-    A field without a value stands for the default.
-
-    Args:
-        fields: What is asked for now.
-        receipt: Of the time before.
-        options: What was asked for then, besides what the receipt says.
-
-    Raises:
-        Refusal: ``invalid-option`` or ``invalid-name``.
-    """
-    before = {"mode": receipt.mode}
-    if receipt.database is not None:
-        before["database"] = receipt.database
-    if options.table_given and options.table is not None:
-        before["table"] = options.table
-    kept = {name: value for name, value in before.items() if name not in fields}
-    given = {name: value for name, value in fields.items() if value}
-    _check_known(fields)
-    target = read_target({**kept, **given}, receipt.filename)
-    asked = {name: getattr(target.wishes, name) for name in WISHES & fields.keys()}
-    return replace(target, wishes=replace(options.wishes, **asked))
 
 
 def clean_filename(filename: str | None) -> str:
@@ -185,7 +156,12 @@ def check_digest(headers: Mapping[str, str], sha256: str) -> None:
                 raise Refusal("digest-mismatch", f"{name} says {sent}, what arrived is {sha256}")
 
 
-def _check_known(fields: Mapping[str, str]) -> None:
+def check_known(fields: Mapping[str, str]) -> None:
+    """Refuse a request with a field that nobody knows.
+
+    Raises:
+        Refusal: ``invalid-option``.
+    """
     for name in fields:
         if name not in FIELDS:
             known = ", ".join(sorted(FIELDS))

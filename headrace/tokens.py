@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Tokens:
-    """The one token of this primary; only its hash is kept."""
+    """The one token; only its hash is kept."""
 
     def __init__(self, token: str) -> None:
         self._sha256 = hashlib.sha256(token.encode()).digest()

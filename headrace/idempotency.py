@@ -19,8 +19,6 @@ from headrace.errors import Refusal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from ingest.api.files import ArrivedFile
-
 KEPT_FOR = timedelta(hours=24)
 HEADER = "Idempotency-Key"
 
@@ -92,8 +90,7 @@ def read_key(headers: Mapping[str, str]) -> str | None:
     return key
 
 
-def fingerprint(fields: Mapping[str, str], arrived: Iterable[ArrivedFile]) -> str:
-    """Give what tells a request from others: its options, and its files by name and hash."""
+def fingerprint(fields: Mapping[str, str], files: Iterable[tuple[str, str | None]]) -> str:
+    """Give what tells a request from others: its options, and its files by name and SHA-256."""
     options = sorted((name, value) for name, value in fields.items() if name not in _NOT_OF_IT)
-    files = [(each.filename, each.spooled and each.spooled.sha256) for each in arrived]
-    return hashlib.sha256(json.dumps([options, files]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([options, list(files)]).encode()).hexdigest()

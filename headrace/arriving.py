@@ -1,0 +1,224 @@
+"""The files of a request: its body is one, or a form holds several; each goes where it is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from aiohttp import BodyPartReader, ClientError, web
+
+from headrace.errors import Refusal
+from headrace.options import check_digest, clean_filename, filename_of, read_target
+from headrace.receipt import new_receipt_id
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from datetime import datetime
+    from pathlib import Path
+
+CHUNK_BYTES = 256 * 1024
+MAX_FIELD_BYTES = 4096  # of a form field that is not a file
+MAX_FILES = 100  # in one form
+STALL_S = 60.0  # for a client to send the next bytes
+
+Done = TypeVar("Done")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spooled:
+    """A body that has arrived whole, and is durable.
+
+    Attributes:
+        path: Where it lies on the volume; None: in the object store alone.
+        bytes: Its size.
+        sha256: 64 hex digits.
+    """
+
+    path: Path | None
+    bytes: int
+    sha256: str
+
+
+@dataclass(slots=True, kw_only=True)
+class ArrivedFile:
+    """One file of a request: kept whole, or refused.
+
+    Attributes:
+        receipt_id: Of its receipt.
+        filename: Its name without folders.
+        media_type: As the client sent it; None if it said nothing.
+        spooled: The file itself; None if it did not arrive whole.
+        archive: Its key in the object store; None if it is not there.
+        from_receipt: Id of the receipt whose archived bytes it is; None if it was sent.
+        refusal: What speaks against it.
+        arrived_at: When it had arrived; None: now.
+    """
+
+    receipt_id: str
+    filename: str = ""
+    media_type: str | None = None
+    spooled: Spooled | None = None
+    archive: str | None = None
+    from_receipt: str | None = None
+    refusal: Refusal | None = None
+    arrived_at: datetime | None = None
+
+
+def name_and_sha256(arrived: ArrivedFile) -> tuple[str, str | None]:
+    """Give what tells a file from others."""
+    return arrived.filename, arrived.spooled.sha256 if arrived.spooled else None
+
+
+class Keeper(Protocol):
+    """Keeps the files of requests."""
+
+    @property
+    def max_upload_bytes(self) -> int:
+        """The largest file that is taken."""
+
+    def now(self) -> datetime:
+        """Give the time, by a clock that never jumps."""
+
+    def require_room(self, size_bytes: int) -> None:
+        """Refuse a file for which there is no room.
+
+        Raises:
+            Refusal: ``disk-full``.
+        """
+
+    async def keep(self, arrived: ArrivedFile, chunks: AsyncIterator[bytes]) -> None:
+        """Keep a file: sets ``spooled`` and ``archive``, unless it raises.
+
+        Raises:
+            Refusal: It did not arrive whole, is too large or empty, or cannot be kept.
+        """
+
+
+def check_announced_size(content_length: int | None, limit_bytes: int) -> None:
+    """Refuse a body before it is sent, if its announced length is over the limit.
+
+    Raises:
+        Refusal: ``too-large``.
+    """
+    if content_length is not None and content_length > limit_bytes:
+        raise too_large(limit_bytes)
+
+
+def too_large(limit_bytes: int) -> Refusal:
+    """Give the refusal of a file that is larger than that."""
+    return Refusal("too-large", f"the limit is {limit_bytes} bytes", extra={"limit": limit_bytes})
+
+
+async def receive_body(request: web.BaseRequest, keeper: Keeper) -> ArrivedFile:
+    """Keep a request's body."""
+    filename = request.query.get("filename") or filename_of(request.headers)
+    arrived = ArrivedFile(
+        receipt_id=new_receipt_id(keeper.now()),
+        filename=clean_filename(filename),
+        media_type=request.headers.get("Content-Type"),
+    )
+    try:
+        read_target(request.query, filename)  # refuse before the body is sent
+        check_announced_size(request.content_length, keeper.max_upload_bytes)
+        keeper.require_room(request.content_length or 0)
+        await _keep(keeper, arrived, request.content.read)
+        if arrived.spooled is not None:
+            check_digest(request.headers, arrived.spooled.sha256)
+    except Refusal as refusal:
+        arrived.refusal = refusal
+    return arrived
+
+
+async def receive_form(
+    request: web.BaseRequest, keeper: Keeper
+) -> tuple[list[ArrivedFile], dict[str, str]]:
+    """Keep every file of a form; its other fields are options, before or after the files."""
+    arrived: list[ArrivedFile] = []
+    fields = dict(request.query)
+    broken: Refusal | None = None
+    try:
+        keeper.require_room(request.content_length or 0)
+        form = await request.multipart()
+        while (part := await _in_time(form.next())) is not None:
+            if not isinstance(part, BodyPartReader):
+                raise Refusal("bad-request", "a part of the form has parts itself")
+            if part.name == "file" or part.filename is not None:
+                if len(arrived) == MAX_FILES:
+                    raise Refusal("bad-request", f"one form takes {MAX_FILES} files at most")
+                arrived.append(await _receive_part(keeper, part))
+            elif part.name is not None:
+                fields[part.name] = await _read_field(part)
+    except Refusal as refusal:
+        broken = refusal
+    except (ValueError, ConnectionError, ClientError) as exc:
+        broken = Refusal("bad-request", f"the form cannot be read: {exc}")
+    if not arrived:
+        broken = broken or Refusal("bad-request", "the form has no field 'file'")
+        arrived.append(ArrivedFile(receipt_id=new_receipt_id(keeper.now())))
+    for each in arrived:
+        each.refusal = each.refusal or broken
+    return arrived, fields
+
+
+async def _receive_part(keeper: Keeper, part: BodyPartReader) -> ArrivedFile:
+    media_type = part.headers.get("Content-Type")
+    arrived = ArrivedFile(
+        receipt_id=new_receipt_id(keeper.now()),
+        filename=clean_filename(part.filename),
+        media_type=media_type,
+    )
+    await _keep(keeper, arrived, part.read_chunk)
+    return arrived
+
+
+async def _keep(
+    keeper: Keeper, arrived: ArrivedFile, read: Callable[[int], Awaitable[bytes]]
+) -> None:
+    try:
+        await keeper.keep(arrived, _chunks(read))
+    except Refusal as refusal:
+        arrived.refusal = refusal
+
+
+async def _chunks(read: Callable[[int], Awaitable[bytes]]) -> AsyncIterator[bytes]:
+    """Give a file in pieces.
+
+    Raises:
+        Refusal: ``incomplete-body``.
+    """
+    try:
+        while chunk := await _in_time(read(CHUNK_BYTES)):
+            yield chunk
+    except (ConnectionError, ClientError, web.RequestPayloadError, ValueError) as exc:
+        raise Refusal("incomplete-body", "the connection ended before the file did") from exc
+
+
+async def _read_field(part: BodyPartReader) -> str:
+    """Read a form field that is not a file.
+
+    Raises:
+        Refusal: ``bad-request``.
+    """
+    body = bytearray()
+    while chunk := await _in_time(part.read_chunk(MAX_FIELD_BYTES)):
+        body += chunk
+        if len(body) > MAX_FIELD_BYTES:
+            raise Refusal("bad-request", f"the field {part.name!r} is too long")
+    try:
+        return body.decode()
+    except UnicodeDecodeError as exc:
+        raise Refusal("bad-request", f"the field {part.name!r} is not UTF-8") from exc
+
+
+async def _in_time(reading: Awaitable[Done]) -> Done:
+    """Wait for what a client sends.
+
+    Raises:
+        Refusal: ``incomplete-body``.
+    """
+    try:
+        async with asyncio.timeout(STALL_S):
+            return await reading
+    except TimeoutError as exc:
+        raise Refusal("incomplete-body", f"nothing came for {STALL_S:g} s") from exc
