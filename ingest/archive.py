@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from headrace.durable import fsync_path
 from headrace.errors import ObjectMissingError, Refusal, StoreError
 from headrace.keys import upload_key
 from ingest.receive import receive
@@ -75,22 +76,28 @@ class Archive:
             ) from exc
 
     async def fetch(self, receipt: Receipt, path: Path) -> None:
-        """Have an archived upload in the spool again.
+        """Have an archived upload in the spool again: whole, or not at all.
 
         Raises:
-            Refusal: ``bytes-gone``.
+            Refusal: ``bytes-gone`` or ``disk-full``.
             StoreError: The store could not be asked.
         """
         digest = hashlib.sha256()
+        part = path.with_name(f"{path.name}.part")  # the next start deletes what a crash leaves
         try:
-            with path.open("wb") as file:
+            with part.open("wb") as file:
                 async for chunk in self._store.stream(key_of(receipt), stall_s=STALL_S):
+                    self._disk.require(len(chunk))
                     digest.update(chunk)
                     await asyncio.to_thread(file.write, chunk)
+            if digest.hexdigest() != receipt.sha256:
+                raise _changed()
+            await asyncio.to_thread(fsync_path, part)
+            part.rename(path)
         except ObjectMissingError as exc:
             raise self._gone() from exc
-        if digest.hexdigest() != receipt.sha256:
-            raise _changed()
+        finally:
+            part.unlink(missing_ok=True)
 
     async def copy(self, receipt: Receipt, path: Path, *, key: str | None) -> Spooled:
         """Have an archived upload in the spool once more, and in the store under another key.

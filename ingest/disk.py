@@ -7,7 +7,9 @@ of an upload takes the last of it: each is refused before it begins, and ended w
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import sqlite3
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -133,6 +135,15 @@ class Disk:
             "again",
             extra={"free_bytes": free_bytes, "reserve_bytes": self._reserve_bytes},
         )
+
+
+def refusal_of_full(exc: BaseException) -> Refusal | None:
+    """Give the refusal that a failure means, if it is that of a disk without any room."""
+    of_file = isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}
+    of_database = isinstance(exc, sqlite3.Error) and exc.sqlite_errorname == "SQLITE_FULL"
+    if of_file or of_database:
+        return Refusal("disk-full", "the upload does not fit on the server's disk")
+    return None
 
 
 def _mib(size_bytes: int) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import sqlite3
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +9,7 @@ from headrace.errors import LitestreamError, Refusal
 from headrace.generation import Source
 from headrace.names import tilde_encode
 from headrace.receipt import TableOutcome
+from ingest.disk import refusal_of_full
 
 if TYPE_CHECKING:
     from headrace.receipt import Receipt
@@ -66,10 +65,8 @@ def url_of(receipt: Receipt) -> str:
 
 def refusal_of(exc: Exception) -> Refusal:
     """Give the refusal that an unexpected failure means to the client."""
-    if isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return Refusal("disk-full", "the upload does not fit on the server's disk")
-    if isinstance(exc, sqlite3.Error) and exc.sqlite_errorname == "SQLITE_FULL":
-        return Refusal("disk-full", "the upload does not fit on the server's disk")
+    if (full := refusal_of_full(exc)) is not None:
+        return full
     if isinstance(exc, LitestreamError):
         return Refusal("replication-down", "Litestream did not answer")
     return Refusal("internal-error", "the failure is in the server's log")

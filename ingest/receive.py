@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import os
 from contextlib import asynccontextmanager, suppress
@@ -13,6 +12,7 @@ import aiofiles
 
 from headrace.arriving import Spooled, too_large
 from headrace.errors import Refusal
+from ingest.disk import refusal_of_full
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -114,7 +114,7 @@ async def receive(
             raise Refusal("empty-file", "the file has no bytes")
     except BaseException as exc:
         _remove(path)
-        refusal = _refusal_of(exc)
+        refusal = exc if isinstance(exc, Refusal) else refusal_of_full(exc)
         if refusal is None:
             raise
         refusal.extra["bytes"] = size
@@ -125,12 +125,3 @@ async def receive(
 def _remove(path: Path) -> None:
     with suppress(FileNotFoundError):
         path.unlink()
-
-
-def _refusal_of(exc: BaseException) -> Refusal | None:
-    """Give the refusal that a failure while receiving means, or None if it is a defect."""
-    if isinstance(exc, Refusal):
-        return exc
-    if isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return Refusal("disk-full", "the upload does not fit on the server's disk")
-    return None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from headrace.errors import Refusal
 from headrace.names import INTERNAL_TABLES, quote_identifier
+from ingest.disk import refusal_of_full
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,8 +105,8 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
     except BaseException as exc:
         if db.in_transaction:  # SQLite has rolled back by itself when the disk is full
             db.execute("ROLLBACK")
-        if isinstance(exc, sqlite3.Error) and exc.sqlite_errorname == "SQLITE_FULL":
-            raise Refusal("disk-full", "the rows do not fit on the server's disk") from exc
+        if (full := refusal_of_full(exc)) is not None:
+            raise full from exc
         raise
 
 
