@@ -12,7 +12,6 @@ import secrets
 import shutil
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import obstore
@@ -21,6 +20,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from headrace.durable import create_file, link_file, replace_file, stream_file
 from headrace.errors import ConfigError, ObjectExistsError, ObjectMissingError, StoreError
 from headrace.keys import probe_key
+from headrace.store_client import open_client
 from headrace.store_counts import Operation, StoreCounts
 from headrace.store_reason import tell_reason
 from headrace.store_url import parse_store_url
@@ -30,21 +30,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from obstore.store import ClientConfig, ObjectStore, RetryConfig
-
-    from headrace.store_url import StoreUrl
 
 ANSWER_S = 30.0  # for a small object, with all tries; some stores queue writers of one key for 10
-
-# How obstore asks over the network. It tries again what may be a hiccup; whatever lasts longer is
-# ours to see, and to say. Nothing but silence ends a large body (``stall_s``): it may take hours.
-_CONNECT = "5s"
-_WHOLE_BODY = "24h"
-_RETRY: RetryConfig = {
-    "max_retries": 2,
-    "retry_timeout": timedelta(seconds=5),
-    "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=1)},
-}
 
 _CHUNK_BYTES = 4 * 1024 * 1024  # of a streamed object
 _PART_BYTES = 5 * 1024 * 1024  # of an object that is written in parts: the least that S3 takes
@@ -90,11 +77,11 @@ class Store:
         self.folder = self._location.folder
         self.is_s3 = self._location.is_s3
         self.counts = counts or StoreCounts()
-        self._store = _open(self._location)
+        self._store = open_client(self._location)
 
     def reconnect(self) -> None:
         """Ask on new connections from now on: the old ones may be dead without a word."""
-        self._store = _open(self._location)
+        self._store = open_client(self._location)
 
     def litestream_url(self, key: str) -> str:
         """Give the URL by which Litestream finds a prefix of this store."""
@@ -123,7 +110,7 @@ class Store:
             ObjectMissingError: It is not there, or not visible yet.
             StoreError: The store could not be asked.
         """
-        async with self._asking(Operation.GET, f"look at {key}", ANSWER_S):
+        async with self._asking(Operation.HEAD, f"look at {key}", ANSWER_S):
             return (await obstore.head_async(self._store, key))["last_modified"]
 
     async def read_or_spill(
@@ -401,20 +388,3 @@ def _write_all(descriptor: int, chunk: bytes) -> None:
     view = memoryview(chunk)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def _open(location: StoreUrl) -> ObjectStore:
-    client: ClientConfig = {
-        "allow_http": location.allow_http,
-        "connect_timeout": _CONNECT,
-        "timeout": _WHOLE_BODY,
-    }
-    try:
-        if location.folder is not None:
-            location.folder.mkdir(parents=True, exist_ok=True)
-            return obstore.store.LocalStore(location.folder)
-        return obstore.store.from_url(
-            location.base, config=location.config, client_options=client, retry_config=_RETRY
-        )
-    except (BaseError, OSError, ValueError) as exc:
-        raise ConfigError(f"cannot open the store {location.base}: {tell_reason(exc)}") from exc

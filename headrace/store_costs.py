@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 GB = 1e9  # bytes, as stores bill them
 
+_CLASS_B = (Operation.GET, Operation.HEAD)
 _CLASS_A = (Operation.PUT, Operation.CREATE, Operation.MULTIPART, Operation.LIST)
 
 
@@ -59,7 +60,7 @@ class Prices:
         """Give what some requests cost, by what is charged; deleting is free everywhere."""
         return {
             "a": self.class_a * sum(counts.requests[each] for each in _CLASS_A) / 1000,
-            "b": self.class_b * counts.requests[Operation.GET] / 1000,
+            "b": self.class_b * sum(counts.requests[each] for each in _CLASS_B) / 1000,
             "egress": self.egress * counts.transferred_bytes[Operation.GET] / GB,
         }
 

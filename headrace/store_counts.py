@@ -17,6 +17,7 @@ class Operation(StrEnum):
     """What a request does."""
 
     GET = "get"
+    HEAD = "head"
     LIST = "list"
     PUT = "put"
     CREATE = "create"  # a put that fails if there is such an object

@@ -146,6 +146,7 @@ async def _check_counts(nodes: Nodes) -> None:
 
     for by, operation in (
         ("headrace", "get"),
+        ("headrace", "head"),
         ("headrace", "list"),
         ("headrace", "multipart"),
         ("litestream", "put"),

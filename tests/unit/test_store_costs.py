@@ -41,7 +41,7 @@ def test_cost_is_that_of_writes_reads_and_bytes_read() -> None:
     counts.transferred_bytes[Operation.GET] += 500_000_000
     counts.transferred_bytes[Operation.PUT] += 500_000_000
 
-    assert PRICES.rate(counts) == {"a": 20.0, "b": 0.4, "egress": 45.0}
+    assert PRICES.rate(counts) == {"a": 20.0, "b": 0.8, "egress": 45.0}
 
 
 def test_prices_are_those_of_the_kind_of_store_unless_they_are_set() -> None:
