@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from headrace.arriving import ArrivedFile, Spooled
+from headrace.backoff import Pauses
 from headrace.errors import HeadraceError, LogError, Refusal
 from headrace.incoming import IncomingRequest
 from headrace.keys import INCOMING_PREFIX, incoming_key, incoming_receipt_key
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 LOOK_EVERY_S = 120.0  # each costs a LIST; readers say when something has come
-RETRY_S = 5.0  # after something could not be taken
+FIRST_RETRY_S, MAX_RETRY_S = 0.5, 30.0  # when something could not be taken
 AT_ONCE = 4  # on their way: each has its bytes fetched to this volume
 STALL_S = 30.0  # without an answer of the store
 SERVER_ERROR = 500
@@ -51,11 +52,15 @@ class Incoming:
     async def run(self) -> None:
         """Look at the start, whenever a reader says so, and now and then, until cancelled."""
         told = self._node.incoming_told
+        pauses = Pauses(FIRST_RETRY_S, MAX_RETRY_S)
         while True:
             told.clear()
-            all_taken = await self._look()
+            wait_s = pauses.next_s()
+            if await self._look():
+                pauses.reset()
+                wait_s = LOOK_EVERY_S
             with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_EVERY_S if all_taken else RETRY_S):
+                async with asyncio.timeout(wait_s):
                     await told.wait()
 
     async def _look(self) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from headrace.arriving import (
     receive_body,
     receive_form,
 )
+from headrace.backoff import Pauses
 from headrace.errors import LogError, ObjectExistsError, Refusal, StoreError
 from headrace.idempotency import KeysInFlight, fingerprint, read_key
 from headrace.incoming import IncomingFile, IncomingRequest, find_incoming, find_incoming_receipt
@@ -90,16 +90,15 @@ class IncomingUploads:
 
     async def run(self) -> None:
         """Tell the primary as soon as it is there that something has come, until cancelled."""
-        backoff_s = FIRST_BACKOFF_S
+        pauses = Pauses(FIRST_BACKOFF_S, MAX_BACKOFF_S)
         while True:
             await self._untold.wait()
             self._untold.clear()
             if await self._tell():
-                backoff_s = FIRST_BACKOFF_S
+                pauses.reset()
                 continue
             self._untold.set()
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1))  # noqa: S311 - jitter
-            backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+            await asyncio.sleep(pauses.next_s())
 
     async def take(self, request: web.BaseRequest) -> web.Response:
         """Take an upload, of which nothing was read yet: ``202``, with its receipts.

@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from headrace.arriving import STALL_S, Spooled, too_large
+from headrace.arriving import Spooled, too_large
 from headrace.errors import Refusal, StoreError
 from headrace.keys import upload_key
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from headrace.arriving import ArrivedFile
     from headrace.store import Store
 
+STALL_S = 60.0  # without the store taking anything
 PARTS_AT_ONCE = 2  # of 5 MiB, on their way to the store
 
 
