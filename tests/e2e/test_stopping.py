@@ -188,3 +188,22 @@ def test_second_signal_parks_at_once_and_a_successor_finishes(tmp_path: Path, to
             assert (answer.status_code, answer.json()["id"]) == (201, receipt["id"])
             assert answer.json()["generation"] == receipt["generation"]
             assert second.stop() == 0
+
+
+def test_upload_that_is_merged_when_a_stop_comes_counts_once(tmp_path: Path) -> None:
+    """Whether its merge gave way or was done, the next start goes on from there."""
+    rows = 600_000
+    lines = b"n\n" + b"".join(b"%d\n" % number for number in range(rows))
+    primary = Primary(tmp_path, "first", "--shutdown-timeout", "1").start().wait_until_up()
+    with primaries(primary):
+        primary.upload(b"n\n-1\n", "log.csv")
+        accepted = primary.post(lines, "log.csv", mode="append", prefer="respond-async").json()
+        wait_for(lambda: primary.receipt(accepted["id"])["state"] not in {"received", "converting"})
+
+        primary.process.send_signal(signal.SIGTERM)
+        primary.process.wait(60)  # so little time may be too little: then it ended as if killed
+
+        primary.start().wait_until_up()
+        assert primary.wait_until_published(accepted["id"])["tables"][0]["added"] == rows
+        last = primary.upload(b"n\n-2\n", "log.csv", mode="append")
+        assert last["tables"][0]["unchanged"] == rows + 1
