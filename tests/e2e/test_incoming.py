@@ -49,7 +49,7 @@ class Reader:
         command = [sys.executable, "-m", "headrace", "serve", "--data", str(root / name)]
         command += ["--store", primary.store, "--port", str(port), "--workers", "1"]
         command += ["--metrics-port", str(port + 1), "--primary", primary.url, "--region", name]
-        command += ["--max-upload", "20MB"]
+        command += ["--max-upload", "20MB", "--shutdown-grace", "0"]
         self._process = subprocess.Popen(command, env={**os.environ, "HEADRACE_TOKEN": token})
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
 
