@@ -69,5 +69,8 @@ def test_rolling_restart_fails_no_read_and_loses_no_upload(tmp_path: Path) -> No
     counted = history.count()
     assert counted["read ok"] > 0
     assert counted["read fail"] == 0
+    # While the primary was restarted, readers took what they were sent.
+    codes = {each.value["code"] for each in operations if each.f == "upload"}
+    assert "primary-away" not in codes
     readers = {each.value["reader"] for each in operations if each.f == "read"}
     assert readers == set(READERS)
