@@ -54,6 +54,7 @@ class Incoming:
         told = self._node.incoming_told
         pauses = Pauses(FIRST_RETRY_S, MAX_RETRY_S)
         while True:
+            await self._node.litestream.up.wait()  # nothing could be kept before
             told.clear()
             wait_s = pauses.next_s()
             if await self._look():
