@@ -550,7 +550,7 @@ async def test_ingest_without_a_primary_is_refused(tmp_path: Path) -> None:
 async def test_ingest_of_a_primary_that_never_answers_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has all of a request, and is silent: somebody tells the client."""
+    """It has all of a request, and is silent: the client is told to send it again with its key."""
     monkeypatch.setattr("serve.service.PRIMARY_ANSWER_S", 0.2)
     publisher = Publisher(tmp_path)
 
@@ -565,7 +565,7 @@ async def test_ingest_of_a_primary_that_never_answers_is_refused(
         client.session.post(f"{client.reader.url}/ingest", data=b"x") as response,
     ):
         assert response.status == 503
-        assert (await response.json(content_type=None))["code"] == "primary-away"
+        assert (await response.json(content_type=None))["code"] == "primary-lost"
 
 
 async def test_ingest_of_50_mb_is_never_held_in_memory(tmp_path: Path) -> None:
