@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.integration.s3_kit import S3
 
 SEEDS = [int(seed) for seed in os.environ.get("FAULT_SEEDS", "1 2").split()]
-SECONDS = float(os.environ.get("FAULT_SECONDS", "20"))
+SECONDS = float(os.environ.get("FAULT_SECONDS", "30"))
 
 
 @pytest.mark.timeout(SECONDS + 600)
