@@ -26,7 +26,7 @@ import aiohttp
 from benchmarks.table import Result, Row
 from headrace.config import ServeSettings, load_settings
 from headrace.generation import Cut, State
-from headrace.keys import socket_folder
+from headrace.sockets import socket_folder
 from headrace.web import listening_server
 from serve.callers import Callers
 from serve.clock import Clock

@@ -15,12 +15,13 @@ from headrace.clock import SteadyClock
 from headrace.config import find_litestream_config, find_or_make_secret, store_url
 from headrace.errors import ConfigError
 from headrace.idempotency import KeysInFlight
-from headrace.keys import JOURNAL_DATABASE, PrimaryPaths, socket_folder
+from headrace.keys import JOURNAL_DATABASE, PrimaryPaths
 from headrace.lease import LeaseLog
 from headrace.lock import find_or_make_identity, volume_lock
 from headrace.log import GenerationLog
 from headrace.logs import configure_logs
 from headrace.privacy import forbid_inspection
+from headrace.sockets import private_sockets
 from headrace.stopping import Stop
 from headrace.store import Store
 from headrace.store_costs import find_prices
@@ -163,11 +164,12 @@ async def _lead(
     sound = held.keys() - await find_damaged(held)
     kept = {(name, lineages[name]) for name in sound} | {(JOURNAL_DATABASE, journal_lineage)}
     await asyncio.to_thread(clean, paths, kept=kept, spooled=unfinished)
+    sockets = stack.enter_context(private_sockets(paths.root))
     litestream = Litestream(
         config=find_litestream_config(settings.litestream_config),
         paths=paths,
         store=store,
-        socket_path=socket_folder(paths.root) / "litestream.sock",
+        socket_path=sockets / "litestream.sock",
         metrics=metrics,
         stop=stop,
     )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -17,11 +16,12 @@ import structlog
 from headrace.config import find_or_make_secret, find_secret
 from headrace.errors import ConfigError
 from headrace.heap import give_back_heap_at_rest, use_one_heap
-from headrace.keys import ReaderPaths, socket_folder
+from headrace.keys import ReaderPaths
 from headrace.lock import find_or_make_identity, volume_lock
 from headrace.log import GenerationLog
 from headrace.logs import configure_logs
 from headrace.privacy import forbid_inspection
+from headrace.sockets import private_sockets
 from headrace.stopping import Stop
 from headrace.store import Store
 from headrace.store_costs import find_prices
@@ -55,7 +55,7 @@ from serve.upstream import Upstream
 from serve.workers import WorkerOptions, WorkerSet
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+    from collections.abc import AsyncIterator, Coroutine, Mapping
     from pathlib import Path
 
     from headrace.config import ServeSettings
@@ -144,7 +144,7 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
     metrics.watch_store(store.counts, find_prices(store.url, settings.store_prices))
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(volume_lock(paths.lock))
-        sockets = stack.enter_context(_private_sockets(paths.root))
+        sockets = stack.enter_context(private_sockets(paths.root))
         session = await stack.enter_async_context(_primary_session())
         freshness = Freshness(Clock(), paths.root / "known.json")
         follower = Follower(GenerationLog(store), session, settings.primary, metrics, freshness)
@@ -289,17 +289,6 @@ def _check_settings(settings: ServeSettings) -> None:
 
 def _default_workers() -> int:
     return min(len(os.sched_getaffinity(0)), DEFAULT_WORKERS_AT_MOST)
-
-
-@contextmanager
-def _private_sockets(root: Path) -> Iterator[Path]:
-    """Give an empty folder for Unix sockets; what a killed reader left is removed."""
-    shutil.rmtree(socket_folder(root))
-    folder = socket_folder(root)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from headrace.sockets import socket_folder
 from tests.conftest import wait_for
 from tests.e2e.conftest import System, running
 
@@ -36,11 +37,14 @@ def test_token_of_the_environment_wins(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stop_by_signal_is_orderly(tmp_path: Path, number: signal.Signals) -> None:
-    """SIGTERM and SIGINT end with exit code 0, no process left, and the data kept."""
+    """SIGTERM and SIGINT end with exit code 0, no process or socket left, and the data kept."""
     system = System(tmp_path / "data").start()
     receipt = system.upload(b"a\n1\n", "kept.csv")
+    sockets = [socket_folder(system.data / node) for node in ("primary", "reader-0")]
+    assert all(any(folder.iterdir()) for folder in sockets)
     assert system.stop(number) == 0
     assert system.processes() == []
+    assert not any(folder.exists() for folder in sockets)
     system.start()
     try:
         system.wait_until_live(receipt)

@@ -23,9 +23,9 @@ from headrace.keys import (
     level0_beside,
     lineage_key,
     ltx_key,
-    socket_folder,
 )
 from headrace.litestream_binary import find_litestream, litestream_environment
+from headrace.sockets import socket_folder
 from headrace.stopping import Stop
 from headrace.store import Store
 from headrace.sums import sum_file

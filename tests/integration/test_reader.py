@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from headrace.errors import ConfigError
-from headrace.keys import socket_folder
+from headrace.sockets import socket_folder
 from serve.service import running
 from tests.integration.reader_kit import (
     ORDERS,

@@ -14,7 +14,8 @@ import pytest_asyncio
 
 from headrace.errors import WorkerError
 from headrace.generation import Cut, State
-from headrace.keys import ReaderPaths, socket_folder
+from headrace.keys import ReaderPaths
+from headrace.sockets import socket_folder
 from serve.configuration import Configuration
 from serve.describe import Descriptions
 from serve.metrics import ReaderMetrics
