@@ -102,6 +102,7 @@ class Uploads:
         self._spare = Spare(paths.staging)
         self._converting = asyncio.Semaphore(CONVERSIONS)
         self._running: dict[str, asyncio.Task[Receipt]] = {}
+        self._failing: set[str] = set()
         self._last: dict[str, asyncio.Task[Receipt]] = {}  # of each database
 
     async def start(
@@ -142,6 +143,10 @@ class Uploads:
         if task is not None:
             await asyncio.wait([task], timeout=timeout_s)
         return await self._journal.find(receipt_id)
+
+    def is_failing(self, receipt_id: str) -> bool:
+        """Whether an upload has failed, and a successor might not know it."""
+        return receipt_id in self._failing
 
     def find_progress(self, receipt_id: str) -> Progress | None:
         """Find how far an upload is, if it is being converted or merged."""
@@ -196,6 +201,8 @@ class Uploads:
             log.exception("upload failed", receipt=receipt.id)
             receipt = await self._fail(receipt, refusal_of(exc))
         await asyncio.to_thread(self._clean, receipt.id)
+        if receipt.id in self._failing:
+            await self._keep_failure(receipt)
         self._spare.prepare()  # not before: its start takes a core that a merge can use
         return receipt
 
@@ -455,11 +462,21 @@ class Uploads:
     async def _fail(self, receipt: Receipt, refusal: Refusal) -> Receipt:
         # The journal holds the newest receipt: the caller's copy may be of an earlier step.
         newest = await self._journal.find(receipt.id) or receipt
+        self._failing.add(receipt.id)
         receipt = replace(newest, state=UploadState.FAILED, error=refusal.document(), tables=())
         await _try_hard(lambda: self._journal.save(receipt), receipt)
         self._count_failure(refusal.code)
         log.info("upload refused", receipt=receipt.id, code=refusal.code)
         return receipt
+
+    async def _keep_failure(self, receipt: Receipt) -> None:
+        """Have a failure where a successor finds it, which would else try the upload again."""
+        try:
+            await self._journal_replica.replicate()
+        except PrimaryLostError as exc:
+            self._on_lost(exc)
+        else:
+            self._failing.discard(receipt.id)
 
     def _count_failure(self, code: str) -> None:
         self._metrics.uploads.labels(UploadState.FAILED.value).inc()

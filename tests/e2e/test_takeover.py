@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import signal
 import sqlite3
@@ -14,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from headrace.keys import JOURNAL_DATABASE
 from tests.conftest import wait_for
 from tests.e2e.primary_kit import Primary, primaries
+from tests.faults.processes import command_of, descendants
 from tests.ports import free_ports
 
 if TYPE_CHECKING:
@@ -204,3 +208,35 @@ def test_database_that_cannot_be_restored_exactly_waits(tmp_path: Path) -> None:
         assert second.stop() == 0
         reading.join()
         second.process.stderr.close()
+
+
+def test_failure_is_shown_as_soon_as_a_successor_knows_it(tmp_path: Path) -> None:
+    """One that did not would finish the upload, which somebody has seen refused (I8)."""
+    primary = Primary(tmp_path, "first").start().wait_until_up()
+    with primaries(primary):
+        ragged = b"a,b\n" + b"1,2\n" * 500_000 + b"3\n"
+        accepted = primary.post(ragged, "ragged.csv", prefer="wait=0")
+        assert accepted.status_code == 202
+        url = f"{primary.url}{accepted.headers['Location']}"
+        (litestream,) = [
+            pid for pid in descendants(primary.process.pid) if "litestream" in command_of(pid)
+        ]
+        os.kill(litestream, signal.SIGSTOP)
+        try:
+            wait_for(lambda: _state_in_journal(primary, accepted.json()["id"]) == "failed")
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.get(url, timeout=1)
+        finally:
+            os.kill(litestream, signal.SIGCONT)
+        assert httpx.get(url, timeout=30).json()["state"] == "failed"
+
+
+def _state_in_journal(primary: Primary, receipt_id: str) -> str:
+    """Read what the primary has written down of an upload."""
+    lineage = next((primary.data / "dbs" / JOURNAL_DATABASE).glob("?" * 16))
+    with closing(sqlite3.connect(f"{lineage.as_uri()}?mode=ro", uri=True)) as journal:
+        (found,) = journal.execute(
+            "SELECT receipt FROM receipts WHERE id = ?", (receipt_id,)
+        ).fetchone()
+    state: str = json.loads(found)["state"]
+    return state
