@@ -15,7 +15,7 @@ import aiohttp
 import structlog
 
 from headrace.backoff import Pauses
-from headrace.errors import HeadraceError, LogError
+from headrace.errors import HeadraceError, LogError, StoreError
 from headrace.generation import Entry, State
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Follower:
         self._freshness = freshness
         self._clock = freshness.clock
         self._served: int | None = None
+        self._reached: State | None = None  # in the log, before the store failed
         self._moved = asyncio.Condition()
         self._poll_now = asyncio.Event()
 
@@ -151,17 +152,27 @@ class Follower:
         self._served = None
 
     async def _read_on(self, checkpoint: State, *, past_pruned: bool) -> None:
-        """Read to the end of the log; what was read before a failure counts."""
+        """Read to the end of the log; what was read before a failure counts.
+
+        Not so for a reader that begins on an empty disk while the store cannot be asked for more:
+        before it lost its disk it may have shown that.
+        """
         asked_s = self._clock.now_s()
-        state = checkpoint
-        if self.newest is not None and self.newest.number > checkpoint.number:
-            state = self.newest
+        known = [each for each in (checkpoint, self.newest, self._reached) if each is not None]
+        state = max(known, key=lambda each: each.number)
         try:
             while (newer := await self._log.find_newer(state, past_pruned=past_pruned)) is not None:
                 state = newer
                 asked_s = self._clock.now_s()
-        finally:
+        except StoreError:
+            self._reached = state
+            if self.newest is not None:
+                await self._advance(state)
+            raise
+        except LogError:
             await self._advance(state)
+            raise
+        await self._advance(state)
         self._freshness.confirm(state.number, asked_s)
 
     async def _pause_poll(self) -> None:

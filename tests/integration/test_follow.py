@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from headrace.errors import StoreError
 from headrace.keys import generation_key
 from headrace.log import GenerationLog
 from headrace.web import listening, problems
@@ -101,6 +102,29 @@ async def test_follower_without_a_primary_polls_the_log(
 
         assert (await asyncio.wait_for(follower.wait_newer(2), 20)).number == 3
         await eventually(lambda: "cannot hear the primary" in follower.why.get("push", ""))
+
+
+async def test_follower_on_an_empty_disk_shows_nothing_before_the_end_of_the_log(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it lost its disk its reader may have shown what the store does not give just now."""
+    monkeypatch.setattr(follow, "POLL_S", 0.05)
+    for _ in range(2):
+        await publisher.publish({})
+    read, refused = publisher.store.read, 0
+
+    async def read_not_the_last(key: str) -> bytes:
+        nonlocal refused
+        if key == generation_key(2) and refused < 2:
+            refused += 1
+            raise StoreError("read it: the store is away")
+        return await read(key)
+
+    monkeypatch.setattr(publisher.store, "read", read_not_the_last)
+    async with following(publisher.store, NO_PRIMARY) as follower:
+        first = await asyncio.wait_for(follower.wait_newer(-1), 20)
+
+    assert (first.number, refused) == (2, 2)
 
 
 async def test_follower_whose_primary_comes_back_hears_what_it_missed(
