@@ -52,6 +52,7 @@ class ArrivedFile:
         archive: Its key in the object store; None if it is not there.
         from_receipt: Id of the receipt whose archived bytes it is; None if it was sent.
         refusal: What speaks against it.
+        cut: Whether the request that it came in did not arrive whole.
         arrived_at: When it had arrived; None: now.
     """
 
@@ -62,6 +63,7 @@ class ArrivedFile:
     archive: str | None = None
     from_receipt: str | None = None
     refusal: Refusal | None = None
+    cut: bool = False
     arrived_at: datetime | None = None
 
 
@@ -158,6 +160,7 @@ async def receive_form(
         arrived.append(ArrivedFile(receipt_id=new_receipt_id(keeper.now())))
     for each in arrived:
         each.refusal = each.refusal or broken
+        each.cut = broken is not None
     return arrived, fields
 
 

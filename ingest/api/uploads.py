@@ -146,7 +146,7 @@ async def _claim(
         Refusal: ``key-reused``, or that of a file whose bytes did not arrive whole.
     """
     ids = tuple(each.receipt_id for each in arrived)
-    broken = next((each.refusal for each in arrived if each.spooled is None), None)
+    broken = next((each.refusal for each in arrived if each.spooled is None or each.cut), None)
     mark = fingerprint(fields, map(name_and_sha256, arrived))
     before = await node.journal.find_claim(key)
     if before is None:

@@ -139,6 +139,31 @@ def test_bytes_that_did_not_arrive_whole_claim_no_key(system: System) -> None:
     assert wait_for(lambda: post(system, "cut").is_success)  # once the first has its answer
 
 
+def test_form_that_was_cut_between_two_files_claims_no_key(system: System) -> None:
+    """The file that did arrive whole is not all that was asked for."""
+    files = [("file", (f"between{n}.csv", b"n\n1\n")) for n in range(2)]
+    headers = {**system.auth, "Idempotency-Key": "between"}
+    request = system.client.build_request(
+        "POST", "/ingest?mode=append", files=files, headers=headers
+    )
+    whole = request.read()
+    lines = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    head = f"POST /ingest?mode=append HTTP/1.1\r\n{lines}\r\n".encode()
+    boundary = whole.partition(b"\r\n")[0]
+    first = whole[: whole.index(boundary, 1) + len(boundary) + 2]
+    with socket.create_connection(("127.0.0.1", system.port + INGEST_PORT_OFFSET)) as peer:
+        peer.sendall(head + first)
+        peer.shutdown(socket.SHUT_WR)
+        peer.recv(1)
+    assert wait_for(lambda: find_receipt(system, "between0.csv"))["state"] == "failed"
+
+    def send() -> httpx.Response | None:
+        answer = system.client.post("/ingest?mode=append", files=files, headers=headers)
+        return answer if answer.status_code != 409 else None  # until the first has its answer
+
+    assert wait_for(send).status_code == 201
+
+
 def find_receipt(system: System, filename: str) -> dict[str, Any] | None:
     """Find the newest receipt of a file's name."""
     found = system.client.get("/ingest/receipts", headers=system.auth).json()["receipts"]
