@@ -147,12 +147,20 @@ def test_form_that_was_cut_between_two_files_claims_no_key(system: System) -> No
         "POST", "/ingest?mode=append", files=files, headers=headers
     )
     whole = request.read()
+    request.headers["Content-Length"] = "100000"
     lines = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
     head = f"POST /ingest?mode=append HTTP/1.1\r\n{lines}\r\n".encode()
     boundary = whole.partition(b"\r\n")[0]
     first = whole[: whole.index(boundary, 1) + len(boundary) + 2]
     with socket.create_connection(("127.0.0.1", system.port + INGEST_PORT_OFFSET)) as peer:
         peer.sendall(head + first)
+
+        def arrived() -> bool:
+            """Send more of the second file's head: what comes after a file is read with it."""
+            peer.sendall(b"X-Pad: %064d\r\n" % 0)
+            return any((system.data / "store" / "uploads").glob("*/between0.csv"))
+
+        wait_for(arrived)
         peer.shutdown(socket.SHUT_WR)
         peer.recv(1)
     assert wait_for(lambda: find_receipt(system, "between0.csv"))["state"] == "failed"
