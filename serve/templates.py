@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, NoReturn
 from datasette.app import Datasette
 from jinja2 import BytecodeCache, Environment, TemplateError
 
+from headrace.leash import die_with_parent
+
 if TYPE_CHECKING:
     from types import CodeType
 
@@ -67,9 +69,11 @@ def compile_templates() -> None:
     fails, which it says, workers compile what they show.
     """
     reading, writing = os.pipe()
+    parent_pid = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _compile_and_end(writing)
+        os.close(reading)  # else it would wait for itself to read, if its parent is killed
+        _compile_and_end(writing, parent_pid)
     os.close(writing)
     with os.fdopen(reading, "rb") as file:
         compiled = file.read()
@@ -78,8 +82,9 @@ def compile_templates() -> None:
         TEMPLATES.take(compiled)
 
 
-def _compile_and_end(descriptor: int) -> NoReturn:
+def _compile_and_end(descriptor: int, parent_pid: int) -> NoReturn:
     try:
+        die_with_parent(parent_pid)
         TEMPLATES.compile_all(Datasette(settings={"num_sql_threads": 0}).jinja_env)
         with os.fdopen(descriptor, "wb") as file:
             file.write(TEMPLATES.give())

@@ -6,6 +6,8 @@ import asyncio
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ import pytest
 from headrace.errors import ConfigError
 from headrace.sockets import socket_folder
 from serve.service import running
+from tests.conftest import wait_for
+from tests.faults.processes import descendants, is_alive, send
 from tests.integration.reader_kit import (
     ORDERS,
     Loop,
@@ -324,3 +328,15 @@ def _alive(pids: Iterable[int]) -> list[int]:
 
 def _commands(pids: Iterable[int], text: str) -> list[int]:
     return [pid for pid in _alive(pids) if text in Path(f"/proc/{pid}/cmdline").read_text()]
+
+
+def test_nursery_that_is_killed_while_templates_are_compiled_leaves_no_process() -> None:
+    """A child of it compiles them: nobody would read what it gives, and it would wait for ever."""
+    command = [sys.executable, "-P", "-m", "serve.nursery_main"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as nursery:
+        (child,) = wait_for(lambda: descendants(nursery.pid))
+        send(child, signal.SIGSTOP)  # amid its work
+        nursery.kill()
+        nursery.wait()
+        send(child, signal.SIGCONT)
+        wait_for(lambda: not is_alive(child))
