@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from headrace.durable import fsync_path
+from headrace.durable import stream_file
 from headrace.errors import ObjectMissingError, Refusal, StoreError
 from headrace.keys import upload_key
 from ingest.receive import receive
@@ -82,22 +82,21 @@ class Archive:
             Refusal: ``bytes-gone`` or ``disk-full``.
             StoreError: The store could not be asked.
         """
-        digest = hashlib.sha256()
-        part = path.with_name(f"{path.name}.part")  # the next start deletes what a crash leaves
         try:
-            with part.open("wb") as file:
-                async for chunk in self._store.stream(key_of(receipt), stall_s=STALL_S):
-                    self._disk.require(len(chunk))
-                    digest.update(chunk)
-                    await asyncio.to_thread(file.write, chunk)
-            if digest.hexdigest() != receipt.sha256:
-                raise _changed()
-            await asyncio.to_thread(fsync_path, part)
-            part.rename(path)
+            # What a crash leaves beside it, the next start deletes.
+            await stream_file(path, self._read_whole(receipt))
         except ObjectMissingError as exc:
             raise self._gone() from exc
-        finally:
-            part.unlink(missing_ok=True)
+
+    async def _read_whole(self, receipt: Receipt) -> AsyncIterator[bytes]:
+        """Give the bytes that a receipt stands for, while there is room; fail if they differ."""
+        digest = hashlib.sha256()
+        async for chunk in self._store.stream(key_of(receipt), stall_s=STALL_S):
+            self._disk.require(len(chunk))
+            digest.update(chunk)
+            yield chunk
+        if digest.hexdigest() != receipt.sha256:
+            raise _changed()
 
     async def copy(self, receipt: Receipt, path: Path, *, key: str | None) -> Spooled:
         """Have an archived upload in the spool once more, and in the store under another key.

@@ -18,7 +18,10 @@ from tests.integration.merge_kit import Live, query, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
+
+    Writing = Callable[[Callable[[], object]], AbstractContextManager[None]]
 
 RESERVE_BYTES = 1000
 
@@ -90,6 +93,18 @@ def many_rows(path: Path) -> Path:
     return write(path, "CREATE TABLE t (a)", f"INSERT INTO t {numbers} SELECT a FROM n")
 
 
+def append_many(live: Live, writing: Writing, *, rows: int) -> None:
+    """Merge many rows into a table that has a few."""
+    merge(
+        live.path,
+        many_rows(live.staging),
+        mode="append",
+        receipt_id="r1",
+        before={"t": rows},
+        writing=writing,
+    )
+
+
 def test_merge_gives_way_to_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is rolled back, and nothing else is begun."""
     monkeypatch.setattr(disk_module, "LOOK_EVERY_S", 0.001)
@@ -103,14 +118,7 @@ def test_merge_gives_way_to_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             yield
 
     with pytest.raises(Refusal) as caught:
-        merge(
-            live.path,
-            many_rows(live.staging),
-            mode="append",
-            receipt_id="r1",
-            before={"t": 0},
-            writing=writing,
-        )
+        append_many(live, writing, rows=0)
 
     assert caught.value.code == "stopping"
     assert query(live.path, "SELECT a FROM t") == []
@@ -124,14 +132,7 @@ def test_merge_that_comes_to_the_reserve_is_rolled_back(disk: Filling, tmp_path:
     live.begin("CREATE TABLE t (a)", "INSERT INTO t VALUES (0)")
 
     with pytest.raises(Refusal) as caught:
-        merge(
-            live.path,
-            many_rows(live.staging),
-            mode="append",
-            receipt_id="r1",
-            before={"t": 1},
-            writing=partial(disk.writing, size_bytes=10),
-        )
+        append_many(live, partial(disk.writing, size_bytes=10), rows=1)
 
     assert caught.value.code == "disk-full"
     assert query(live.path, "SELECT a FROM t") == [(0,)]
