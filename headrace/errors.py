@@ -104,6 +104,7 @@ REFUSALS: dict[str, tuple[HTTPStatus, str]] = {
     "key-reused": (HTTPStatus.UNPROCESSABLE_ENTITY, "The key belongs to another request"),
     "unknown-format": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The format of the file is not known"),
     "invalid-file": (HTTPStatus.UNPROCESSABLE_ENTITY, "The file is broken"),
+    "invalid-metadata": (HTTPStatus.UNPROCESSABLE_ENTITY, "The metadata cannot be used"),
     "encrypted-file": (HTTPStatus.UNPROCESSABLE_ENTITY, "The file is encrypted"),
     "unsafe-archive": (HTTPStatus.UNPROCESSABLE_ENTITY, "The archive is not safe to unpack"),
     "no-rows": (HTTPStatus.UNPROCESSABLE_ENTITY, "The file holds no table"),

@@ -9,7 +9,7 @@ import click
 
 from headrace.config import store_url
 from headrace.generation import format_time, format_txid
-from headrace.history import compare, read_at, read_back, restore_files
+from headrace.history import compare, compare_metadata, read_at, read_back, restore_files
 from headrace.log import GenerationLog
 from headrace.store import Store
 
@@ -32,11 +32,14 @@ async def list_generations(settings: StoreSettings, limit: int) -> None:
 async def show_difference(settings: StoreSettings, first: int, second: int) -> None:
     """Print the tables that differ between two generations."""
     log = GenerationLog(Store(store_url(settings)))
-    found = compare(await read_at(log, first), await read_at(log, second))
+    before, after = await read_at(log, first), await read_at(log, second)
+    found = compare(before, after)
     rows = [
         (each.database, each.table, _rows(each.before), _rows(each.after), _change(each))
         for each in found
     ]
+    for name, keys in compare_metadata(before, after).items():
+        rows.append((name, "", "", "", f"metadata: {', '.join(keys)}"))
     print_table(("database", "table", f"rows in {first}", f"rows in {second}", ""), rows)
 
 

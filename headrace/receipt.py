@@ -125,6 +125,7 @@ class Receipt:
         error: The problem document, if it failed.
         timings_s: Seconds of each step.
         published_at: When it was published.
+        metadata: What it said about the database, besides its rows; None if nothing.
         from_receipt: Id of the receipt whose archived bytes were taken once more; None if they were
             sent.
     """
@@ -150,6 +151,7 @@ class Receipt:
     timings_s: dict[str, float] = field(default_factory=dict)
     published_at: datetime | None = None
     from_receipt: str | None = None
+    metadata: dict[str, Any] | None = None
 
     def encode(self) -> dict[str, Any]:
         """Give the JSON form that clients see."""
@@ -166,6 +168,7 @@ class Receipt:
             "database": self.database,
             "tables": [asdict(table) for table in self.tables],
             "mode": self.mode,
+            "metadata": self.metadata,
             "generation": self.generation,
             "lineage": self.lineage,
             "txid": None if self.txid is None else format_txid(self.txid),

@@ -63,12 +63,14 @@ class Options:
         media_type: As the client sent it; None if it said nothing.
         wishes: How the file is read and shaped.
         table_given: Whether the client named the table.
+        metadata: What the request says about the database; None if nothing.
     """
 
     table: str | None
     media_type: str | None
     wishes: Wishes = field(default_factory=Wishes)
     table_given: bool = False
+    metadata: dict[str, Any] | None = None
 
 
 class Journal:
@@ -224,6 +226,7 @@ def _dump_options(options: Options) -> str:
             "media_type": options.media_type,
             "wishes": options.wishes.encode(),
             "table_given": options.table_given,
+            "metadata": options.metadata,
         }
     )
 

@@ -225,6 +225,7 @@ def _prepare(
         media_type=arrived.media_type,
         wishes=target.wishes if target else Wishes(),
         table_given=target is not None and target.table_given,
+        metadata=target.metadata if target else None,
     )
     if arrived.refusal is not None:
         receipt = replace(

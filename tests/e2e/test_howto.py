@@ -17,6 +17,7 @@ from tests.ports import free_ports
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto"
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CONSOLE = re.compile(r"^```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 UP = """
 headrace up --readers 1 --workers 1 > up.log 2> up.err & HEADRACE_PID=$!
 until grep -q ready: up.log; do kill -0 $HEADRACE_PID; sleep 0.1; done
@@ -83,6 +84,14 @@ def test_guide_to_roll_back_works(tmp_path: Path) -> None:
     assert "Bern|133000\n" in output
     assert "generation 3 holds what 1 held" in output
     assert "0 objects, 0 bytes would be deleted" in output
+
+
+def test_guide_to_describe_a_database_works(tmp_path: Path) -> None:
+    """Who follows the guide has a title, a licence and a query, as the guide prints them."""
+    output = run("describe-a-database.md", tmp_path, before=UP, after=DOWN)
+    printed = CONSOLE.search((HOWTO / "describe-a-database.md").read_text())
+    assert printed
+    assert all(line in output for line in printed[1].splitlines())
 
 
 def test_guide_to_reprocess_an_upload_works(tmp_path: Path) -> None:
