@@ -25,7 +25,7 @@ async def roll_back(url: str, number: int, database: str | None) -> None:
         HeadraceError: It refused, or cannot be reached.
     """
     options = {"database": database} if database else {}
-    answer = await _ask(url, f"/ingest/generations/{number}/rollback", options)
+    answer = await ask(url, f"/ingest/generations/{number}/rollback", options)
     click.echo(f"generation {answer['generation']} holds what {number} held")
     for name, txid in answer["nearest"].items():
         click.echo(f"  but {name} as of TXID {txid}: the nearest before it that is kept")
@@ -42,12 +42,8 @@ async def reprocess(url: str, receipt_id: str, options: Sequence[str]) -> None:
     Raises:
         HeadraceError: It refused, or cannot be reached, or an option has no value.
     """
-    pairs = [each.partition("=") for each in options]
-    for name, equals, _value in pairs:
-        if not equals:
-            raise HeadraceError(f"cannot use {name!r}", hint="write options as name=value")
-    asked = {name: value for name, _equals, value in pairs}
-    answer = await _ask(url, f"/ingest/receipts/{receipt_id}/reprocess", asked, prefer=WAIT)
+    asked = read_options(options)
+    answer = await ask(url, f"/ingest/receipts/{receipt_id}/reprocess", asked, prefer=WAIT)
     where = f"in generation {answer['generation']}: {answer['url']}" if answer["url"] else ""
     click.echo(f"receipt {answer['id']}: {answer['state']} {where}".rstrip())
     for warning in answer["warnings"]:
@@ -60,7 +56,7 @@ async def prune(url: str, *, dry_run: bool) -> None:
     Raises:
         HeadraceError: It refused, or cannot be reached.
     """
-    answer = await _ask(url, "/ingest/prune", {"dry_run": str(int(dry_run))})
+    answer = await ask(url, "/ingest/prune", {"dry_run": str(int(dry_run))})
     rows = [
         (each["kind"], each["name"], str(each["objects"]), str(each["size_bytes"]))
         for each in answer["pruned"]
@@ -70,10 +66,37 @@ async def prune(url: str, *, dry_run: bool) -> None:
     click.echo(f"{answer['objects']} objects, {answer['bytes']} bytes {said}")
 
 
-async def _ask(
-    url: str, path: str, params: Mapping[str, str], *, prefer: str | None = None
+def read_options(options: Sequence[str]) -> dict[str, str]:
+    """Read options of an upload, each ``name=value``.
+
+    Raises:
+        HeadraceError: One has no value.
+    """
+    pairs = [each.partition("=") for each in options]
+    for name, equals, _value in pairs:
+        if not equals:
+            raise HeadraceError(f"cannot use {name!r}", hint="write options as name=value")
+    return {name: value for name, _equals, value in pairs}
+
+
+async def ask(
+    url: str,
+    path: str,
+    params: Mapping[str, str] | None = None,
+    *,
+    method: str = "POST",
+    document: Mapping[str, Any] | None = None,
+    prefer: str | None = None,
 ) -> dict[str, Any]:
-    """POST to the primary; give its answer.
+    """Ask something of the primary; give its answer.
+
+    Args:
+        url: Of it, or of a reader.
+        path: What is asked.
+        params: Of the query.
+        method: The method.
+        document: JSON to send.
+        prefer: The header ``Prefer``.
 
     Raises:
         HeadraceError: It refused, or cannot be reached.
@@ -85,7 +108,9 @@ async def _ask(
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.post(url.rstrip("/") + path, params=params, headers=headers) as response,
+            session.request(
+                method, url.rstrip("/") + path, params=params, headers=headers, json=document
+            ) as response,
         ):
             answer: dict[str, Any] = await response.json(content_type=None)
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:

@@ -52,6 +52,7 @@ class ArrivedFile:
         spooled: The file itself; None if it did not arrive whole.
         archive: Its key in the object store; None if it is not there.
         from_receipt: Id of the receipt whose archived bytes it is; None if it was sent.
+        source_url: Where it was fetched from, as it is shown; None if it was sent.
         refusal: What speaks against it.
         cut: Whether the request that it came in did not arrive whole.
         arrived_at: When it had arrived; None: now.
@@ -63,6 +64,7 @@ class ArrivedFile:
     spooled: Spooled | None = None
     archive: str | None = None
     from_receipt: str | None = None
+    source_url: str | None = None
     refusal: Refusal | None = None
     cut: bool = False
     arrived_at: datetime | None = None

@@ -125,6 +125,8 @@ class Receipt:
         error: The problem document, if it failed.
         timings_s: Seconds of each step.
         published_at: When it was published.
+        source_url: Where it was fetched from, without user, password and query; None if it was
+            sent.
         metadata: What it said about the database, besides its rows; None if nothing.
         from_receipt: Id of the receipt whose archived bytes were taken once more; None if they were
             sent.
@@ -152,6 +154,7 @@ class Receipt:
     published_at: datetime | None = None
     from_receipt: str | None = None
     metadata: dict[str, Any] | None = None
+    source_url: str | None = None
 
     def encode(self) -> dict[str, Any]:
         """Give the JSON form that clients see."""
@@ -163,6 +166,7 @@ class Receipt:
             "sha256": self.sha256,
             "archive": self.archive,
             "from_receipt": self.from_receipt,
+            "source_url": self.source_url,
             "format": self.format,
             "encoding": self.encoding,
             "database": self.database,

@@ -49,6 +49,13 @@ CREATE TABLE IF NOT EXISTS aliases (  -- receipts of requests that turned out to
     id TEXT PRIMARY KEY,
     receipt TEXT NOT NULL  -- id of the receipt that is shown for it
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS notes (  -- what else a successor has to know
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    note TEXT NOT NULL,  -- JSON
+    number INTEGER NOT NULL,  -- grows with each note of its kind
+    PRIMARY KEY (kind, id)
+) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS receipts_unfinished ON receipts (id)
     WHERE state NOT IN ('published', 'failed');
 """
@@ -197,6 +204,48 @@ class Journal:
         query = "SELECT region, min(generation), at FROM live WHERE generation >= ? GROUP BY region"
         rows = await self._run(lambda: self._db.execute(query, (generation,)).fetchall())
         return {region: at for region, _generation, at in rows}
+
+    async def put_note(self, kind: str, note_id: str, note: dict[str, Any], *, keep: int) -> None:
+        """Write down a note, or what has become of it, durably.
+
+        Args:
+            kind: What it is about.
+            note_id: Which of these.
+            note: JSON.
+            keep: How many of a kind are kept: the oldest go.
+        """
+
+        def write() -> None:
+            self._db.execute(
+                "INSERT INTO notes SELECT ?1, ?2, ?3, coalesce(max(number), 0) + 1 FROM notes "
+                "WHERE kind = ?1 ON CONFLICT DO UPDATE SET note = excluded.note",
+                (kind, note_id, _dump(note)),
+            )
+            self._db.execute(
+                "DELETE FROM notes WHERE kind = ?1 AND number <= "
+                "(SELECT max(number) - ?2 FROM notes WHERE kind = ?1)",
+                (kind, keep),
+            )
+
+        await self._run(write)
+
+    async def find_note(self, kind: str, note_id: str) -> dict[str, Any] | None:
+        """Read one note."""
+        query = "SELECT note FROM notes WHERE kind = ? AND id = ?"
+        row = await self._run(lambda: self._db.execute(query, (kind, note_id)).fetchone())
+        note: dict[str, Any] | None = row and json.loads(row[0])
+        return note
+
+    async def read_notes(self, kind: str) -> list[dict[str, Any]]:
+        """Read all notes of a kind, the oldest first."""
+        query = "SELECT note FROM notes WHERE kind = ? ORDER BY number"
+        rows = await self._run(lambda: self._db.execute(query, (kind,)).fetchall())
+        return [json.loads(row[0]) for row in rows]
+
+    async def delete_note(self, kind: str, note_id: str) -> None:
+        """Forget one note."""
+        query = "DELETE FROM notes WHERE kind = ? AND id = ?"
+        await self._run(lambda: self._db.execute(query, (kind, note_id)))
 
     async def _run(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

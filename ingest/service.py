@@ -33,6 +33,8 @@ from ingest.checksums import Checksums
 from ingest.converters import Limits
 from ingest.converters.registry import Converter
 from ingest.disk import Disk
+from ingest.fetch import Fetcher
+from ingest.fetch_rules import FetchRules
 from ingest.holds import Holds
 from ingest.incoming import Incoming
 from ingest.journal import Journal
@@ -47,6 +49,7 @@ from ingest.rebuild import Rebuilder, find_damaged
 from ingest.regions import Regions
 from ingest.replicate import Litestream
 from ingest.rollback import Rollback
+from ingest.schedules import Scheduler
 from ingest.stopping import come_to_rest
 from ingest.succession import JournalReplica, find_journal
 from ingest.upload import Uploads
@@ -147,6 +150,7 @@ async def _lead(
     give_up: Callable[[BaseException], None],
 ) -> tuple[Node, Listener]:
     """Start what only the holder of the lease may do; the stack ends it."""
+    fetcher = Fetcher(FetchRules.parse(settings.fetch), settings.fetch_time)
     retention, believed = _retention(settings), taken.believed
     publisher = Publisher(generations, await generations.read_newest(), lambda: lease.epoch)
     if not believed:
@@ -245,11 +249,14 @@ async def _lead(
         stop=stop,
         requests=Requests(),
         store=store,
+        fetcher=fetcher,
+        schedules_changed=asyncio.Event(),
         incoming_told=asyncio.Event(),
         max_upload_bytes=settings.max_upload,
     )
     incoming = Incoming(node, store)
     await stack.enter_async_context(_running(incoming.run(), give_up))
+    await stack.enter_async_context(_running(Scheduler(node).run(), give_up))
     # A client that hangs up must not cancel the writing down of what happened to its upload.
     listener = await stack.enter_async_context(
         listening(make_app(node), settings.host, settings.port, handler_cancellation=False)

@@ -15,6 +15,7 @@ from ingest.api import (
     readers,
     receipts,
     reprocess,
+    schedules,
     uploads,
 )
 from ingest.api.node import NODE, Node
@@ -29,7 +30,17 @@ def make_app(node: Node) -> web.Application:
     """Give the application."""
     app = web.Application(middlewares=[_counted, problems, _with_generation])
     app[NODE] = node
-    for concern in (readers, uploads, receipts, reprocess, databases, metadata, generations, prune):
+    for concern in (
+        readers,
+        uploads,
+        receipts,
+        reprocess,
+        databases,
+        metadata,
+        generations,
+        prune,
+        schedules,
+    ):
         app.add_routes(concern.routes)
     return app
 

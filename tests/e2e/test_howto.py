@@ -94,6 +94,16 @@ def test_guide_to_describe_a_database_works(tmp_path: Path) -> None:
     assert all(line in output for line in printed[1].splitlines())
 
 
+def test_guide_to_fetch_from_a_url_works(tmp_path: Path) -> None:
+    """Who follows the guide has the file of the web, and a schedule that notices what is new."""
+    before = "export HEADRACE_FETCH=http://127.0.0.1:8103\n" + UP
+    output = run("fetch-from-a-url.md", tmp_path, before=before, after=DOWN)
+    assert '"source_url": "http://127.0.0.1:' in output
+    runs = re.findall(r"^receipt [0-9a-f]{32}: (\w+)$", output, re.MULTILINE)
+    assert runs == ["published", "unchanged"]
+    assert "0 6 * * *  Europe/Zurich" in output
+
+
 def test_guide_to_reprocess_an_upload_works(tmp_path: Path) -> None:
     """Who follows the guide has the rows of a file that was refused."""
     output = run("reprocess-an-upload.md", tmp_path, before=UP, after=DOWN)
