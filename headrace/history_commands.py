@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from headrace.config import store_url
+from headrace.errors import RestoreError
 from headrace.generation import format_time, format_txid
 from headrace.history import compare, compare_metadata, read_at, read_back, restore_files
 from headrace.log import GenerationLog
@@ -50,10 +52,19 @@ async def restore_files_of(
     store = Store(store_url(settings))
     state = await read_at(GenerationLog(store), number)
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    said = {name: dict(cut.metadata) for name, cut in state.databases.items() if cut.metadata}
+    if database is not None:
+        said = {name: metadata for name, metadata in said.items() if name == database}
+    about = folder / "metadata.json"
+    if said and about.exists():
+        raise RestoreError(f"find {about} in the way", hint="choose an empty folder")
     async for name, txid in restore_files(store, state, folder, database):
         wanted = state.databases[name].txid
         note = "" if txid == wanted else f" (the nearest that is kept to {format_txid(wanted)})"
         click.echo(f"{folder / name}.db: TXID {format_txid(txid)}{note}")
+    if said:
+        about.write_text(json.dumps({"databases": said}, ensure_ascii=False, indent=2) + "\n")
+        click.echo(f"{about}: what is said about them")
 
 
 def _row(entry: Entry) -> tuple[str, ...]:

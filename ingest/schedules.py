@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sqlite3
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
@@ -187,7 +188,11 @@ class Scheduler:
     async def _look(self) -> float:
         """Begin what is due; give the seconds until the next one is."""
         now = self._node.now()
-        schedules = await read_schedules(self._node)
+        try:
+            schedules = await read_schedules(self._node)
+        except sqlite3.Error as exc:  # of a disk that is full: nothing else has to stop for that
+            log.warning("schedules not read", error=str(exc))
+            return LOOK_S
         waiting = [LOOK_S]
         for schedule in schedules:
             if schedule.id in self._running:

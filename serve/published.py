@@ -10,6 +10,8 @@ import copy
 import re
 from typing import TYPE_CHECKING, Any
 
+from headrace.names import INTERNAL_TABLES
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
@@ -58,7 +60,7 @@ def showable(
     shown["tables"] = {
         table: _showable_table(said, columns[table])
         for table, said in metadata.get("tables", {}).items()
-        if table in columns
+        if table in columns and table not in INTERNAL_TABLES
     }
     taken = {table.lower() for table in tables}
     shown["queries"] = {  # one that has the name of a table would hide it

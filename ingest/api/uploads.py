@@ -49,6 +49,7 @@ async def get_ingest(request: web.Request) -> web.Response:
             "formats": list(node.registry.names),
             "modes": list(MODES),
             "options": sorted(FIELDS),
+            "fetch": node.fetcher.rules.on,
             "max_upload_bytes": node.max_upload_bytes,
             "default_wait_s": DEFAULT_WAIT_S,
             "idempotency_key_s": KEPT_FOR.total_seconds(),

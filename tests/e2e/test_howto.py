@@ -92,6 +92,8 @@ def test_guide_to_describe_a_database_works(tmp_path: Path) -> None:
     printed = CONSOLE.search((HOWTO / "describe-a-database.md").read_text())
     assert printed
     assert all(line in output for line in printed[1].splitlines())
+    said = json.loads((tmp_path / "before" / "metadata.json").read_text())
+    assert said["databases"]["cities"]["title"] == "Cities of Switzerland"
 
 
 def test_guide_to_fetch_from_a_url_works(tmp_path: Path) -> None:

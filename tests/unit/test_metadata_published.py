@@ -49,10 +49,13 @@ def test_what_names_a_column_that_is_gone_is_not_shown() -> None:
                 "units": {"a": "m", "n": "kg", "gone": "s"},
             },
             "gone": {"title": "G"},
+            "_headrace_merges": {"hidden": False},
         },
         "queries": {"T": "SELECT 1", "q": "SELECT 2"},
     }
-    shown = showable(metadata, ["t"], {"t": {"a": "TEXT", "n": "REAL"}})
+    shown = showable(
+        metadata, ["t"], {"t": {"a": "TEXT", "n": "REAL"}, "_headrace_merges": {"receipt": "TEXT"}}
+    )
     assert shown == {
         "title": "x",
         "tables": {"t": {"title": "T", "facets": ["a", {"date": "a"}], "units": {"n": "kg"}}},
