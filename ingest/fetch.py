@@ -8,6 +8,7 @@ address a moment later leads nowhere else.
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -138,7 +139,7 @@ async def _asked(
     def make_socket(info: tuple[Any, Any, int, str, tuple[Any, ...]]) -> socket.socket:
         family, kind, protocol, _, address = info
         if not permit.allows(str(address[0])):
-            raise PermissionError("the address is not public")
+            raise PermissionError(errno.EACCES, "its address is not public")
         return socket.socket(family, kind, protocol)
 
     connector = aiohttp.TCPConnector(

@@ -113,7 +113,7 @@ def site() -> Iterator[Site]:
 def system(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Iterator[System]:
     """Give one system that may fetch from that server, and from two names."""
     data = tmp_path_factory.mktemp("system") / "data"
-    flags = ("--fetch", f"{site.url},localhost,no-such-name.invalid", "--fetch-time", "1.5")
+    flags = ("--fetch", f"{site.url},localhost,no-such-name.invalid", "--fetch-time", "1")
     with running(data, "--max-upload", "1000000", "--workers", "1", *flags) as system:
         yield system
 
@@ -194,7 +194,7 @@ def test_file_that_cannot_be_had_is_said_to_be_so(system: System, site: Site) ->
     assert "no http or https URL" in problem(system, f"{site.url}/file.csv")[1]
     assert "no address" in problem(system, "http://no-such-name.invalid/a.csv")[1]
     begun_s = time.monotonic()
-    assert "within 1.5 s" in problem(system, f"{site.url}/slow.csv")[1]
+    assert "within 1 s" in problem(system, f"{site.url}/slow.csv")[1]
     assert time.monotonic() - begun_s < 5
     assert site.cut.wait(5)
     assert system.client.get("/ingest").json()["databases"] == before
@@ -242,9 +242,9 @@ def test_json_that_is_a_file_is_taken_as_a_file(system: System, site: Site) -> N
     asked = len(site.asked)
     body = f'[{{"url": "{site.url}/cities.csv"}}]'.encode()
     headers = {**system.auth, "Content-Type": "application/json"}
-    for params in ({"database": "links"}, {"filename": "links.json"}):
-        answer = system.client.post("/ingest", content=body, params=params, headers=headers)
-        assert answer.status_code == 201, answer.text
+    params = {"database": "links"}
+    answer = system.client.post("/ingest", content=body, params=params, headers=headers)
+    assert answer.status_code == 201, answer.text
     assert len(site.asked) == asked
     unnamed = system.client.post("/ingest", content=body, headers=headers)
     assert (unnamed.status_code, "filename" in unnamed.json()["hint"]) == (400, True)

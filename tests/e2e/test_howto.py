@@ -92,6 +92,7 @@ def test_guide_to_describe_a_database_works(tmp_path: Path) -> None:
     printed = CONSOLE.search((HOWTO / "describe-a-database.md").read_text())
     assert printed
     assert all(line in output for line in printed[1].splitlines())
+    assert "metadata: title\n" in output  # what `headrace diff` says
     said = json.loads((tmp_path / "before" / "metadata.json").read_text())
     assert said["databases"]["cities"]["title"] == "Cities of Switzerland"
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import sqlite3
-import subprocess
-import sys
 import zipfile
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -111,14 +109,6 @@ def test_what_is_said_is_on_the_pages_and_a_rollback_takes_it_back(system: Syste
         second,
         ["nothing changed: no new generation was published"],
     )
-    differs = subprocess.run(
-        [sys.executable, "-m", "headrace", "diff", "1", "2", "--data", str(system.data)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "metadata: description, license" in differs.stdout
-
     third = say(system, "finds", {"title": None, "tables": {"finds": {"units": None}}}).json()
     assert "title" not in third["metadata"]
     assert third["metadata"]["tables"]["finds"]["columns"] == SAID["tables"]["finds"]["columns"]
@@ -172,9 +162,7 @@ def test_operator_has_the_last_word(system: System) -> None:
         ({"description_html": "<script>alert(1)</script>"}, "/description_html"),
         ({"queries": {"q": "SELECT nothing FROM finds"}}, "/queries/q"),
         ({"queries": {"finds": "SELECT 1"}}, "/queries/finds"),
-        ({"queries": {"q": {"sql": "SELECT :_cookie_x"}}}, "/queries/q/sql"),
         ({"tables": {"finds": {"units": {"weight": "blorps"}}}}, "/tables/finds/units/weight"),
-        ({"tables": {"finds": {"description": "x" * 20_001}}}, "/tables/finds/description"),
     ],
 )
 def test_what_cannot_be_shown_is_refused_and_nothing_changes(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import pytest
 from yarl import URL
@@ -12,9 +11,6 @@ from headrace.errors import Refusal
 from ingest import fetch
 from ingest.fetch import Fetcher
 from ingest.fetch_rules import FetchRules
-
-if TYPE_CHECKING:
-    from ingest.fetch_rules import Permit
 
 
 async def test_name_that_comes_to_stand_for_another_address_leads_nowhere(
@@ -25,11 +21,8 @@ async def test_name_that_comes_to_stand_for_another_address_leads_nowhere(
     server = await asyncio.start_server(lambda *_: reached.set(), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     rules = FetchRules(public=True)
-
-    def permit(_self: FetchRules, url: URL) -> Permit:
-        return FetchRules.parse("public").permit(url.with_port(80))
-
-    monkeypatch.setattr(FetchRules, "permit", permit)  # this port as well
+    public = rules.permit(URL("http://example.org/"))
+    monkeypatch.setattr(FetchRules, "permit", lambda *_: public)  # on this port as well
     monkeypatch.setattr(fetch, "check_addresses", lambda *_: None)
     async with server:
         for host in ("localhost", "127.0.0.1"):
