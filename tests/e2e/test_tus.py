@@ -222,13 +222,20 @@ def test_tuspy_goes_on_where_a_connection_was_cut(tus: Tus, system: System) -> N
     assert proxy.passed[-1] < len(body) - 1_500_000
 
 
-def test_newest_request_ends_the_one_that_waits_for_bytes(tus: Tus) -> None:
-    """A client whose old connection is half open goes on at once, with every byte that came."""
-    body = table(100)
+def bytes_of(system: System, path: str) -> int:
+    """Give how many bytes of an upload the primary has written."""
+    return (system.data / "primary" / "tus" / path.rpartition("/")[2]).stat().st_size
+
+
+def test_newest_request_ends_the_one_that_waits_for_bytes(system: System, tus: Tus) -> None:
+    """A client whose old connection is half open goes on at once, with what came of it."""
+    body = table(3, "a" * MIB)
     path = tus.begin(len(body), filename="half.csv")
-    with tus.sending(path, 0, body[:300], len(body)) as old:
-        wait_for(lambda: tus.offset(path) == 300)
-        assert tus.patch(path, 300, body[300:]).status_code == 204
+    with tus.sending(path, 0, body[: 2 * MIB], len(body)) as old:
+        wait_for(lambda: bytes_of(system, path) >= MIB)
+        offset = tus.offset(path)
+        assert MIB <= offset <= 2 * MIB
+        assert tus.patch(path, offset, body[offset:]).status_code == 204
         old.settimeout(20)
         assert old.recv(100).startswith(b"HTTP/1.1 423 ")
 
@@ -259,20 +266,22 @@ def test_upload_begun_again_with_its_key_counts_once(tus: Tus) -> None:
     assert one.headers["Location"] != two.headers["Location"]
 
 
-def test_chunk_with_another_checksum_is_discarded(tus: Tus) -> None:
+def test_chunk_with_another_checksum_is_discarded(system: System, tus: Tus) -> None:
     """A damaged chunk is told by each algorithm, and the upload stays where it was."""
-    body = b"n,m\n1,2\n3,4\n"
+    body = table(2, "c" * MIB)
     path = tus.begin(len(body), filename="sum.csv")
-    with tus.sending(path, 0, body[:4], len(body)):
-        wait_for(lambda: tus.offset(path) == 4)
+    with tus.sending(path, 0, body[:-1], len(body)):
+        wait_for(lambda: bytes_of(system, path) >= MIB)
+        offset = tus.offset(path)
+    rest = body[offset:]
     for algorithm in ("sha1", "sha256", "md5"):
-        right = base64.b64encode(hashlib.new(algorithm, b"1,2\n").digest()).decode()
-        answer = tus.patch(path, 4, b"1,3\n", Upload_Checksum=f"{algorithm} {right}")
+        checksum = base64.b64encode(hashlib.new(algorithm, rest).digest()).decode()
+        damaged = rest[:-1] + b"x"
+        answer = tus.patch(path, offset, damaged, Upload_Checksum=f"{algorithm} {checksum}")
         assert (answer.status_code, answer.json()["code"]) == (460, "checksum-mismatch")
-        assert tus.offset(path) == 4
-    assert tus.patch(path, 4, b"1,2\n", Upload_Checksum=f"{algorithm} {right}").status_code == 204
-    assert tus.patch(path, 8, b"3,4\n", Upload_Checksum="crc32 AAAAAA==").status_code == 400
-    answer = tus.patch(path, 8, b"3,4\n")
+        assert tus.offset(path) == offset
+    assert tus.patch(path, offset, rest, Upload_Checksum="crc32 AAAAAA==").status_code == 400
+    answer = tus.patch(path, offset, rest, Upload_Checksum=f"{algorithm} {checksum}")
     assert tus.receipt(answer.headers["Headrace-Receipt"])["sha256"] == sha256(body)
 
 
@@ -337,9 +346,8 @@ def test_bytes_before_a_reader_was_killed_are_there_after_it(system: System, tus
     wait_for(lambda: is_ready(system), timeout_s=30)
     body = table(4, "z" * MIB)
     path = tus.begin(len(body), filename="passed.csv")
-    data = system.data / "primary" / "tus" / path.rpartition("/")[2]
     with Tus(system, 0).sending(path, 0, body[: 3 * MIB], len(body)):
-        wait_for(lambda: data.stat().st_size >= 2 * MIB)
+        wait_for(lambda: bytes_of(system, path) >= 2 * MIB)
         kill(system, "serve", system.port)
     offset = tus.offset(path)
     assert 2 * MIB <= offset <= 3 * MIB
