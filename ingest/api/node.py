@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from ingest.replicate import Litestream
     from ingest.rollback import Rollback
     from ingest.succession import JournalReplica
+    from ingest.tus.uploads import TusUploads
     from ingest.upload import Uploads
+    from ingest.watchers import Watchers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,8 @@ class Node:
     journal: Journal
     journal_replica: JournalReplica
     uploads: Uploads
+    tus: TusUploads
+    watchers: Watchers
     registry: Registry
     primary: Primary
     publisher: Publisher
