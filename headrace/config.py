@@ -153,6 +153,12 @@ class WriterSettings(UploadSettings):
         "commas between.",
     )
     fetch_time: float = setting(600.0, gt=0, description="Seconds that fetching a file may take.")
+    tus_expiry: float = setting(
+        24.0,
+        gt=0,
+        le=8760,
+        description="Hours without a byte after which an unfinished resumable upload is dropped.",
+    )
     litestream_config: Path | None = setting(
         None, description="litestream.yml to use instead of Headrace's own."
     )

@@ -9,6 +9,7 @@ from aiohttp import web
 from headrace.web import problems
 from ingest.api import (
     databases,
+    events,
     generations,
     metadata,
     prune,
@@ -16,7 +17,9 @@ from ingest.api import (
     receipts,
     reprocess,
     schedules,
+    tus,
     uploads,
+    watching,
 )
 from ingest.api.node import NODE, Node
 
@@ -30,17 +33,10 @@ def make_app(node: Node) -> web.Application:
     """Give the application."""
     app = web.Application(middlewares=[_counted, problems, _with_generation])
     app[NODE] = node
-    for concern in (
-        readers,
-        uploads,
-        receipts,
-        reprocess,
-        databases,
-        metadata,
-        generations,
-        prune,
-        schedules,
-    ):
+    app.add_routes(readers.routes)
+    for concern in (uploads, tus, receipts, watching, events, reprocess):
+        app.add_routes(concern.routes)
+    for concern in (databases, metadata, generations, prune, schedules):
         app.add_routes(concern.routes)
     return app
 

@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from ingest.replicate import Litestream
     from ingest.rollback import Rollback
     from ingest.succession import JournalReplica
+    from ingest.tus.uploads import TusUploads
     from ingest.upload import Uploads
+    from ingest.watchers import Watchers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,8 @@ class Node:
     journal: Journal
     journal_replica: JournalReplica
     uploads: Uploads
+    tus: TusUploads
+    watchers: Watchers
     registry: Registry
     primary: Primary
     publisher: Publisher
