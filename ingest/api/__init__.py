@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from headrace.web import problems
-from ingest.api import databases, generations, prune, readers, receipts, reprocess, uploads
+from ingest.api import databases, generations, prune, readers, receipts, reprocess, rows, uploads
 from ingest.api.node import NODE, Node
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def make_app(node: Node) -> web.Application:
     """Give the application."""
     app = web.Application(middlewares=[_counted, problems, _with_generation])
     app[NODE] = node
-    for concern in (readers, uploads, receipts, reprocess, databases, generations, prune):
+    for concern in (readers, uploads, receipts, reprocess, databases, generations, prune, rows):
         app.add_routes(concern.routes)
     return app
 
@@ -40,5 +40,5 @@ async def _with_generation(request: web.Request, handler: Handler) -> web.Stream
     response = await handler(request)
     if not response.prepared:
         number = request.app[NODE].primary.state.number
-        response.headers["Headrace-Generation"] = str(number)
+        response.headers.setdefault("Headrace-Generation", str(number))
     return response
