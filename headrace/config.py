@@ -159,6 +159,12 @@ class WriterSettings(UploadSettings):
     upload_retention: float = setting(
         30.0, gt=0, le=36500, description="Days that the bytes of uploads are kept."
     )
+    tus_expiry: float = setting(
+        24.0,
+        gt=0,
+        le=8760,
+        description="Hours without a byte after which an unfinished resumable upload is dropped.",
+    )
     litestream_config: Path | None = setting(
         None, description="litestream.yml to use instead of Headrace's own."
     )

@@ -17,6 +17,7 @@ from headrace.generation import format_time
 from headrace.idempotency import KEPT_FOR, Claim
 from headrace.receipt import Receipt
 from headrace.wishes import Wishes
+from ingest.changes import Changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -97,6 +98,7 @@ class Journal:
     def __init__(self, path: Path, clock: SteadyClock) -> None:
         self._clock = clock
         # One thread owns the connection, so saves happen in the order they were asked for.
+        self.changes = Changes()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._db = self._thread.submit(_open, path).result()
 
@@ -142,6 +144,7 @@ class Journal:
                 raise
 
         await self._run(write)
+        self.changes.note(*(row[0] for row in rows), *(sent for sent, _shown in aliases))
 
     def add_now(self, receipt: Receipt, options: Options) -> None:
         """Write down the receipt of a new batch of rows, durably, from a thread that may wait.
@@ -180,6 +183,7 @@ class Journal:
         await self._run(
             lambda: self._db.execute("UPDATE receipts SET state = ?, receipt = ? WHERE id = ?", row)
         )
+        self.changes.note(receipt.id)
 
     async def find(self, receipt_id: str) -> Receipt | None:
         """Read one receipt, or the one that is shown for it."""
@@ -218,6 +222,12 @@ class Journal:
         await self._run(
             lambda: self._db.execute("INSERT OR IGNORE INTO live VALUES (?, ?, ?)", row)
         )
+        self.changes.note_all()
+
+    async def read_regions(self) -> set[str]:
+        """Read the names of all regions that ever showed something."""
+        query = "SELECT DISTINCT region FROM live"
+        return {row[0] for row in await self._run(lambda: self._db.execute(query).fetchall())}
 
     async def read_live(self, generation: int) -> dict[str, str]:
         """Read which regions show a generation, and since when."""

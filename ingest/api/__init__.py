@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from headrace.web import problems
-from ingest.api import databases, generations, prune, readers, receipts, reprocess, rows, uploads
+from ingest.api import (
+    databases,
+    events,
+    generations,
+    prune,
+    readers,
+    receipts,
+    reprocess,
+    rows,
+    tus,
+    uploads,
+    watching,
+)
 from ingest.api.node import NODE, Node
 
 if TYPE_CHECKING:
@@ -20,7 +32,10 @@ def make_app(node: Node) -> web.Application:
     """Give the application."""
     app = web.Application(middlewares=[_counted, problems, _with_generation])
     app[NODE] = node
-    for concern in (readers, uploads, receipts, reprocess, databases, generations, prune, rows):
+    app.add_routes(readers.routes)
+    for concern in (uploads, tus, receipts, watching, events, reprocess):
+        app.add_routes(concern.routes)
+    for concern in (databases, generations, prune, rows):
         app.add_routes(concern.routes)
     return app
 

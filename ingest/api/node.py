@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from ingest.rollback import Rollback
     from ingest.rows.writer import RowWriter
     from ingest.succession import JournalReplica
+    from ingest.tus.uploads import TusUploads
     from ingest.upload import Uploads
+    from ingest.watchers import Watchers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,8 @@ class Node:
     uploads: Uploads
     rows: RowWriter
     row_limits: RowLimits
+    tus: TusUploads
+    watchers: Watchers
     registry: Registry
     primary: Primary
     publisher: Publisher

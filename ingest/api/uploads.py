@@ -55,7 +55,7 @@ async def get_ingest(request: web.Request) -> web.Response:
     )
 
 
-async def _invite(request: web.Request) -> web.StreamResponse | None:
+async def invite(request: web.Request) -> web.StreamResponse | None:
     """Ask for a body only if it can be taken: else a reader keeps it, and takes it itself."""
     try:
         request.app[NODE].check_writer(request)
@@ -69,7 +69,7 @@ async def _invite(request: web.Request) -> web.StreamResponse | None:
     return None
 
 
-@routes.post("/ingest", expect_handler=_invite)
+@routes.post("/ingest", expect_handler=invite)
 async def post_ingest(request: web.Request) -> web.Response:
     """Take one file as the body, or several as a form."""
     node = request.app[NODE]
