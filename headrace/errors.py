@@ -15,6 +15,7 @@
     ├── RestoreError           a copy could not be made
     │   └── ProofError         a copy was made, and is not what the generation says
     ├── WorkerError            a Datasette worker did not start, or failed its probe
+    ├── RowsError              a write of rows that Datasette would refuse, in its own words
     └── Refusal                a request that is refused, with a stable code for the client
 
 Messages are lowercase, verb then noun; what to do about it is the ``hint``.
@@ -85,6 +86,20 @@ class ProofError(RestoreError):
 
 class WorkerError(HeadraceError):
     """A Datasette worker did not start, or failed its probe."""
+
+
+class RowsError(HeadraceError):
+    """A write of rows that Datasette would refuse.
+
+    Attributes:
+        errors: What is wrong, in Datasette's words.
+        status: Of the answer.
+    """
+
+    def __init__(self, *errors: str, status: int = HTTPStatus.BAD_REQUEST) -> None:
+        super().__init__("; ".join(errors))
+        self.errors = errors
+        self.status = int(status)
 
 
 class TusStatus(IntEnum):

@@ -10,6 +10,7 @@ import json
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from headrace.generation import format_time
@@ -26,6 +27,18 @@ if TYPE_CHECKING:
     from headrace.clock import SteadyClock
 
 SERVER_ERROR = 500  # and above: HTTP statuses of what is not the client's fault
+
+BATCHES_KEPT_FOR = timedelta(hours=24)
+FORGET_AT_ONCE = 20  # receipts: more than come, and nobody waits for long
+
+_FIND_OLD_BATCH = """
+SELECT 1 FROM receipts WHERE instr(receipt, '"format": "rows"') > 0 AND id < ? LIMIT 1
+"""
+_FORGET_BATCHES = """
+DELETE FROM receipts WHERE id IN (
+    SELECT id FROM receipts WHERE instr(receipt, '"format": "rows"') > 0 AND id < ?
+    AND state IN ('published', 'failed') ORDER BY id LIMIT ?)
+"""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS receipts (
@@ -50,6 +63,8 @@ CREATE TABLE IF NOT EXISTS aliases (  -- receipts of requests that turned out to
     id TEXT PRIMARY KEY,
     receipt TEXT NOT NULL  -- id of the receipt that is shown for it
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS receipts_rows ON receipts (id)
+    WHERE instr(receipt, '"format": "rows"') > 0;
 CREATE INDEX IF NOT EXISTS receipts_unfinished ON receipts (id)
     WHERE state NOT IN ('published', 'failed');
 """
@@ -130,6 +145,21 @@ class Journal:
 
         await self._run(write)
         self.changes.note(*(row[0] for row in rows), *(sent for sent, _shown in aliases))
+
+    def add_now(self, receipt: Receipt, options: Options) -> None:
+        """Write down the receipt of a new batch of rows, durably, from a thread that may wait.
+
+        There may be dozens a second, so those that are older than a day are forgotten.
+        """
+        row = (receipt.id, receipt.state.value, _dump(receipt.encode()), _dump_options(options))
+        old = f"{int((self._clock.now() - BATCHES_KEPT_FOR).timestamp() * 1000):012x}"
+
+        def write() -> None:
+            self._db.execute("INSERT INTO receipts VALUES (?, ?, ?, ?)", row)
+            if self._db.execute(_FIND_OLD_BATCH, (old,)).fetchone() is not None:
+                self._db.execute(_FORGET_BATCHES, (old, FORGET_AT_ONCE))
+
+        self._thread.submit(write).result()
 
     async def find_claim(self, key: str) -> Claim | None:
         """Read what a key stands for, if it was used lately, and what to try again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -28,6 +29,7 @@ from headrace.store_costs import find_prices
 from headrace.tokens import Tokens
 from headrace.web import Requests, listening, metrics_app
 from ingest.api import Node, make_app
+from ingest.api.node import RowLimits
 from ingest.archive import Archive
 from ingest.checksums import Checksums
 from ingest.converters import Limits
@@ -47,6 +49,8 @@ from ingest.rebuild import Rebuilder, find_damaged
 from ingest.regions import Regions
 from ingest.replicate import Litestream
 from ingest.rollback import Rollback
+from ingest.rows.commit import Commit
+from ingest.rows.writer import RowWriter
 from ingest.stopping import come_to_rest
 from ingest.succession import JournalReplica, find_journal
 from ingest.tus import sweep
@@ -67,6 +71,10 @@ log = structlog.get_logger()
 
 Done = TypeVar("Done")
 
+# A thread that is done waits up to so long for a busy event loop, and a batch of rows has several
+# in a row. With Python's 5 ms, they took most of its time.
+SWITCH_S = 0.0005
+
 _TOKENS = ("token", "secret")
 
 
@@ -82,6 +90,7 @@ async def run(settings: IngestSettings) -> None:
     """
     configure_logs("ingest")
     forbid_inspection()  # converters run as the same user
+    sys.setswitchinterval(SWITCH_S)
     paths = PrimaryPaths(settings.data.absolute())
     make_folders(paths)
     sort_on_volume(paths.staging)
@@ -212,7 +221,23 @@ async def _lead(
         journal_replica=journal_replica,
         on_lost=give_up,
     )
+    rows = RowWriter(
+        primary=primary,
+        commit=Commit(
+            paths=paths,
+            journal=journal,
+            journal_replica=journal_replica,
+            primary=primary,
+            disk=disk,
+        ),
+        metrics=metrics,
+        clock=clock,
+        on_lost=give_up,
+        window_s=settings.write_window,
+    )
+    stack.push_async_callback(rows.park)
     stack.push_async_callback(uploads.park)
+    await rows.resume(await journal.read_unfinished())
     await uploads.resume()
     await stack.enter_async_context(_running(Watchdog(paths, primary, metrics).run(), give_up))
     pruner = Pruner(
@@ -240,6 +265,8 @@ async def _lead(
         journal=journal,
         journal_replica=journal_replica,
         uploads=uploads,
+        rows=rows,
+        row_limits=RowLimits(bytes=settings.max_write_bytes, rows=settings.max_write_rows),
         tus=tus,
         watchers=Watchers(metrics),
         registry=registry,

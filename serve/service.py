@@ -46,6 +46,7 @@ from serve.nursery import Nursery
 from serve.pages import Pages
 from serve.report import Reporter
 from serve.restore import Restorer
+from serve.rows_proxy import RowsProxy
 from serve.scrub import Scrubber
 from serve.serving_file import ServingFile
 from serve.staleness import Staleness
@@ -200,6 +201,7 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             status,
             pages=make_pages(settings, metrics),
             ingest=IngestProxy(settings.primary, session, incoming),
+            rows=RowsProxy(settings.primary, session),
             callers=Callers(settings.trusted_proxies),
             staleness=staleness,
             metrics=metrics,

@@ -15,6 +15,7 @@ from ingest.api import (
     readers,
     receipts,
     reprocess,
+    rows,
     tus,
     uploads,
     watching,
@@ -34,7 +35,7 @@ def make_app(node: Node) -> web.Application:
     app.add_routes(readers.routes)
     for concern in (uploads, tus, receipts, watching, events, reprocess):
         app.add_routes(concern.routes)
-    for concern in (databases, generations, prune):
+    for concern in (databases, generations, prune, rows):
         app.add_routes(concern.routes)
     return app
 
@@ -54,5 +55,5 @@ async def _with_generation(request: web.Request, handler: Handler) -> web.Stream
     response = await handler(request)
     if not response.prepared:
         number = request.app[NODE].primary.state.number
-        response.headers["Headrace-Generation"] = str(number)
+        response.headers.setdefault("Headrace-Generation", str(number))
     return response

@@ -38,10 +38,24 @@ if TYPE_CHECKING:
     from ingest.regions import Regions
     from ingest.replicate import Litestream
     from ingest.rollback import Rollback
+    from ingest.rows.writer import RowWriter
     from ingest.succession import JournalReplica
     from ingest.tus.uploads import TusUploads
     from ingest.upload import Uploads
     from ingest.watchers import Watchers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowLimits:
+    """What one request of the write API may hold.
+
+    Attributes:
+        bytes: Of its body.
+        rows: Of one request.
+    """
+
+    bytes: int
+    rows: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +75,8 @@ class Node:
     journal: Journal
     journal_replica: JournalReplica
     uploads: Uploads
+    rows: RowWriter
+    row_limits: RowLimits
     tus: TusUploads
     watchers: Watchers
     registry: Registry
