@@ -33,6 +33,21 @@ if TYPE_CHECKING:
 
 SECRET = "of-these-tests"  # noqa: S105 - Datasette's, of these tests
 PLACES = 5  # uploads at once
+PLUGIN = """
+from datasette import hookimpl
+
+@hookimpl
+def actor_from_request(request):
+    name = request.cookies.get("sso")
+    return {"id": name} if name else None
+
+@hookimpl
+def permission_allowed(actor, action, resource):
+    if action == "headrace-ingest" and actor and actor["id"] == "dave":
+        return resource == "daves"
+    if action == "headrace-ingest" and actor and actor["id"] == "carol":
+        return False  # metadata says yes
+"""
 METADATA = {
     "databases": {"sales": {"permissions": {"headrace-ingest": {"id": ["alice", "carol"]}}}}
 }
@@ -42,7 +57,8 @@ METADATA = {
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Give one system, whose Datasette knows Alice."""
     root = tmp_path_factory.mktemp("tokens")
-    (root / "datasette").mkdir()
+    (root / "datasette" / "plugins").mkdir(parents=True)
+    (root / "datasette" / "plugins" / "single_sign_on.py").write_text(PLUGIN)
     (root / "datasette" / "metadata.json").write_text(json.dumps(METADATA))
     flags = ["--datasette-dir", str(root / "datasette"), "--queue-uploads", str(PLACES)]
     flags += ["--workers", "1", "--token-rate", "120"]
@@ -339,6 +355,20 @@ def test_actor_of_datasette_uploads_where_he_may(system: System) -> None:
     assert ("actor:alice", "sales", "published") in {
         (row["who"], row["database"], row["outcome"]) for row in read_audit(system)
     }
+
+
+def test_plugin_that_signs_people_in_gives_them_rights_or_takes_them(system: System) -> None:
+    """A plugin has the last word; a token in a header is who counts beside a cookie."""
+    dave = {"Cookie": "sso=dave", **SAME}
+    assert upload(system, None, "daves", headers=dave).status_code == 201
+    assert upload(system, None, "sales", headers=dave).status_code == 403
+    carol = {"Cookie": "sso=carol", **SAME}
+    assert upload(system, None, "sales", headers=carol).status_code == 403
+    assert upload(system, "wrong", "daves", headers=dave).status_code == 401
+    token = make_token(system, "ingest:sales")["token"]
+    assert upload(system, token, "sales", headers={"Cookie": "sso=dave"}).status_code == 201
+    mine = {**sign_in(system, token), **SAME}
+    assert upload(system, None, "daves", headers=mine).status_code == 403
 
 
 def test_audit_log_has_every_write_and_is_read_as_a_table(system: System) -> None:
