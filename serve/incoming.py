@@ -14,11 +14,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import structlog
 
-from headrace.arriving import (
-    ArrivedFile,
-    receive_body,
-    receive_form,
-)
+from headrace.arriving import ArrivedFile, receive_body, receive_form
 from headrace.backoff import Pauses
 from headrace.errors import LogError, ObjectExistsError, Refusal, StoreError
 from headrace.idempotency import KeysInFlight, fingerprint, read_key

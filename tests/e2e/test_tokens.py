@@ -39,6 +39,8 @@ from datasette import hookimpl
 @hookimpl
 def actor_from_request(request):
     name = request.cookies.get("sso")
+    if name == "broken":
+        raise ValueError("the identity provider is away")
     return {"id": name} if name else None
 
 @hookimpl
@@ -369,6 +371,15 @@ def test_plugin_that_signs_people_in_gives_them_rights_or_takes_them(system: Sys
     assert upload(system, token, "sales", headers={"Cookie": "sso=dave"}).status_code == 201
     mine = {**sign_in(system, token), **SAME}
     assert upload(system, None, "daves", headers=mine).status_code == 403
+
+
+def test_write_of_whom_datasette_cannot_tell_is_to_be_sent_again(system: System) -> None:
+    """It is not refused for good; a session that is signed in here needs no answer."""
+    broken = upload(system, None, "daves", headers={"Cookie": "sso=broken", **SAME})
+    assert (broken.status_code, broken.json()["code"]) == (502, "worker-failed")
+    mine = sign_in(system, system.token)["Cookie"]
+    both = {"Cookie": f"sso=broken; {mine}", **SAME}
+    assert upload(system, None, "daves", headers=both).status_code == 201
 
 
 def test_audit_log_has_every_write_and_is_read_as_a_table(system: System) -> None:
