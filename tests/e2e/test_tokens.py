@@ -11,6 +11,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime
@@ -20,6 +21,7 @@ import httpx
 import pytest
 from datasette.app import Datasette
 
+from headrace.actor_claim import HEADER, ActorClaim, ActorClaims
 from headrace.keys import JOURNAL_DATABASE
 from headrace.litestream_restore import LitestreamRestore
 from headrace.store import Store
@@ -154,6 +156,27 @@ def test_token_writes_to_its_database_and_to_no_other(system: System) -> None:
         assert (response.status_code, response.json()["code"]) == (403, "forbidden"), path
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"scopes": []},
+        {"scopes": "ingest:sales", "expires": "0d"},
+        {"scopes": "ingest:sales", "expires": "1y"},
+        {"scopes": "ingest:sales", "expires": "99999d"},
+        {"scopes": "ingest:sales", "name": "a\nb"},
+        {"scopes": "ingest:sales", "name": "a" * 101},
+        {"scopes": [["admin"]]},
+        ["admin"],
+    ],
+)
+def test_token_that_is_asked_for_wrongly_is_not_made(system: System, fields: Any) -> None:
+    """No scope, no such end, no name that breaks a line."""
+    response = httpx.post(f"{system.url}/ingest/tokens", json=fields, headers=system.auth)
+    assert response.status_code == 400, response.text
+    assert response.json()["code"] in {"invalid-option", "bad-request"}
+
+
 def test_form_that_names_another_database_changes_nothing(system: System) -> None:
     """The database may be a field after the file; the bytes are dropped."""
     token = make_token(system, "ingest:sales")["token"]
@@ -280,6 +303,13 @@ def test_browser_signs_in_by_a_token_and_uploads_from_a_page_of_this_host(system
     assert upload(system, None, "sales", headers={**send, "Origin": system.url}).status_code == 201
     assert upload(system, None, "wages", headers={**send, **SAME}).status_code == 403
 
+    https = httpx.post(
+        f"http://127.0.0.1:{system.port + 100}/ingest/session",
+        json={"token": made["token"]},
+        headers={"X-Forwarded-Proto": "https"},
+    )
+    assert "Secure" in https.headers["Set-Cookie"].split("; ")
+
     ended = httpx.post(f"{system.url}/ingest/session/end", headers={**send, **SAME})
     assert 'headrace_session=""' in ended.headers["Set-Cookie"]
 
@@ -331,6 +361,13 @@ def test_forged_cookies_and_actors_are_nobody(system: System) -> None:
     assert upload(system, None, "sales", headers=forged).status_code == 401
     made_up = {"Headrace-Actor": "WyJyb290IixbIioiXV0.AAAA", **SAME}
     assert upload(system, None, "sales", headers=made_up).status_code == 401
+    claims = ActorClaims(system.token)
+    claim = ActorClaim(actor="root", databases=("*",))
+    signed = claims.encode(claim, method="POST", path="/ingest", now_s=time.time())
+    genuine = {HEADER: signed, **SAME}
+    assert upload(system, None, "sales", headers=genuine).status_code == 401  # the reader drops it
+    primary = f"http://127.0.0.1:{system.port + 100}/ingest?filename=sales.csv"
+    assert httpx.post(primary, content=b"id\n1\n", headers=genuine).status_code == 201
     wrong = Datasette(secret="another").sign({"a": {"id": "alice"}}, "actor")  # noqa: S106
     cookie = {"Cookie": f"ds_actor={wrong}", **SAME}
     assert upload(system, None, "sales", headers=cookie).status_code == 401
