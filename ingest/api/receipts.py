@@ -25,21 +25,6 @@ _RECEIPT_ID = re.compile(r"[0-9a-f]{32}")
 routes = web.RouteTableDef()
 
 
-@routes.get("/ingest/receipts/{id}")
-async def get_receipt(request: web.Request) -> web.Response:
-    """Show one: ids cannot be guessed, so knowing one is enough."""
-    node = request.app[NODE]
-    receipt_id = request.match_info["id"]
-    try:
-        found = await get_known(node, receipt_id)
-    except Refusal:
-        incoming = await _find_incoming(node, receipt_id)
-        # It may have been taken between the two looks.
-        found = incoming or await get_known(node, receipt_id)
-    await _keep_failures(node, [found])
-    return answer_json(await encode_receipt(node, found))
-
-
 @routes.get("/ingest/receipts")
 async def get_receipts(request: web.Request) -> web.Response:
     """Show the newest of the databases that one may write to; ``?before=<id>`` pages on."""
@@ -50,7 +35,7 @@ async def get_receipts(request: web.Request) -> web.Response:
         raise Refusal("invalid-option", "before is not the id of a receipt")
     found = await node.journal.read_newest(limit=PAGE, before=before, databases=reader.databases)
     next_page = f"/ingest/receipts?before={found[-1].id}" if len(found) == PAGE else None
-    await _keep_failures(node, found)
+    await keep_failures(node, found)
     receipts = [await encode_receipt(node, receipt) for receipt in found]
     return answer_json({"receipts": receipts, "next": next_page})
 
@@ -67,7 +52,21 @@ async def get_known(node: Node, receipt_id: str) -> Receipt:
     return found
 
 
-async def _keep_failures(node: Node, receipts: Iterable[Receipt]) -> None:
+async def find_receipt(node: Node, receipt_id: str) -> Receipt:
+    """Read a receipt by its id, also that of an upload which only a reader has taken yet.
+
+    Raises:
+        Refusal: ``not-found``; ``replication-down``: nobody knows.
+    """
+    try:
+        return await get_known(node, receipt_id)
+    except Refusal:
+        incoming = await _find_incoming(node, receipt_id)
+        # It may have been taken between the two looks.
+        return incoming or await get_known(node, receipt_id)
+
+
+async def keep_failures(node: Node, receipts: Iterable[Receipt]) -> None:
     """Tell nobody that an upload has failed before a successor knows it, too.
 
     Raises:

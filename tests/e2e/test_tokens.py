@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import csv
 import io
 import json
@@ -190,6 +191,33 @@ def test_form_that_names_another_database_changes_nothing(system: System) -> Non
     assert "elsewhere" not in httpx.get(f"{system.url}/ingest").json()["databases"]
     receipt = httpx.get(system.url + response.json()["instance"]).json()
     assert (receipt["state"], receipt["archive"]) == ("failed", None)
+
+
+def test_resumable_upload_is_its_makers_and_goes_to_his_database_alone(system: System) -> None:
+    """A token cannot begin one elsewhere, nor go on with another's."""
+    mine, other = (make_token(system, "ingest:sales")["token"] for _ in range(2))
+    tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "5"}
+
+    def begin(filename: str) -> httpx.Response:
+        metadata = f"filename {base64.b64encode(filename.encode()).decode()}"
+        headers = {**tus, "Upload-Metadata": metadata, "Authorization": f"Bearer {mine}"}
+        return httpx.post(f"{system.url}/ingest/tus", headers=headers)
+
+    refused = begin("wages.csv")
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+    made = begin("sales.csv")
+    assert made.status_code == 201, made.text
+
+    def send(token: str) -> httpx.Response:
+        headers = {**tus, "Upload-Offset": "0", "Authorization": f"Bearer {token}"}
+        headers["Content-Type"] = "application/offset+octet-stream"
+        url = system.url + httpx.URL(made.headers["Location"]).path
+        return httpx.patch(url, content=b"id\n1\n", headers=headers)
+
+    assert send(other).status_code == 404
+    assert send(mine).status_code == 204
+    log = {(row["what"], row["database"], row["outcome"]) for row in read_audit(system)}
+    assert ("upload", "wages", "forbidden") in log
 
 
 def test_token_sees_the_receipts_and_generations_of_its_databases(system: System) -> None:
