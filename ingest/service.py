@@ -26,11 +26,12 @@ from headrace.sockets import private_sockets
 from headrace.stopping import Stop
 from headrace.store import Store
 from headrace.store_costs import find_prices
-from headrace.tokens import Tokens
 from headrace.web import Requests, listening, metrics_app
+from ingest.access import Access
 from ingest.api import Node, make_app
 from ingest.api.node import RowLimits
 from ingest.archive import Archive
+from ingest.audit import AuditLog
 from ingest.checksums import Checksums
 from ingest.converters import Limits
 from ingest.converters.registry import Converter
@@ -45,6 +46,7 @@ from ingest.primary import Primary
 from ingest.prune import LogPruner
 from ingest.prune_objects import Pruner, Retention
 from ingest.publish import Publisher
+from ingest.rates import Rate
 from ingest.rebuild import Rebuilder, find_damaged
 from ingest.regions import Regions
 from ingest.replicate import Litestream
@@ -53,6 +55,8 @@ from ingest.rows.commit import Commit
 from ingest.rows.writer import RowWriter
 from ingest.stopping import come_to_rest
 from ingest.succession import JournalReplica, find_journal
+from ingest.token_store import TokenStore
+from ingest.turns import Places
 from ingest.tus import sweep
 from ingest.tus.uploads import TusUploads
 from ingest.upload import Uploads
@@ -219,6 +223,7 @@ async def _lead(
         metrics=metrics,
         limits=_limits(settings, paths),
         journal_replica=journal_replica,
+        places=Places(settings.queue_uploads),
         on_lost=give_up,
     )
     rows = RowWriter(
@@ -253,12 +258,24 @@ async def _lead(
         metrics=metrics,
     )
     await stack.enter_async_context(_running(pruner.run(), give_up))
+    tokens = TokenStore(journal, clock.now)
+    await tokens.load()
+    audit = AuditLog(journal, tokens, clock.now, timedelta(days=settings.audit_retention))
+    await stack.enter_async_context(_running(audit.run(), give_up))
     regions = Regions(journal, metrics)
     await regions.recall()
     node = Node(
         paths=paths,
         clock=clock,
-        tokens=Tokens(_token(settings)),
+        access=Access(
+            _token(settings),
+            tokens,
+            clock.now,
+            token_rate=Rate(settings.token_rate, "a token"),
+            address_rate=Rate(settings.address_rate, "an address"),
+        ),
+        tokens=tokens,
+        audit=audit,
         archive=archive,
         disk=disk,
         keys_in_flight=KeysInFlight(),
@@ -286,8 +303,17 @@ async def _lead(
         incoming_told=asyncio.Event(),
         max_upload_bytes=settings.max_upload,
     )
-    incoming = Incoming(node, store)
-    await stack.enter_async_context(_running(incoming.run(), give_up))
+    return node, await _open(stack, settings, node, give_up)
+
+
+async def _open(
+    stack: AsyncExitStack,
+    settings: IngestSettings,
+    node: Node,
+    give_up: Callable[[BaseException], None],
+) -> Listener:
+    """Take uploads, by each of the ways in; the stack ends it."""
+    await stack.enter_async_context(_running(Incoming(node, node.store).run(), give_up))
     sweep_s = min(sweep.LOOK_EVERY_S, settings.tus_expiry * 3600)
     await stack.enter_async_context(_running(sweep.run(node, every_s=sweep_s), give_up))
     # A client that hangs up must not cancel the writing down of what happened to its upload.
@@ -297,11 +323,11 @@ async def _lead(
     log.info(
         "ingest is ready",
         port=listener.port,
-        generation=publisher.state.number,
-        epoch=lease.epoch,
-        store=store.url,
+        generation=node.publisher.state.number,
+        epoch=node.lease.epoch,
+        store=node.store.url,
     )
-    return node, listener
+    return listener
 
 
 def _lease_holder(

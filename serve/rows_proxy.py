@@ -21,6 +21,7 @@ from serve.proxy import forward, read_small_body
 
 if TYPE_CHECKING:
     from headrace.row_paths import RowPath
+    from serve.actor_question import ActorQuestion
     from serve.callers import Caller
 
 ANSWER_S = 45.0  # the primary itself says after 30 s that it takes too long
@@ -35,22 +36,34 @@ class RowsProxy:
     Args:
         primary: Its URL.
         session: For requests to it.
+        actors: Asks Datasette who is signed in; None: this reader has no token to say so with.
     """
 
-    def __init__(self, primary: str, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self,
+        primary: str,
+        session: aiohttp.ClientSession,
+        actors: ActorQuestion | None = None,
+    ) -> None:
         self._primary = yarl.URL(primary)
         self._session = session
+        self._actors = actors
 
     async def answer(
         self, request: web.BaseRequest, target: str, path: RowPath, caller: Caller
     ) -> web.Response:
         """Hand a write on, and the primary's answer back."""
         try:
-            return await self._answer(request, target, caller)
+            return await self._answer(request, target, path, caller)
         except Refusal as refusal:
             return answer_refusal(refusal, older=path.older)
 
-    async def _answer(self, request: web.BaseRequest, target: str, caller: Caller) -> web.Response:
+    async def _answer(
+        self, request: web.BaseRequest, target: str, path: RowPath, caller: Caller
+    ) -> web.Response:
+        headers = request_headers(request.headers, caller)
+        if self._actors is not None:
+            headers.update(await self._actors.ask(request, target, caller, path.database))
         body = await read_small_body(request)
         within_s = ANSWER_S if body is None or isinstance(body, bytes) else None
         try:
@@ -60,7 +73,7 @@ class RowsProxy:
                     self._primary,
                     method=request.method,
                     target=target,
-                    headers=request_headers(request.headers, caller),
+                    headers=headers,
                     body=body,
                 )
                 async with answer:
@@ -73,15 +86,15 @@ class RowsProxy:
                 "the primary is gone in the middle: the rows may be there or not",
                 hint=_LOST,
             ) from exc
-        headers = response_headers(answer.headers)
+        back = response_headers(answer.headers)
         generation = answer.headers.get("Headrace-Generation", "0")
-        headers["Headrace-Generation"] = generation
-        headers["Server"] = "Headrace"
-        headers.popall("Content-Length", None)
-        headers.popall("Date", None)
-        if "Headrace-Receipt" in headers and answer.status < _MULTIPLE_CHOICES:
-            headers.add("Set-Cookie", min_generation_cookie(int(generation)))
-        response = web.Response(status=answer.status, body=content, headers=headers)
+        back["Headrace-Generation"] = generation
+        back["Server"] = "Headrace"
+        back.popall("Content-Length", None)
+        back.popall("Date", None)
+        if "Headrace-Receipt" in back and answer.status < _MULTIPLE_CHOICES:
+            back.add("Set-Cookie", min_generation_cookie(int(generation)))
+        response = web.Response(status=answer.status, body=content, headers=back)
         if request.body_exists and not request.content.at_eof():
             response.force_close()  # an early answer: the rest of the body is not wanted
         return response

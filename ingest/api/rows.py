@@ -10,7 +10,8 @@ from headrace.errors import Refusal, RowsError
 from headrace.names import check_database_name
 from headrace.row_answers import answer_refusal, answer_rows, error_document
 from headrace.row_paths import RowPath, find_row_path
-from ingest.api.node import NODE
+from ingest.api.node import DATABASE, NODE
+from ingest.audit_rows import ACCEPTED, AuditRow
 from ingest.rows.parse import parse
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ async def post_rows(request: web.Request) -> web.Response:
         document = error_document(exc.errors, exc.status, older=path.older)
         return answer_rows(document, status=exc.status)
     except Refusal as refusal:
+        request.app[NODE].note_denied(request, refusal)
         return answer_refusal(refusal, older=path.older)
     headers = {"Headrace-Generation": str(written.generation)}
     if written.receipt_id is not None:
@@ -56,8 +58,13 @@ async def _write(request: web.Request, path: RowPath) -> Written:
         Refusal: It may not be written, or could not be kept.
     """
     node = request.app[NODE]
-    node.check_writer(request)
+    writer = node.check_writer(request)
     check_database_name(path.database)
+    request[DATABASE] = path.database
+    writer.require(path.database)
+    audit = AuditRow.of(
+        writer, f"{path.verb}-rows", node.now(), database=path.database, outcome=ACCEPTED
+    )
     body = await _read_body(request, node)
     write = parse(
         path,
@@ -66,7 +73,7 @@ async def _write(request: web.Request, path: RowPath) -> Written:
         url=_url_of(request),
         max_rows=node.row_limits.rows,
     )
-    return await node.rows.write(path.database, write, len(body))
+    return await node.rows.write(path.database, write, len(body), audit)
 
 
 async def _read_body(request: web.Request, node: Node) -> bytes:

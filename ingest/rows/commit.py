@@ -15,6 +15,7 @@ import structlog
 from headrace.errors import Refusal
 from headrace.generation import Cut
 from headrace.receipt import UploadState
+from ingest.audit_rows import count_alike
 from ingest.insist import insist
 from ingest.journal import Options
 from ingest.merge import adopt, count_tables, find_last_merge
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from headrace.keys import PrimaryPaths
     from headrace.receipt import Receipt
+    from ingest.audit_rows import AuditRow
     from ingest.disk import Disk
     from ingest.journal import Journal
     from ingest.primary import Primary
@@ -70,7 +72,11 @@ class Commit:
         self._disk = disk
 
     async def run(
-        self, receipt: Receipt, writes: Sequence[RowWrite], before: Cut | None
+        self,
+        receipt: Receipt,
+        writes: Sequence[RowWrite],
+        before: Cut | None,
+        audits: Sequence[AuditRow],
     ) -> tuple[tuple[Answer, ...], Receipt]:
         """Take a batch to its end.
 
@@ -78,6 +84,7 @@ class Commit:
             receipt: Not journalled yet.
             writes: What is asked for.
             before: The database as it is published; None: it is made.
+            audits: What the audit log says of each request, if anything is written.
 
         Returns:
             An answer for each request, and the receipt: published, which is to be journalled by
@@ -99,7 +106,9 @@ class Commit:
         lineage = before.lineage if before else new_lineage()
         journalled: list[Receipt] = []
         try:
-            batch = await self._write(path, receipt, writes, before, journalled)
+            batch = await self._write(
+                path, receipt, writes, before, audits=audits, journalled=journalled
+            )
             if not journalled:
                 return batch.answers, receipt
             receipt = journalled[0]
@@ -140,13 +149,16 @@ class Commit:
         receipt: Receipt,
         writes: Sequence[RowWrite],
         before: Cut | None,
+        *,
+        audits: Sequence[AuditRow],
         journalled: list[Receipt],
     ) -> Batch:
         """Apply, journal and commit; says by ``journalled`` how far that went."""
 
         def journal(batch: Batch) -> str | None:
             whole = replace(receipt, tables=batch.outcomes)
-            self._journal.add_now(whole, Options(table=None, media_type=None))
+            options = Options(table=None, media_type=None)
+            self._journal.add_now(whole, options, count_alike(audits, receipt.id))
             journalled.append(whole)
             return None if before is None else receipt.id  # a new database: ``adopt`` notes it
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from headrace.clock import SteadyClock
     from headrace.errors import LogError
+    from ingest.audit_rows import AuditRow
     from ingest.journal import Options
     from ingest.metrics import IngestMetrics
     from ingest.primary import Primary
@@ -67,11 +68,13 @@ class Waiting:
     Attributes:
         write: What it asks for.
         size_bytes: Of its body.
+        audit: What the audit log says of it.
         done: Its end.
     """
 
     write: RowWrite
     size_bytes: int
+    audit: AuditRow
     done: asyncio.Future[Written]
 
 
@@ -117,7 +120,9 @@ class RowWriter:
         self._tasks: set[asyncio.Task[None]] = set()
         self._parked = False
 
-    async def write(self, database: str, write: RowWrite, size_bytes: int) -> Written:
+    async def write(
+        self, database: str, write: RowWrite, size_bytes: int, audit: AuditRow
+    ) -> Written:
         """Apply a request, with others, and wait until it is replicated and published.
 
         Raises:
@@ -127,7 +132,7 @@ class RowWriter:
         if self._parked:
             raise Refusal("stopping", "the primary is stopping: send it again")
         done: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
-        waiting = Waiting(write=write, size_bytes=size_bytes, done=done)
+        waiting = Waiting(write=write, size_bytes=size_bytes, audit=audit, done=done)
         line = self._lines.get(database)
         if line is None:
             line = self._lines[database] = _Line()
@@ -210,12 +215,13 @@ class RowWriter:
         receipt = self._receipt(database, taken)
         line.receipt_id = receipt.id
         writes = [each.write for each in taken]
+        audits = [each.audit for each in taken]
         outcome = "failed"
         try:
             cut = self._primary.state.databases.get(database)
             if cut is None and not any(isinstance(each, _MAKING) for each in writes):
                 raise Refusal("not-found", "Database not found")
-            answers, receipt = await self._commit.run(receipt, writes, cut)
+            answers, receipt = await self._commit.run(receipt, writes, cut, audits)
         except Refusal as refusal:
             _tell(taken, refusal)
         except PrimaryLostError as exc:
