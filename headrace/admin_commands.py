@@ -13,6 +13,7 @@ from headrace.history_commands import print_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 TIMEOUT_S = 3600.0  # a rollback copies whole databases
 WAIT = "wait=600"  # seconds for a conversion; what takes longer goes on
@@ -79,6 +80,20 @@ def read_options(options: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _equals, value in pairs}
 
 
+def read_token(file: Path | None) -> str:
+    """Give the token to ask with: that of the file, of HEADRACE_TOKEN, or ``""``.
+
+    Raises:
+        HeadraceError: The file cannot be read.
+    """
+    if file is None:
+        return os.environ.get("HEADRACE_TOKEN", "")
+    try:
+        return file.read_text().strip()
+    except OSError as exc:
+        raise HeadraceError(f"cannot read the token in {file}: {exc.strerror}") from exc
+
+
 async def ask(
     url: str,
     path: str,
@@ -86,22 +101,24 @@ async def ask(
     *,
     method: str = "POST",
     document: Mapping[str, Any] | None = None,
+    token: str | None = None,
     prefer: str | None = None,
 ) -> dict[str, Any]:
-    """Ask something of the primary; give its answer.
+    """Ask the primary something; give its answer.
 
     Args:
         url: Of it, or of a reader.
         path: What is asked.
-        params: Of the query.
-        method: The method.
-        document: JSON to send.
-        prefer: The header ``Prefer``.
+        params: The query.
+        method: How it is asked.
+        document: Sent as JSON.
+        token: None: that of HEADRACE_TOKEN.
+        prefer: How long to wait.
 
     Raises:
         HeadraceError: It refused, or cannot be reached.
     """
-    headers = {"Authorization": f"Bearer {os.environ.get('HEADRACE_TOKEN', '')}"}
+    headers = {"Authorization": f"Bearer {read_token(None) if token is None else token}"}
     if prefer is not None:
         headers["Prefer"] = prefer
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)

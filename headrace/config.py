@@ -126,6 +126,18 @@ class WriterSettings(UploadSettings):
         ge=0,
         description="Bytes of the primary's disk that uploads leave free, for Litestream.",
     )
+    max_write_bytes: Bytes = setting(
+        Bytes(32 * MIB), ge=1, description="Largest request of Datasette's write API, in bytes."
+    )
+    max_write_rows: int = setting(
+        10_000, ge=1, description="Most rows in one request of Datasette's write API."
+    )
+    write_window: float = setting(
+        0.004,
+        ge=0,
+        le=60,
+        description="Seconds that a write of rows waits for others, to be published with them.",
+    )
     lease_duration: float = setting(
         30.0, ge=1, le=3600, description="Seconds that the primary's lease runs without a renewal."
     )
@@ -153,6 +165,18 @@ class WriterSettings(UploadSettings):
         "commas between.",
     )
     fetch_time: float = setting(600.0, gt=0, description="Seconds that fetching a file may take.")
+    audit_retention: float = setting(
+        400.0, ge=1, le=36500, description="Days that rows of the audit log are kept."
+    )
+    token_rate: float = setting(
+        0.0, ge=0, description="Writes a minute of each token, session or actor; 0: no limit."
+    )
+    address_rate: float = setting(
+        120_000.0, ge=0, description="Writes a minute of each address; 0: no limit."
+    )
+    queue_uploads: int = setting(
+        1000, ge=1, description="Uploads that are on their way at once; more are answered with 429."
+    )
     tus_expiry: float = setting(
         24.0,
         gt=0,

@@ -15,6 +15,7 @@
     ├── RestoreError           a copy could not be made
     │   └── ProofError         a copy was made, and is not what the generation says
     ├── WorkerError            a Datasette worker did not start, or failed its probe
+    ├── RowsError              a write of rows that Datasette would refuse, in its own words
     └── Refusal                a request that is refused, with a stable code for the client
 
 Messages are lowercase, verb then noun; what to do about it is the ``hint``.
@@ -87,6 +88,20 @@ class WorkerError(HeadraceError):
     """A Datasette worker did not start, or failed its probe."""
 
 
+class RowsError(HeadraceError):
+    """A write of rows that Datasette would refuse.
+
+    Attributes:
+        errors: What is wrong, in Datasette's words.
+        status: Of the answer.
+    """
+
+    def __init__(self, *errors: str, status: int = HTTPStatus.BAD_REQUEST) -> None:
+        super().__init__("; ".join(errors))
+        self.errors = errors
+        self.status = int(status)
+
+
 class TusStatus(IntEnum):
     """Statuses that only tus knows. Source: tus 1.0.0, Checksum."""
 
@@ -102,6 +117,8 @@ REFUSALS: dict[str, tuple[HTTPStatus | TusStatus, str]] = {
     "incomplete-body": (HTTPStatus.BAD_REQUEST, "The upload ended before the file did"),
     "digest-mismatch": (HTTPStatus.BAD_REQUEST, "The bytes are not those of the digest sent"),
     "unauthorized": (HTTPStatus.UNAUTHORIZED, "A token is needed"),
+    "forbidden": (HTTPStatus.FORBIDDEN, "That is not allowed"),
+    "cross-site": (HTTPStatus.FORBIDDEN, "The request comes from another site"),
     "fetch-off": (HTTPStatus.FORBIDDEN, "Files are not fetched from URLs here"),
     "fetch-forbidden": (HTTPStatus.FORBIDDEN, "That URL is not fetched from"),
     "final-upload": (HTTPStatus.FORBIDDEN, "The upload was put together, and takes no bytes"),
@@ -133,12 +150,9 @@ REFUSALS: dict[str, tuple[HTTPStatus | TusStatus, str]] = {
     "wrong-type": (HTTPStatus.UNPROCESSABLE_ENTITY, "A value does not fit the type asked for"),
     "duplicate-key": (HTTPStatus.UNPROCESSABLE_ENTITY, "The key does not tell the rows apart"),
     "cannot-append": (HTTPStatus.UNPROCESSABLE_ENTITY, "The rows do not fit the table"),
+    "too-many-requests": (HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),
     "upload-locked": (HTTPStatus.LOCKED, "The upload is in use, or cannot be looked at now"),
     "checksum-mismatch": (TusStatus.CHECKSUM_MISMATCH, "The bytes are not those of the checksum"),
-    "too-many-requests": (
-        HTTPStatus.TOO_MANY_REQUESTS,
-        "Too many requests of this address at once",
-    ),
     "internal-error": (HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here"),
     "primary-away": (HTTPStatus.SERVICE_UNAVAILABLE, "The primary cannot be reached"),
     "primary-lost": (HTTPStatus.SERVICE_UNAVAILABLE, "The primary broke off"),

@@ -21,6 +21,7 @@ from ingest.outcome import source_of
 if TYPE_CHECKING:
     from headrace.fetching import FetchRequest
     from ingest.api.node import Node
+    from ingest.writer import Writer
 
 KIND = "fetched"  # of notes in the journal
 KEPT = 1000  # of them
@@ -40,8 +41,13 @@ class Fetched:
     same: Receipt | None = None
 
 
-async def fetch(node: Node, asked: FetchRequest) -> Fetched:
+async def fetch(node: Node, asked: FetchRequest, writer: Writer) -> Fetched:
     """Fetch a file into the spool, unless it is the one that was fetched the last time.
+
+    Args:
+        node: The primary.
+        asked: What is fetched.
+        writer: Who asks for it.
 
     Raises:
         Refusal: ``fetch-off``.
@@ -54,7 +60,7 @@ async def fetch(node: Node, asked: FetchRequest) -> Fetched:
         source_url=asked.shown_url,
     )
     try:
-        same = await _fetch(node, asked, arrived)
+        same = await _fetch(node, asked, arrived, writer)
     except Refusal as refusal:
         arrived.refusal = refusal
         same = None
@@ -63,17 +69,22 @@ async def fetch(node: Node, asked: FetchRequest) -> Fetched:
     return Fetched(arrived=arrived, same=same)
 
 
-async def _fetch(node: Node, asked: FetchRequest, arrived: ArrivedFile) -> Receipt | None:
+async def _fetch(
+    node: Node, asked: FetchRequest, arrived: ArrivedFile, writer: Writer
+) -> Receipt | None:
     """Fetch a file; give the receipt of the last time if it is the same."""
     url = URL(asked.url)
     note_id = _note_id(asked)
     last, known = await _find_last(node, asked, note_id)
+    if last is not None and not writer.sees(last.database):
+        last, known = None, Validators()
     async with node.fetcher.open(url, known) as answer:
         if not answer.modified:
             return last and _unchanged(last, asked)
         arrived.filename = arrived.filename or clean_filename(answer.filename)
         arrived.media_type = answer.media_type
-        read_target(asked.fields, arrived.filename)  # refuse before the body comes
+        target = read_target(asked.fields, arrived.filename)
+        writer.require(target.database)  # before the body comes
         check_announced_size(answer.length, node.max_upload_bytes)
         node.require_room(answer.length or 0)
         await node.keep(arrived, answer.chunks())
@@ -122,13 +133,14 @@ def _note_id(asked: FetchRequest) -> str:
 
 
 async def upload(
-    node: Node, asked: FetchRequest, key: str | None = None
+    node: Node, asked: FetchRequest, writer: Writer, key: str | None = None
 ) -> tuple[str, Receipt | None]:
     """Fetch a file, and send it on its way as an upload.
 
     Args:
         node: The primary.
         asked: What is fetched, and what is to become of it.
+        writer: Who asks for it.
         key: The request's ``Idempotency-Key``: used again, nothing is fetched.
 
     Returns:
@@ -144,10 +156,10 @@ async def upload(
     if claim is not None and claim.fingerprint == mark and not claim.failed:
         return claim.receipts[0], None
     async with node.receiving():
-        fetched = await fetch(node, asked)
+        fetched = await fetch(node, asked, writer)
     if fetched.same is not None:
         await drop(node, fetched.arrived)
         return fetched.same.id, fetched.same
     arrived = [fetched.arrived]
-    ids = await start(node, arrived, asked.fields, key, mark=mark)
+    ids = await start(node, arrived, asked.fields, key, writer=writer, mark=mark)
     return ids[0], None

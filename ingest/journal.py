@@ -10,22 +10,40 @@ import json
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace.generation import format_time
 from headrace.idempotency import KEPT_FOR, Claim
 from headrace.receipt import Receipt
 from headrace.wishes import Wishes
+from ingest import audit_rows, token_store
+from ingest.audit_rows import insert_audit
 from ingest.changes import Changes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from headrace.clock import SteadyClock
+    from ingest.audit_rows import AuditRow
+
+Done = TypeVar("Done")
 
 SERVER_ERROR = 500  # and above: HTTP statuses of what is not the client's fault
+
+BATCHES_KEPT_FOR = timedelta(hours=24)
+FORGET_AT_ONCE = 20  # receipts: more than come, and nobody waits for long
+
+_FIND_OLD_BATCH = """
+SELECT 1 FROM receipts WHERE instr(receipt, '"format": "rows"') > 0 AND id < ? LIMIT 1
+"""
+_FORGET_BATCHES = """
+DELETE FROM receipts WHERE id IN (
+    SELECT id FROM receipts WHERE instr(receipt, '"format": "rows"') > 0 AND id < ?
+    AND state IN ('published', 'failed') ORDER BY id LIMIT ?)
+"""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS receipts (
@@ -57,8 +75,11 @@ CREATE TABLE IF NOT EXISTS notes (  -- what else a successor has to know
     number INTEGER NOT NULL,  -- grows with each note of its kind
     PRIMARY KEY (kind, id)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS receipts_rows ON receipts (id)
+    WHERE instr(receipt, '"format": "rows"') > 0;
 CREATE INDEX IF NOT EXISTS receipts_unfinished ON receipts (id)
     WHERE state NOT IN ('published', 'failed');
+CREATE INDEX IF NOT EXISTS receipts_database ON receipts (json_extract(receipt, '$.database'));
 """
 
 
@@ -72,6 +93,7 @@ class Options:
         wishes: How the file is read and shaped.
         table_given: Whether the client named the table.
         metadata: What the request says about the database; None if nothing.
+        sent_by: Id of who sent it. It is nothing about the file: two that differ in it are equal.
     """
 
     table: str | None
@@ -79,6 +101,7 @@ class Options:
     wishes: Wishes = field(default_factory=Wishes)
     table_given: bool = False
     metadata: dict[str, Any] | None = None
+    sent_by: str = field(default="root", compare=False)
 
 
 class Journal:
@@ -106,6 +129,7 @@ class Journal:
         uploads: Iterable[tuple[Receipt, Options]],
         claim: Claim | None = None,
         aliases: Sequence[tuple[str, str]] = (),
+        audit: Sequence[AuditRow] = (),
     ) -> None:
         """Write down the new receipts of one request, and its key: durably, all or none.
 
@@ -113,6 +137,7 @@ class Journal:
             uploads: Receipts, each with what was asked for besides.
             claim: What the key stands for.
             aliases: Ids of receipts that nobody knows, each with that of the one to show for it.
+            audit: What the audit log says of it.
         """
         rows = [
             (receipt.id, receipt.state.value, _dump(receipt.encode()), _dump_options(options))
@@ -120,25 +145,54 @@ class Journal:
         ]
         now = self._clock.now()
 
-        def write() -> None:
-            self._db.execute("BEGIN")
-            try:
-                self._db.executemany("INSERT INTO receipts VALUES (?, ?, ?, ?)", rows)
-                self._db.executemany("INSERT OR REPLACE INTO aliases VALUES (?, ?)", aliases)
-                if claim is not None:
-                    kept_since = format_time(now - KEPT_FOR)
-                    self._db.execute("DELETE FROM claims WHERE at < ?", (kept_since,))
-                    ids = json.dumps(claim.receipts)
-                    row = (claim.key, claim.fingerprint, ids, format_time(now))
-                    self._db.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", row)
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:  # SQLite has rolled back by itself on a full disk
-                    self._db.execute("ROLLBACK")
-                raise
+        def write(db: sqlite3.Connection) -> None:
+            db.executemany("INSERT INTO receipts VALUES (?, ?, ?, ?)", rows)
+            db.executemany("INSERT OR REPLACE INTO aliases VALUES (?, ?)", aliases)
+            insert_audit(db, audit)
+            if claim is not None:
+                kept_since = format_time(now - KEPT_FOR)
+                db.execute("DELETE FROM claims WHERE at < ?", (kept_since,))
+                ids = json.dumps(claim.receipts)
+                row = (claim.key, claim.fingerprint, ids, format_time(now))
+                db.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", row)
 
-        await self._run(write)
+        await self.change(write)
         self.changes.note(*(row[0] for row in rows), *(sent for sent, _shown in aliases))
+
+    async def change(self, write: Callable[[sqlite3.Connection], Done]) -> Done:
+        """Run what writes several things, in one transaction: durably, all or none."""
+        return await self._run(lambda: self._change(write))
+
+    def _change(self, write: Callable[[sqlite3.Connection], Done]) -> Done:
+        self._db.execute("BEGIN")
+        try:
+            done = write(self._db)
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:  # SQLite has rolled back by itself on a full disk
+                self._db.execute("ROLLBACK")
+            raise
+        return done
+
+    async def look(self, read: Callable[[sqlite3.Connection], Done]) -> Done:
+        """Run what only reads."""
+        return await self._run(lambda: read(self._db))
+
+    def add_now(self, receipt: Receipt, options: Options, audit: Iterable[AuditRow]) -> None:
+        """Write down the receipt of a new batch of rows, durably, from a thread that may wait.
+
+        There may be dozens a second, so those that are older than a day are forgotten.
+        """
+        row = (receipt.id, receipt.state.value, _dump(receipt.encode()), _dump_options(options))
+        old = f"{int((self._clock.now() - BATCHES_KEPT_FOR).timestamp() * 1000):012x}"
+
+        def write(db: sqlite3.Connection) -> None:
+            db.execute("INSERT INTO receipts VALUES (?, ?, ?, ?)", row)
+            insert_audit(db, audit)
+            if db.execute(_FIND_OLD_BATCH, (old,)).fetchone() is not None:
+                db.execute(_FORGET_BATCHES, (old, FORGET_AT_ONCE))
+
+        self._thread.submit(self._change, write).result()
 
     async def find_claim(self, key: str) -> Claim | None:
         """Read what a key stands for, if it was used lately, and what to try again."""
@@ -179,11 +233,22 @@ class Journal:
         row = await self._run(lambda: self._db.execute(query, (receipt_id,)).fetchone())
         return row and _load_options(row[0])
 
-    async def read_newest(self, *, limit: int, before: str | None = None) -> list[Receipt]:
-        """Read the newest receipts, newest first; before a receipt id, to page on."""
-        query = "SELECT receipt FROM receipts WHERE id < ? ORDER BY id DESC LIMIT ?"
-        arguments = (before or "g", limit)  # hex digits all sort before "g"
-        rows = await self._run(lambda: self._db.execute(query, arguments).fetchall())
+    async def read_newest(
+        self, *, limit: int, before: str | None = None, databases: Collection[str] | None = None
+    ) -> list[Receipt]:
+        """Read the newest receipts, newest first.
+
+        Args:
+            limit: How many at most.
+            before: A receipt id, to page on.
+            databases: Only those of these; None: all.
+        """
+        query = "SELECT receipt FROM receipts WHERE id < ? {} ORDER BY id DESC LIMIT ?"
+        names = [] if databases is None else sorted(databases)
+        marks = ", ".join("?" * len(names))
+        only = "" if databases is None else f"AND json_extract(receipt, '$.database') IN ({marks})"
+        arguments = (before or "g", *names, limit)  # hex digits all sort before "g"
+        rows = await self._run(lambda: self._db.execute(query.format(only), arguments).fetchall())
         return [_load(row[0]) for row in rows]
 
     async def read_unfinished(self) -> list[tuple[Receipt, Options]]:
@@ -257,7 +322,7 @@ class Journal:
         query = "DELETE FROM notes WHERE kind = ? AND id = ?"
         await self._run(lambda: self._db.execute(query, (kind, note_id)))
 
-    async def _run(self, work: Callable[[], Any]) -> Any:
+    async def _run(self, work: Callable[[], Done]) -> Done:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
@@ -270,7 +335,7 @@ def _open(path: Path) -> sqlite3.Connection:
     # Litestream has not read: they would be missing from the replica, without a word (seen with
     # 0.5.17, where both do it at 1000 pages).
     db.execute("PRAGMA wal_autocheckpoint = 0")
-    db.executescript(_SCHEMA)
+    db.executescript(_SCHEMA + token_store.SCHEMA + audit_rows.SCHEMA)
     return db
 
 
@@ -286,6 +351,7 @@ def _dump_options(options: Options) -> str:
             "wishes": options.wishes.encode(),
             "table_given": options.table_given,
             "metadata": options.metadata,
+            "sent_by": options.sent_by,
         }
     )
 

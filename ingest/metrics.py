@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from headrace.store_costs import Prices
     from headrace.store_counts import StoreCounts
 
+# Codes of problems that are about who asks, and how often.
+DENIALS = ("unauthorized", "forbidden", "cross-site", "too-many-requests")
 _STEP_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
@@ -36,6 +38,38 @@ class IngestMetrics:
         )
         for state in UploadState:
             self.uploads.labels(state.value)
+        self.row_batches = Counter(
+            "headrace_ingest_row_batches",
+            "Batches of the write API, by outcome.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.row_requests = Counter(
+            "headrace_ingest_row_requests",
+            "Requests of the write API, by the outcome of their batch.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.rows = Counter(
+            "headrace_ingest_rows",
+            "Rows that requests of the write API held, by the outcome of their batch.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for outcome in ("published", "unchanged", "failed"):
+            self.row_batches.labels(outcome)
+        self.row_batch_requests = Histogram(
+            "headrace_ingest_row_batch_requests",
+            "Requests that each batch of the write API held.",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 1024),
+            registry=self.registry,
+        )
+        self.row_batch_seconds = Histogram(
+            "headrace_ingest_row_batch_seconds",
+            "Seconds that each batch of the write API took, from its beginning to its publication.",
+            buckets=_STEP_BUCKETS_S,
+            registry=self.registry,
+        )
         self.refusals = Counter(
             "headrace_ingest_refusals",
             "Uploads that failed, by code of the problem.",
@@ -66,6 +100,19 @@ class IngestMetrics:
             "Uploads between their last byte and their end.",
             registry=self.registry,
         )
+        self.queued = Gauge(
+            "headrace_ingest_uploads_queued",
+            "Uploads that wait for their turn to be converted.",
+            registry=self.registry,
+        )
+        self.denied = Counter(
+            "headrace_ingest_denied",
+            "Requests that were refused for who sent them, or how often, by code of the problem.",
+            ["code"],
+            registry=self.registry,
+        )
+        for code in DENIALS:
+            self.denied.labels(code)
         self.received_bytes = Counter(
             "headrace_ingest_received_bytes",
             "Bytes of uploads that arrived whole.",

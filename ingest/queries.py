@@ -16,6 +16,7 @@ import sqlite3
 import sys
 from contextlib import closing
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,9 +156,8 @@ def _find_fault_of_unit(unit: str) -> str | None:
 
 @cache
 def _registry() -> Any:
-    from datasette.vendored import pint  # noqa: PLC0415 - 0.2 s, as its definitions are
-
-    return pint.UnitRegistry()
+    # Not loaded before a unit is there: it takes 0.2 s, and so do its definitions.
+    return import_module("datasette.vendored.pint").UnitRegistry()
 
 
 if __name__ == "__main__":

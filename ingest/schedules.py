@@ -24,6 +24,7 @@ from headrace.fetching import FetchRequest
 from headrace.generation import format_time, parse_time
 from headrace.receipt import UploadState
 from ingest.fetched import upload
+from ingest.writer import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +52,7 @@ class Schedule:
         asked: What is fetched, and what becomes of it.
         cron: Five fields, as crontab(5) has them.
         timezone: Name of the time zone that they hold in.
+        made_by: Id of who made it: it may do what he may do then.
         created_at: When it was made.
         next_at: When it is fetched next.
         last_at: When it was fetched last.
@@ -64,6 +66,7 @@ class Schedule:
     asked: FetchRequest
     cron: str
     timezone: str
+    made_by: str
     created_at: datetime
     next_at: datetime
     last_at: datetime | None = None
@@ -71,6 +74,11 @@ class Schedule:
     last_outcome: str | None = None
     last_error: dict[str, Any] | None = None
     failures: int = 0
+
+    @property
+    def database(self) -> str:
+        """Where it goes; fixed when it is made, whatever a server calls the file later."""
+        return self.asked.fields["database"]
 
     def encode(self) -> dict[str, Any]:
         """Give the JSON form that is kept."""
@@ -95,7 +103,9 @@ class Schedule:
         return cls(**values)
 
 
-def new_schedule(asked: FetchRequest, cron: str, timezone: str, now: datetime) -> Schedule:
+def new_schedule(
+    asked: FetchRequest, cron: str, timezone: str, now: datetime, made_by: str = ROOT.id
+) -> Schedule:
     """Make a schedule.
 
     Raises:
@@ -106,6 +116,7 @@ def new_schedule(asked: FetchRequest, cron: str, timezone: str, now: datetime) -
         asked=asked,
         cron=cron,
         timezone=timezone,
+        made_by=made_by,
         created_at=now,
         next_at=next_time(cron, timezone, now),
     )
@@ -229,7 +240,9 @@ async def run_schedule(node: Node, schedule: Schedule) -> Schedule:
     """
     receipt_id, outcome, error = None, "failed", None
     try:
-        receipt_id, same = await upload(node, schedule.asked)
+        writer = node.access.recall(schedule.made_by, schedule.database)
+        writer.require(schedule.database)  # a token that has ended since allows nothing
+        receipt_id, same = await upload(node, schedule.asked, writer)
         receipt = await node.uploads.wait(receipt_id, WAIT_S)
         error = receipt.error if receipt else None
         if error is None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict
 
+from headrace.actor_claim import HEADER as ACTOR_HEADER
+from headrace.tokens import MADE_PREFIX
 from serve.arrivals import personal_cookies
 from serve.cache_rules import NOT_SENT_ON
 
@@ -35,7 +37,12 @@ _HOP_BY_HOP = frozenset(
 # What only this reader says of itself.
 _OWN = ("Headrace-Generation", "Headrace-Staleness")
 # What a client says about who it is, and what only this reader may say.
-_FORWARDED = frozenset({"forwarded", "x-real-ip", "headrace-generation", "headrace-min-generation"})
+_FORWARDED = frozenset(
+    {
+        *("forwarded", "x-real-ip", "headrace-generation", "headrace-min-generation"),
+        ACTOR_HEADER.lower(),
+    }
+)
 _FORWARDED_PREFIX = "x-forwarded-"
 # `Connection` may name any header, but these are not about one connection.
 _NEVER_NAMED = frozenset({"host", "content-length", "authorization", "cookie", "set-cookie"})
@@ -85,6 +92,14 @@ def response_headers(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
     for name in _OWN:
         kept.popall(name, None)
     return kept
+
+
+def may_be_known_to_primary(headers: MultiMapping[str]) -> bool:
+    """Tell whether the primary may know who sends a request that has not the root token."""
+    authorization = headers.get("Authorization")
+    if authorization is None:
+        return bool(personal_cookies(headers))
+    return authorization.partition(" ")[2].strip().startswith(MADE_PREFIX)
 
 
 def _end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from aiohttp import web
     from multidict import CIMultiDict
 
+    from serve.actor_question import ActorQuestion
     from serve.callers import Caller
     from serve.incoming import IncomingUploads
     from serve.proxy import Body
@@ -50,17 +51,23 @@ class IngestProxy:
         primary: Its URL.
         session: For requests to it.
         incoming: Takes uploads while it is away.
+        actors: Asks Datasette who is signed in; None: this reader has no token to say so with.
 
     Attributes:
         events: The streams of events that are open.
     """
 
     def __init__(
-        self, primary: str, session: aiohttp.ClientSession, incoming: IncomingUploads
+        self,
+        primary: str,
+        session: aiohttp.ClientSession,
+        incoming: IncomingUploads,
+        actors: ActorQuestion | None = None,
     ) -> None:
         self._primary = yarl.URL(primary)
         self._session = session
         self._incoming = incoming
+        self._actors = actors
         self.events = EventStreams()
 
     async def answer(
@@ -185,12 +192,16 @@ class IngestProxy:
         *,
         expect100: bool = False,
     ) -> aiohttp.ClientResponse:
+        headers = request_headers(request.headers, caller)
+        if self._actors is not None:
+            database = request.query.get("database")
+            headers.update(await self._actors.ask(request, target, caller, database))
         return await forward(
             self._session,
             self._primary,
             method=request.method,
             target=target,
-            headers=request_headers(request.headers, caller),
+            headers=headers,
             body=body,
             expect100=expect100,
         )

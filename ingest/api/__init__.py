@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from headrace.errors import Refusal
 from headrace.web import problems
 from ingest.api import (
+    audit,
     databases,
     events,
     generations,
@@ -16,7 +18,10 @@ from ingest.api import (
     readers,
     receipts,
     reprocess,
+    rows,
     schedules,
+    session,
+    tokens,
     tus,
     uploads,
     watching,
@@ -31,12 +36,14 @@ __all__ = ["Node", "make_app"]
 
 def make_app(node: Node) -> web.Application:
     """Give the application."""
-    app = web.Application(middlewares=[_counted, problems, _with_generation])
+    app = web.Application(middlewares=[_counted, problems, _with_generation, _noted])
     app[NODE] = node
     app.add_routes(readers.routes)
     for concern in (uploads, tus, receipts, watching, events, reprocess):
         app.add_routes(concern.routes)
-    for concern in (databases, metadata, generations, prune, schedules):
+    for concern in (databases, metadata, generations, prune, rows, schedules):
+        app.add_routes(concern.routes)
+    for concern in (tokens, session, audit):
         app.add_routes(concern.routes)
     return app
 
@@ -52,9 +59,19 @@ async def _counted(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 @web.middleware
+async def _noted(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Count what is refused, and have the audit log say of whom."""
+    try:
+        return await handler(request)
+    except Refusal as refusal:
+        request.app[NODE].note_denied(request, refusal)
+        raise
+
+
+@web.middleware
 async def _with_generation(request: web.Request, handler: Handler) -> web.StreamResponse:
     response = await handler(request)
     if not response.prepared:
         number = request.app[NODE].primary.state.number
-        response.headers["Headrace-Generation"] = str(number)
+        response.headers.setdefault("Headrace-Generation", str(number))
     return response

@@ -29,7 +29,7 @@ routes = web.RouteTableDef()
 async def get_metadata(request: web.Request) -> web.Response:
     """Show what is said about a database."""
     node = request.app[NODE]
-    node.tokens.check(request.headers)
+    node.identify(request).require(request.match_info["database"])
     database = check_database_name(request.match_info["database"])
     metadata = dict(node.primary.cut(database).metadata)
     return answer_json(
@@ -66,10 +66,12 @@ async def _change(
     request: web.Request, read: Callable[[dict[str, Any]], Callable[[Metadata], Metadata]]
 ) -> web.Response:
     node = request.app[NODE]
-    node.check_writer(request)
+    writer = node.check_writer(request)
+    writer.require(request.match_info["database"])
     database = check_database_name(request.match_info["database"])
     change = read(await _read_document(request))
-    outcome = await node.primary.change_metadata(database, change)
+    async with node.audited(request, writer, database=database):
+        outcome = await node.primary.change_metadata(database, change)
     return answer_json(
         {
             "database": database,

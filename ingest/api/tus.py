@@ -13,7 +13,8 @@ from headrace.errors import Refusal
 from headrace.idempotency import read_key
 from headrace.options import read_target
 from headrace.web import problem_response
-from ingest.api.node import NODE
+from ingest.api.allowing import key_of_writer
+from ingest.api.node import DATABASE, NODE
 from ingest.api.tus_headers import headers_of, options_headers
 from ingest.api.uploads import invite
 from ingest.disk import refusal_of_full
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from headrace.web import Handler
     from ingest.api.node import Node
+    from ingest.writer import Writer
 
 _GONE = frozenset({404, 410})
 _ONE = f"{protocol.PATH}/{{id}}"
@@ -59,6 +61,7 @@ def _tus(handler: Handler) -> Handler:
 
 
 def _problem(request: web.Request, refusal: Refusal) -> web.Response:
+    request.app[NODE].note_denied(request, refusal)
     response = problem_response(request, refusal.document())
     if refusal.code == "tus-version":
         response.headers["Tus-Version"] = protocol.VERSION
@@ -77,17 +80,19 @@ async def get_options(request: web.Request) -> web.Response:
 async def post_upload(request: web.Request) -> web.Response:
     """Make an upload; with its first bytes, if the request has some; or out of others."""
     node = request.app[NODE]
-    owner = _check_writer(request)
+    writer = node.check_writer(request)
+    node.uploads.places.require(writer.id)
     wanted = TusUpload(
         id=new_upload_id(),
-        owner=owner,
+        owner=writer.id,
         metadata=request.headers.get("Upload-Metadata", ""),
         length=protocol.read_length(request.headers),
         concat=request.headers.get("Upload-Concat"),
-        key=read_key(request.headers),
+        key=key_of_writer(writer, read_key(request.headers)),
         touched_at=node.now(),
     )
     _check_said(wanted)
+    _check_target(request, writer, wanted)
     if wanted.parts:
         upload = await _join(node, wanted)
     else:
@@ -249,14 +254,21 @@ def _check_body(request: web.Request) -> None:
         raise Refusal("wrong-media-type", f"it takes {protocol.MEDIA_TYPE}, and no encoding")
 
 
-def _check_writer(request: web.Request) -> str:
-    """Give who asks.
+def _check_target(request: web.Request, writer: Writer, wanted: TusUpload) -> None:
+    """Refuse an upload to a database that its maker may not write to; of a part nobody knows it.
 
     Raises:
-        Refusal: Those of ``Node.check_writer``.
+        Refusal: ``forbidden``.
     """
-    request.app[NODE].check_writer(request)
-    return "root"
+    if wanted.is_partial:
+        return
+    said = wanted.description
+    try:
+        database = read_target(said.fields, said.filename).database
+    except Refusal:  # its receipt says so
+        return
+    request[DATABASE] = database
+    writer.require(database)
 
 
 def _check_owner(request: web.Request, upload: TusUpload) -> None:
@@ -265,7 +277,7 @@ def _check_owner(request: web.Request, upload: TusUpload) -> None:
     Raises:
         Refusal: ``not-found``, or those of ``Node.check_writer``.
     """
-    if _check_writer(request) != upload.owner:
+    if request.app[NODE].check_writer(request).id != upload.owner:
         raise _unknown()
 
 

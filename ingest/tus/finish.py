@@ -15,7 +15,7 @@ import structlog
 from headrace.arriving import ArrivedFile, Spooled
 from headrace.durable import link_file
 from headrace.errors import Refusal
-from headrace.options import clean_filename
+from headrace.options import clean_filename, read_target
 from headrace.receipt import new_receipt_id
 from ingest.api.uploads import start
 from ingest.tus.join import join
@@ -63,13 +63,24 @@ async def _finish(node: Node, upload: TusUpload) -> TusUpload:
     if await node.journal.find(receipt_id) is None:
         with node.keys_in_flight.hold(upload.key):
             arrived = await _arrive(node, upload, receipt_id)
-            (receipt_id,) = await start(node, [arrived], upload.description.fields, upload.key)
+            writer = node.access.recall(upload.owner, _database_of(upload))
+            fields = upload.description.fields
+            (receipt_id,) = await start(node, [arrived], fields, upload.key, writer=writer)
     await node.journal_replica.keep()
     upload = replace(upload, receipt=receipt_id, finished=True, touched_at=node.now())
     upload = await node.tus.shelf.save(upload)
     await node.tus.empty(upload)
     log.info("resumable upload finished", upload=upload.id, receipt=receipt_id)
     return upload
+
+
+def _database_of(upload: TusUpload) -> str | None:
+    """Give where an upload goes; None: its receipt will say that it cannot."""
+    said = upload.description
+    try:
+        return read_target(said.fields, said.filename).database
+    except Refusal:
+        return None
 
 
 async def _arrive(node: Node, upload: TusUpload, receipt_id: str) -> ArrivedFile:

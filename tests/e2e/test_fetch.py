@@ -308,3 +308,34 @@ def test_schedule_runs_when_its_time_has_come(system: System, site: Site) -> Non
     assert [path for path, _ in site.asked].count("/due.csv") == 1
     untouched = system.client.get(f"/ingest/schedules/{other['id']}", headers=system.auth).json()
     assert untouched["last_at"] is None
+
+
+def test_token_of_one_database_fetches_into_that_one_alone(system: System, site: Site) -> None:
+    """Who may write to one database sees and makes schedules of that, as long as he may."""
+    site.files["/mine.csv"] = site.files["/yours.csv"] = CITIES
+    made = system.client.post(
+        "/ingest/tokens", json={"scopes": ["ingest:mine"]}, headers=system.auth
+    )
+    assert made.status_code == 201, made.text
+    mine = {"Authorization": f"Bearer {made.json()['token']}"}
+
+    def ask(url: str, **more: str) -> httpx.Response:
+        path = "/ingest/schedules" if "cron" in more else "/ingest"
+        return system.client.post(path, json={"url": site.url + url, **more}, headers=mine)
+
+    assert ask("/mine.csv").status_code == 201
+    assert ask("/yours.csv").json()["code"] == "forbidden"
+    assert ask("/mine.csv", database="yours").json()["code"] == "forbidden"
+    assert ask("/yours.csv", cron="0 6 * * *").json()["code"] == "forbidden"
+    assert "yours" not in system.client.get("/ingest").json()["databases"]
+    own = ask("/mine.csv", cron="0 6 * * *").json()
+    everybody = {"url": f"{site.url}/yours.csv", "cron": "0 6 * * *"}
+    other = system.client.post("/ingest/schedules", json=everybody, headers=system.auth).json()
+    seen = system.client.get("/ingest/schedules", headers=mine).json()["schedules"]
+    assert [each["id"] for each in seen] == [own["id"]]
+    removed = system.client.delete(f"/ingest/schedules/{other['id']}", headers=mine)
+    assert removed.status_code == 404
+    token = made.json()["id"]
+    assert system.client.delete(f"/ingest/tokens/{token}", headers=system.auth).status_code == 200
+    ran = system.client.post(f"/ingest/schedules/{own['id']}/run", headers=system.auth).json()
+    assert (ran["last_outcome"], ran["last_error"]["code"]) == ("failed", "forbidden")

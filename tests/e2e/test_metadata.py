@@ -184,6 +184,12 @@ def test_change_of_metadata_needs_a_token_a_database_and_an_object(system: Syste
     for method in ("PATCH", "PUT", "GET"):
         assert system.client.request(method, path, json={}).status_code == 401
     assert say(system, "nowhere", {}).json()["code"] == "not-found"
+    scopes = {"scopes": ["ingest:other"]}
+    made = system.client.post("/ingest/tokens", json=scopes, headers=system.auth).json()
+    other = {"Authorization": f"Bearer {made['token']}"}
+    for method in ("PATCH", "PUT", "GET"):
+        answer = system.client.request(method, path, json={}, headers=other)
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
     assert say(system, "finds", ["title"]).json()["code"] == "invalid-metadata"
     headers = {**system.auth, "Content-Type": "text/csv"}
     assert system.client.patch(path, content="x", headers=headers).json()["code"] == "bad-request"

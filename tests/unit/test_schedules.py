@@ -11,7 +11,9 @@ from headrace.fetching import FetchRequest
 from ingest.schedules import Schedule, after_run, new_schedule, next_time
 
 NOW = datetime(2026, 3, 28, 12, 0, 30, tzinfo=UTC)
-ASKED = FetchRequest(url="https://u:p@example.org/a.csv?key=secret", fields={"mode": "append"})
+ASKED = FetchRequest(
+    url="https://u:p@example.org/a.csv?key=secret", fields={"mode": "append", "database": "a"}
+)
 
 
 def test_time_is_that_of_the_zone() -> None:
