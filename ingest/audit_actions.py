@@ -24,6 +24,7 @@ _ACTIONS = {
     "DELETE /ingest/schedules/{id}": "remove-schedule",
     "POST /ingest/schedules/{id}/run": "run-schedule",
     "POST /ingest/generations/{number}/rollback": "roll-back",
+    "POST /{database}/-/create": "create-rows",
     "POST /ingest/prune": "prune",
     "POST /ingest/tokens": "create-token",
     "DELETE /ingest/tokens/{id}": "revoke-token",
@@ -35,6 +36,8 @@ _ACTIONS = {
 
 def action_of(request: web.Request) -> str:
     """Name what a request asks for: a word, or its method and route."""
+    if (verb := request.match_info.get("verb")) is not None:  # of Datasette's write API
+        return f"{verb}-rows"
     resource = request.match_info.route.resource
     route = f"{request.method} {resource.canonical if resource else request.path}"
     return _ACTIONS.get(route, route)

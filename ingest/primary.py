@@ -24,7 +24,7 @@ from ingest.merge import FIRST_TXIDS, drop_table
 from ingest.volume import delete_lineage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 
     from headrace.generation import Entry, Source, State
     from headrace.keys import PrimaryPaths
@@ -125,6 +125,16 @@ class Primary:
         if found is None:
             raise Refusal("not-found", f"there is no database {database!r}")
         return found
+
+    def kept_metadata(self, database: str, tables: Collection[str]) -> Metadata:
+        """Give what is still said about a database when it has these tables."""
+        before = self.state.databases.get(database)
+        if before is None:
+            return {}
+        metadata: Metadata = before.metadata
+        for gone in before.tables.keys() - set(tables):
+            metadata = without_table(metadata, gone)
+        return metadata
 
     def unpublished_cut(self, lineage: str, tables: Mapping[str, int], source: Source) -> Cut:
         """Give the cut of a merge that is not replicated yet; ``replicate`` fills in the rest."""

@@ -14,6 +14,7 @@ from ingest.api import (
     events,
     generations,
     metadata,
+    preview,
     prune,
     readers,
     receipts,
@@ -38,12 +39,10 @@ def make_app(node: Node) -> web.Application:
     """Give the application."""
     app = web.Application(middlewares=[_counted, problems, _with_generation, _noted])
     app[NODE] = node
-    app.add_routes(readers.routes)
-    for concern in (uploads, tus, receipts, watching, events, reprocess):
-        app.add_routes(concern.routes)
-    for concern in (databases, metadata, generations, prune, rows, schedules):
-        app.add_routes(concern.routes)
-    for concern in (tokens, session, audit):
+    for concern in (
+        *(readers, uploads, preview, tus, receipts, watching, events, reprocess, databases),
+        *(metadata, generations, prune, rows, schedules, tokens, session, audit),
+    ):
         app.add_routes(concern.routes)
     return app
 

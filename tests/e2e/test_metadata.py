@@ -132,6 +132,9 @@ def test_uploads_leave_what_is_said_and_a_deleted_table_takes_its_part(system: S
     assert say(system, "kept", said).status_code == 200
     system.upload(b"a\n1\n2\n", "kept.csv")
     assert read(system, "kept") == said
+    rows = system.client.post("/kept/kept/-/insert", json={"row": {"a": 3}}, headers=system.auth)
+    assert rows.status_code == 201, rows.text
+    assert read(system, "kept") == said
     gone = system.client.delete("/ingest/databases/kept/more", headers=system.auth)
     assert gone.status_code == 200
     assert read(system, "kept") == {"title": "Kept", "tables": {"kept": {"size": 7}}}
