@@ -240,7 +240,7 @@ async def run_schedule(node: Node, schedule: Schedule) -> Schedule:
     """
     receipt_id, outcome, error = None, "failed", None
     try:
-        writer = node.access.recall(schedule.made_by, schedule.database)
+        writer = node.access.recall(schedule.made_by, schedule.database, "")
         writer.require(schedule.database)  # a token that has ended since allows nothing
         receipt_id, same = await upload(node, schedule.asked, writer)
         receipt = await node.uploads.wait(receipt_id, WAIT_S)
