@@ -18,6 +18,7 @@ from headrace.config import (
     load_settings,
 )
 from headrace.errors import HeadraceError
+from headrace.remote.commands import COMMANDS
 from headrace.settings import Command, options_of
 
 if TYPE_CHECKING:
@@ -177,4 +178,8 @@ def _fail(exc: HeadraceError) -> NoReturn:
     click.echo(f"headrace: {exc}", err=True)
     if exc.hint:
         click.echo(f"  {exc.hint}", err=True)
-    sys.exit(1)
+    sys.exit(exc.exit_code)
+
+
+for _command in COMMANDS:
+    main.add_command(_command)
