@@ -12,6 +12,9 @@ VENV ?= .venv
 ARGS ?=
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
+# Every process that a test starts would compile all modules again: a third of its start.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: run test test-stores faults soak fuzz bench lock clean
 
 run: $(VENV)/run.stamp

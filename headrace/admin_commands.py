@@ -13,6 +13,7 @@ from headrace.history_commands import print_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 TIMEOUT_S = 3600.0  # a rollback copies whole databases
 WAIT = "wait=600"  # seconds for a conversion; what takes longer goes on
@@ -25,7 +26,7 @@ async def roll_back(url: str, number: int, database: str | None) -> None:
         HeadraceError: It refused, or cannot be reached.
     """
     options = {"database": database} if database else {}
-    answer = await _ask(url, f"/ingest/generations/{number}/rollback", options)
+    answer = await ask(url, f"/ingest/generations/{number}/rollback", options)
     click.echo(f"generation {answer['generation']} holds what {number} held")
     for name, txid in answer["nearest"].items():
         click.echo(f"  but {name} as of TXID {txid}: the nearest before it that is kept")
@@ -47,7 +48,7 @@ async def reprocess(url: str, receipt_id: str, options: Sequence[str]) -> None:
         if not equals:
             raise HeadraceError(f"cannot use {name!r}", hint="write options as name=value")
     asked = {name: value for name, _equals, value in pairs}
-    answer = await _ask(url, f"/ingest/receipts/{receipt_id}/reprocess", asked, prefer=WAIT)
+    answer = await ask(url, f"/ingest/receipts/{receipt_id}/reprocess", asked, prefer=WAIT)
     where = f"in generation {answer['generation']}: {answer['url']}" if answer["url"] else ""
     click.echo(f"receipt {answer['id']}: {answer['state']} {where}".rstrip())
     for warning in answer["warnings"]:
@@ -60,7 +61,7 @@ async def prune(url: str, *, dry_run: bool) -> None:
     Raises:
         HeadraceError: It refused, or cannot be reached.
     """
-    answer = await _ask(url, "/ingest/prune", {"dry_run": str(int(dry_run))})
+    answer = await ask(url, "/ingest/prune", {"dry_run": str(int(dry_run))})
     rows = [
         (each["kind"], each["name"], str(each["objects"]), str(each["size_bytes"]))
         for each in answer["pruned"]
@@ -70,22 +71,54 @@ async def prune(url: str, *, dry_run: bool) -> None:
     click.echo(f"{answer['objects']} objects, {answer['bytes']} bytes {said}")
 
 
-async def _ask(
-    url: str, path: str, params: Mapping[str, str], *, prefer: str | None = None
+def read_token(file: Path | None) -> str:
+    """Give the token to ask with: that of the file, of HEADRACE_TOKEN, or ``""``.
+
+    Raises:
+        HeadraceError: The file cannot be read.
+    """
+    if file is None:
+        return os.environ.get("HEADRACE_TOKEN", "")
+    try:
+        return file.read_text().strip()
+    except OSError as exc:
+        raise HeadraceError(f"cannot read the token in {file}: {exc.strerror}") from exc
+
+
+async def ask(
+    url: str,
+    path: str,
+    params: Mapping[str, str] | None = None,
+    *,
+    method: str = "POST",
+    document: Mapping[str, Any] | None = None,
+    token: str | None = None,
+    prefer: str | None = None,
 ) -> dict[str, Any]:
-    """POST to the primary; give its answer.
+    """Ask the primary something; give its answer.
+
+    Args:
+        url: Of it, or of a reader.
+        path: What is asked.
+        params: The query.
+        method: How it is asked.
+        document: Sent as JSON.
+        token: None: that of HEADRACE_TOKEN.
+        prefer: How long to wait.
 
     Raises:
         HeadraceError: It refused, or cannot be reached.
     """
-    headers = {"Authorization": f"Bearer {os.environ.get('HEADRACE_TOKEN', '')}"}
+    headers = {"Authorization": f"Bearer {read_token(None) if token is None else token}"}
     if prefer is not None:
         headers["Prefer"] = prefer
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.post(url.rstrip("/") + path, params=params, headers=headers) as response,
+            session.request(
+                method, url.rstrip("/") + path, params=params, headers=headers, json=document
+            ) as response,
         ):
             answer: dict[str, Any] = await response.json(content_type=None)
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from headrace import __version__, admin_commands, history_commands
+from headrace import __version__, admin_commands, history_commands, token_commands
 from headrace.config import (
     IngestSettings,
     ServeSettings,
@@ -148,6 +148,60 @@ def reprocess(receipt: str, options: tuple[str, ...], url: str) -> None:
 def prune(dry_run: bool, url: str) -> None:
     """Delete what no kept generation names: lineages, archived uploads, old entries."""
     _run(admin_commands.prune(url, dry_run=dry_run))
+
+
+@main.group()
+def token() -> None:
+    """Make tokens that may do less than the one in `data/token`, list and revoke them."""
+
+
+def _asks_as_admin(command: Command) -> Command:
+    """Give a command the options that say where the primary is asked, and by which token."""
+    command = click.option(
+        "--to",
+        "url",
+        default="http://127.0.0.1:8000",
+        show_default=True,
+        help="A reader, or the primary.",
+    )(command)
+    return click.option(
+        "--token-file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="File of an admin's token (default: HEADRACE_TOKEN, else data/token).",
+    )(command)
+
+
+@token.command("create")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    help="What it may do: ingest:<database>, ingest:*, or admin; several times for several.",
+)
+@click.option("--expires", default="90d", show_default=True, help="12h, 30d, … or never.")
+@click.option("--name", help="Who or what it is for (default: its scopes).")
+@_asks_as_admin
+def create_token(
+    scopes: tuple[str, ...], expires: str, name: str | None, url: str, token_file: Path | None
+) -> None:
+    """Make a token, and print it: it is not kept, so it cannot be read again."""
+    _run(token_commands.create(url, token_file, name=name, scopes=scopes, expires=expires))
+
+
+@token.command("list")
+@_asks_as_admin
+def list_tokens(url: str, token_file: Path | None) -> None:
+    """List tokens: what they may do, when they end, when they were used last."""
+    _run(token_commands.show(url, token_file))
+
+
+@token.command("revoke")
+@click.argument("token_id", metavar="ID")
+@_asks_as_admin
+def revoke_token(token_id: str, url: str, token_file: Path | None) -> None:
+    """End a token, at once."""
+    _run(token_commands.revoke(url, token_file, token_id))
 
 
 def _load(kind: Any, flags: dict[str, Any]) -> Any:

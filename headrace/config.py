@@ -147,6 +147,18 @@ class WriterSettings(UploadSettings):
     upload_retention: float = setting(
         30.0, gt=0, le=36500, description="Days that the bytes of uploads are kept."
     )
+    audit_retention: float = setting(
+        400.0, ge=1, le=36500, description="Days that rows of the audit log are kept."
+    )
+    token_rate: float = setting(
+        0.0, ge=0, description="Writes a minute of each token, session or actor; 0: no limit."
+    )
+    address_rate: float = setting(
+        120_000.0, ge=0, description="Writes a minute of each address; 0: no limit."
+    )
+    queue_uploads: int = setting(
+        1000, ge=1, description="Uploads that are on their way at once; more are answered with 429."
+    )
     litestream_config: Path | None = setting(
         None, description="litestream.yml to use instead of Headrace's own."
     )

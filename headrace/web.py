@@ -39,7 +39,7 @@ def problem_response(
     if document["status"] == 401:  # noqa: PLR2004 - RFC 9110, 11.6.1: must name a challenge
         headers["WWW-Authenticate"] = 'Bearer realm="headrace"'
     if document["status"] in _TRY_AGAIN:
-        headers.setdefault("Retry-After", "1")
+        headers.setdefault("Retry-After", str(document.get("retry_after", 1)))
     if _HTML in request.headers.get("Accept", ""):
         return web.Response(
             status=document["status"],

@@ -19,6 +19,7 @@ from headrace.errors import HeadraceError, LogError, Refusal
 from headrace.incoming import IncomingRequest
 from headrace.keys import INCOMING_PREFIX, incoming_key, incoming_receipt_key
 from ingest.api.uploads import start
+from ingest.writer import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -124,13 +125,15 @@ class Incoming:
             for each in request.files
         ]
         try:
-            await start(self._node, arrived, request.fields, request.key, promised=True)
+            await start(
+                self._node, arrived, request.fields, request.key, writer=ROOT, promised=True
+            )
         except Refusal as refusal:
             if refusal.status >= SERVER_ERROR:
                 raise
             for each in arrived:
                 each.refusal = refusal
-            await start(self._node, arrived, request.fields, None, promised=True)
+            await start(self._node, arrived, request.fields, None, writer=ROOT, promised=True)
 
     async def _is_known(self, receipt_ids: Iterable[str]) -> bool:
         found = [await self._node.journal.find(each) for each in receipt_ids]

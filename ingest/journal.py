@@ -10,19 +10,24 @@ import json
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace.generation import format_time
 from headrace.idempotency import KEPT_FOR, Claim
 from headrace.receipt import Receipt
 from headrace.wishes import Wishes
+from ingest import audit_rows, token_store
+from ingest.audit_rows import insert_audit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from headrace.clock import SteadyClock
+    from ingest.audit_rows import AuditRow
+
+Done = TypeVar("Done")
 
 SERVER_ERROR = 500  # and above: HTTP statuses of what is not the client's fault
 
@@ -51,6 +56,7 @@ CREATE TABLE IF NOT EXISTS aliases (  -- receipts of requests that turned out to
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS receipts_unfinished ON receipts (id)
     WHERE state NOT IN ('published', 'failed');
+CREATE INDEX IF NOT EXISTS receipts_database ON receipts (json_extract(receipt, '$.database'));
 """
 
 
@@ -63,12 +69,14 @@ class Options:
         media_type: As the client sent it; None if it said nothing.
         wishes: How the file is read and shaped.
         table_given: Whether the client named the table.
+        sent_by: Id of who sent it. It is nothing about the file: two that differ in it are equal.
     """
 
     table: str | None
     media_type: str | None
     wishes: Wishes = field(default_factory=Wishes)
     table_given: bool = False
+    sent_by: str = field(default="root", compare=False)
 
 
 class Journal:
@@ -95,6 +103,7 @@ class Journal:
         uploads: Iterable[tuple[Receipt, Options]],
         claim: Claim | None = None,
         aliases: Sequence[tuple[str, str]] = (),
+        audit: Sequence[AuditRow] = (),
     ) -> None:
         """Write down the new receipts of one request, and its key: durably, all or none.
 
@@ -102,6 +111,7 @@ class Journal:
             uploads: Receipts, each with what was asked for besides.
             claim: What the key stands for.
             aliases: Ids of receipts that nobody knows, each with that of the one to show for it.
+            audit: What the audit log says of it.
         """
         rows = [
             (receipt.id, receipt.state.value, _dump(receipt.encode()), _dump_options(options))
@@ -109,24 +119,38 @@ class Journal:
         ]
         now = self._clock.now()
 
-        def write() -> None:
+        def write(db: sqlite3.Connection) -> None:
+            db.executemany("INSERT INTO receipts VALUES (?, ?, ?, ?)", rows)
+            db.executemany("INSERT OR REPLACE INTO aliases VALUES (?, ?)", aliases)
+            insert_audit(db, audit)
+            if claim is not None:
+                kept_since = format_time(now - KEPT_FOR)
+                db.execute("DELETE FROM claims WHERE at < ?", (kept_since,))
+                ids = json.dumps(claim.receipts)
+                row = (claim.key, claim.fingerprint, ids, format_time(now))
+                db.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", row)
+
+        await self.change(write)
+
+    async def change(self, write: Callable[[sqlite3.Connection], Done]) -> Done:
+        """Run what writes several things, in one transaction: durably, all or none."""
+
+        def run() -> Done:
             self._db.execute("BEGIN")
             try:
-                self._db.executemany("INSERT INTO receipts VALUES (?, ?, ?, ?)", rows)
-                self._db.executemany("INSERT OR REPLACE INTO aliases VALUES (?, ?)", aliases)
-                if claim is not None:
-                    kept_since = format_time(now - KEPT_FOR)
-                    self._db.execute("DELETE FROM claims WHERE at < ?", (kept_since,))
-                    ids = json.dumps(claim.receipts)
-                    row = (claim.key, claim.fingerprint, ids, format_time(now))
-                    self._db.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", row)
+                done = write(self._db)
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:  # SQLite has rolled back by itself on a full disk
                     self._db.execute("ROLLBACK")
                 raise
+            return done
 
-        await self._run(write)
+        return await self._run(run)
+
+    async def look(self, read: Callable[[sqlite3.Connection], Done]) -> Done:
+        """Run what only reads."""
+        return await self._run(lambda: read(self._db))
 
     async def find_claim(self, key: str) -> Claim | None:
         """Read what a key stands for, if it was used lately, and what to try again."""
@@ -166,11 +190,22 @@ class Journal:
         row = await self._run(lambda: self._db.execute(query, (receipt_id,)).fetchone())
         return row and _load_options(row[0])
 
-    async def read_newest(self, *, limit: int, before: str | None = None) -> list[Receipt]:
-        """Read the newest receipts, newest first; before a receipt id, to page on."""
-        query = "SELECT receipt FROM receipts WHERE id < ? ORDER BY id DESC LIMIT ?"
-        arguments = (before or "g", limit)  # hex digits all sort before "g"
-        rows = await self._run(lambda: self._db.execute(query, arguments).fetchall())
+    async def read_newest(
+        self, *, limit: int, before: str | None = None, databases: Collection[str] | None = None
+    ) -> list[Receipt]:
+        """Read the newest receipts, newest first.
+
+        Args:
+            limit: How many at most.
+            before: A receipt id, to page on.
+            databases: Only those of these; None: all.
+        """
+        query = "SELECT receipt FROM receipts WHERE id < ? {} ORDER BY id DESC LIMIT ?"
+        names = [] if databases is None else sorted(databases)
+        marks = ", ".join("?" * len(names))
+        only = "" if databases is None else f"AND json_extract(receipt, '$.database') IN ({marks})"
+        arguments = (before or "g", *names, limit)  # hex digits all sort before "g"
+        rows = await self._run(lambda: self._db.execute(query.format(only), arguments).fetchall())
         return [_load(row[0]) for row in rows]
 
     async def read_unfinished(self) -> list[tuple[Receipt, Options]]:
@@ -196,7 +231,7 @@ class Journal:
         rows = await self._run(lambda: self._db.execute(query, (generation,)).fetchall())
         return {region: at for region, _generation, at in rows}
 
-    async def _run(self, work: Callable[[], Any]) -> Any:
+    async def _run(self, work: Callable[[], Done]) -> Done:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
@@ -209,7 +244,7 @@ def _open(path: Path) -> sqlite3.Connection:
     # Litestream has not read: they would be missing from the replica, without a word (seen with
     # 0.5.17, where both do it at 1000 pages).
     db.execute("PRAGMA wal_autocheckpoint = 0")
-    db.executescript(_SCHEMA)
+    db.executescript(_SCHEMA + token_store.SCHEMA + audit_rows.SCHEMA)
     return db
 
 
@@ -224,6 +259,7 @@ def _dump_options(options: Options) -> str:
             "media_type": options.media_type,
             "wishes": options.wishes.encode(),
             "table_given": options.table_given,
+            "sent_by": options.sent_by,
         }
     )
 

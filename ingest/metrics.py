@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from headrace.store_costs import Prices
     from headrace.store_counts import StoreCounts
 
+# Codes of problems that are about who asks, and how often.
+DENIALS = ("unauthorized", "forbidden", "cross-site", "too-many-requests")
 _STEP_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
@@ -58,6 +60,19 @@ class IngestMetrics:
             "Uploads between their last byte and their end.",
             registry=self.registry,
         )
+        self.queued = Gauge(
+            "headrace_ingest_uploads_queued",
+            "Uploads that wait for their turn to be converted.",
+            registry=self.registry,
+        )
+        self.denied = Counter(
+            "headrace_ingest_denied",
+            "Requests that were refused for who sent them, or how often, by code of the problem.",
+            ["code"],
+            registry=self.registry,
+        )
+        for code in DENIALS:
+            self.denied.labels(code)
         self.received_bytes = Counter(
             "headrace_ingest_received_bytes",
             "Bytes of uploads that arrived whole.",

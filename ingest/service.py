@@ -25,10 +25,11 @@ from headrace.sockets import private_sockets
 from headrace.stopping import Stop
 from headrace.store import Store
 from headrace.store_costs import find_prices
-from headrace.tokens import Tokens
 from headrace.web import Requests, listening, metrics_app
+from ingest.access import Access
 from ingest.api import Node, make_app
 from ingest.archive import Archive
+from ingest.audit import AuditLog
 from ingest.checksums import Checksums
 from ingest.converters import Limits
 from ingest.converters.registry import Converter
@@ -43,12 +44,15 @@ from ingest.primary import Primary
 from ingest.prune import LogPruner
 from ingest.prune_objects import Pruner, Retention
 from ingest.publish import Publisher
+from ingest.rates import Rate
 from ingest.rebuild import Rebuilder, find_damaged
 from ingest.regions import Regions
 from ingest.replicate import Litestream
 from ingest.rollback import Rollback
 from ingest.stopping import come_to_rest
 from ingest.succession import JournalReplica, find_journal
+from ingest.token_store import TokenStore
+from ingest.turns import Places
 from ingest.upload import Uploads
 from ingest.volume import clean, find_held, make_folders, sort_on_volume
 from ingest.watchdog import Watchdog
@@ -203,6 +207,7 @@ async def _lead(
         metrics=metrics,
         limits=_limits(settings, paths),
         journal_replica=journal_replica,
+        places=Places(settings.queue_uploads),
         on_lost=give_up,
     )
     stack.push_async_callback(uploads.park)
@@ -221,10 +226,22 @@ async def _lead(
         metrics=metrics,
     )
     await stack.enter_async_context(_running(pruner.run(), give_up))
+    tokens = TokenStore(journal, clock.now)
+    await tokens.load()
+    audit = AuditLog(journal, tokens, clock.now, timedelta(days=settings.audit_retention))
+    await stack.enter_async_context(_running(audit.run(), give_up))
     node = Node(
         paths=paths,
         clock=clock,
-        tokens=Tokens(_token(settings)),
+        access=Access(
+            _token(settings),
+            tokens,
+            clock.now,
+            token_rate=Rate(settings.token_rate, "a token"),
+            address_rate=Rate(settings.address_rate, "an address"),
+        ),
+        tokens=tokens,
+        audit=audit,
         archive=archive,
         disk=disk,
         keys_in_flight=KeysInFlight(),

@@ -35,6 +35,7 @@ from ingest.outcome import (
 )
 from ingest.recognising import RecogniseError, ask_apart
 from ingest.showing import Showing
+from ingest.turns import Places, Turns
 from ingest.volume import make_empty, new_lineage
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from headrace.keys import PrimaryPaths
     from headrace.receipt import Progress
     from ingest.archive import Archive
+    from ingest.audit_rows import AuditRow
     from ingest.converters import Limits
     from ingest.converters.registry import Converter, Registry
     from ingest.disk import Disk
@@ -71,7 +73,11 @@ Done = TypeVar("Done")
 
 
 class Uploads:
-    """Every upload that is on its way."""
+    """Every upload that is on its way.
+
+    Attributes:
+        places: Bounds them.
+    """
 
     def __init__(
         self,
@@ -85,8 +91,10 @@ class Uploads:
         metrics: IngestMetrics,
         limits: Limits,
         journal_replica: JournalReplica,
+        places: Places,
         on_lost: Callable[[LogError], None],
     ) -> None:
+        self.places = places
         self._paths = paths
         self._journal = journal
         self._archive = archive
@@ -100,7 +108,8 @@ class Uploads:
         self._parked = False
         self._showing = Showing()
         self._spare = Spare(paths.staging)
-        self._converting = asyncio.Semaphore(CONVERSIONS)
+        self._turns = Turns(CONVERSIONS)
+        metrics.queued.set_function(lambda: self._turns.waiting)
         self._running: dict[str, asyncio.Task[Receipt]] = {}
         self._failing: set[str] = set()
         self._last: dict[str, asyncio.Task[Receipt]] = {}  # of each database
@@ -110,6 +119,7 @@ class Uploads:
         uploads: Iterable[tuple[Receipt, Options]],
         claim: Claim | None = None,
         aliases: Sequence[tuple[str, str]] = (),
+        audit: Sequence[AuditRow] = (),
     ) -> None:
         """Journal the uploads of one request, and send those on their way that were not refused.
 
@@ -117,9 +127,10 @@ class Uploads:
             uploads: Each with its bytes in the spool, or refused already.
             claim: What the request's key stands for.
             aliases: Receipts that were given out, each with the one that is shown for it.
+            audit: What the audit log says of them.
         """
         uploads = tuple(uploads)
-        await self._journal.add(uploads, claim, aliases)
+        await self._journal.add(uploads, claim, aliases, audit)
         for receipt, options in uploads:
             if receipt.error is not None:
                 self._count_failure(receipt.error["code"])
@@ -176,10 +187,12 @@ class Uploads:
         earlier = self._last.get(database)
         task = asyncio.create_task(self._run(receipt, options, earlier))
         self._running[receipt.id] = self._last[database] = task
+        self.places.take(options.sent_by)
         self._metrics.in_flight.set(len(self._running))
-        task.add_done_callback(lambda _task: self._forget(receipt.id, database))
+        task.add_done_callback(lambda _task: self._forget(receipt.id, database, options.sent_by))
 
-    def _forget(self, receipt_id: str, database: str) -> None:
+    def _forget(self, receipt_id: str, database: str, sender: str) -> None:
+        self.places.give_back(sender)
         if self._last.get(database) is self._running.pop(receipt_id):
             del self._last[database]
         self._metrics.in_flight.set(len(self._running))
@@ -267,7 +280,7 @@ class Uploads:
             receipt = replace(receipt, state=UploadState.CONVERTING)
             await self._journal.save(receipt)
         async with (
-            self._converting,
+            self._turns.turn(options.sent_by),
             self._step(receipt, "convert") as timings_s,
             self._showing.conversion(receipt) as (begin, report),
         ):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict
 
+from headrace.actor_claim import HEADER as ACTOR_HEADER
 from serve.arrivals import personal_cookies
 from serve.cache_rules import NOT_SENT_ON
 
@@ -35,7 +36,12 @@ _HOP_BY_HOP = frozenset(
 # What only this reader says of itself.
 _OWN = ("Headrace-Generation", "Headrace-Staleness")
 # What a client says about who it is, and what only this reader may say.
-_FORWARDED = frozenset({"forwarded", "x-real-ip", "headrace-generation", "headrace-min-generation"})
+_FORWARDED = frozenset(
+    {
+        *("forwarded", "x-real-ip", "headrace-generation", "headrace-min-generation"),
+        ACTOR_HEADER.lower(),
+    }
+)
 _FORWARDED_PREFIX = "x-forwarded-"
 # `Connection` may name any header, but these are not about one connection.
 _NEVER_NAMED = frozenset({"host", "content-length", "authorization", "cookie", "set-cookie"})

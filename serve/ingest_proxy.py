@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from serve.actor_question import ActorQuestion
     from serve.callers import Caller
     from serve.incoming import IncomingUploads
     from serve.proxy import Body
@@ -44,14 +45,20 @@ class IngestProxy:
         primary: Its URL.
         session: For requests to it.
         incoming: Takes uploads while it is away.
+        actors: Asks Datasette who is signed in; None: this reader has no token to say so with.
     """
 
     def __init__(
-        self, primary: str, session: aiohttp.ClientSession, incoming: IncomingUploads
+        self,
+        primary: str,
+        session: aiohttp.ClientSession,
+        incoming: IncomingUploads,
+        actors: ActorQuestion | None = None,
     ) -> None:
         self._primary = yarl.URL(primary)
         self._session = session
         self._incoming = incoming
+        self._actors = actors
 
     async def answer(
         self, request: web.BaseRequest, target: str, caller: Caller, generation: int
@@ -141,12 +148,15 @@ class IngestProxy:
         *,
         expect100: bool = False,
     ) -> aiohttp.ClientResponse:
+        headers = request_headers(request.headers, caller)
+        if self._actors is not None:
+            headers.update(await self._actors.ask(request, target, caller))
         return await forward(
             self._session,
             self._primary,
             method=request.method,
             target=target,
-            headers=request_headers(request.headers, caller),
+            headers=headers,
             body=body,
             expect100=expect100,
         )

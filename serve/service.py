@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import structlog
 
+from headrace.actor_claim import ActorClaims
 from headrace.config import find_or_make_secret, find_secret
 from headrace.errors import ConfigError
 from headrace.heap import give_back_heap_at_rest, use_one_heap
@@ -28,6 +29,7 @@ from headrace.store_costs import find_prices
 from headrace.store_url import check_plain_path
 from headrace.tokens import Tokens
 from headrace.web import listening, listening_server, metrics_app
+from serve.actor_question import ActorQuestion
 from serve.cache import PageCache
 from serve.callers import Callers
 from serve.clock import Clock
@@ -194,11 +196,14 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             max_upload_bytes=settings.max_upload,
             metrics=metrics,
         )
+        pages = make_pages(settings, metrics)
+        token = _token(settings)
+        actors = token and ActorQuestion(ActorClaims(token), supervisor, pages.upstream)
         edge = Edge(
             supervisor,
             status,
-            pages=make_pages(settings, metrics),
-            ingest=IngestProxy(settings.primary, session, incoming),
+            pages=pages,
+            ingest=IngestProxy(settings.primary, session, incoming, actors or None),
             callers=Callers(settings.trusted_proxies),
             staleness=staleness,
             metrics=metrics,
@@ -258,8 +263,12 @@ def make_pages(settings: ServeSettings, metrics: ReaderMetrics) -> Pages:
 
 def _tokens(settings: ServeSettings) -> Tokens | None:
     """Give who may upload while the primary is away; None: this reader was not told."""
-    token = settings.token or find_secret(settings.data / "token")
+    token = _token(settings)
     return None if token is None else Tokens(token)
+
+
+def _token(settings: ServeSettings) -> str | None:
+    return settings.token or find_secret(settings.data / "token")
 
 
 def _open_store(settings: ServeSettings) -> Store:

@@ -14,6 +14,7 @@ import uvicorn
 from datasette.plugins import pm
 
 from headrace.heap import give_back_heap_at_rest
+from serve import actors
 from serve.change import Change
 from serve.control import answering
 from serve.dressing import DressedDatasette
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 # Where rich happens to be installed, Datasette logs the local variables of a failed request:
 # rows, cookies and secrets. The plain traceback is logged all the same.
 pm.get_plugin("datasette.handle_exception").rich = None
+pm.register(actors, name="headrace.actors")
 
 KEEP_ALIVE_S = 120  # longer than the edge keeps a connection: the edge closes, never the worker
 MAX_HEADERS_BYTES = 256 * 1024  # the edge has its own, smaller limit

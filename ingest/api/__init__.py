@@ -6,8 +6,20 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from headrace.errors import Refusal
 from headrace.web import problems
-from ingest.api import databases, generations, prune, readers, receipts, reprocess, uploads
+from ingest.api import (
+    audit,
+    databases,
+    generations,
+    prune,
+    readers,
+    receipts,
+    reprocess,
+    session,
+    tokens,
+    uploads,
+)
 from ingest.api.node import NODE, Node
 
 if TYPE_CHECKING:
@@ -18,9 +30,12 @@ __all__ = ["Node", "make_app"]
 
 def make_app(node: Node) -> web.Application:
     """Give the application."""
-    app = web.Application(middlewares=[_counted, problems, _with_generation])
+    app = web.Application(middlewares=[_counted, problems, _with_generation, _noted])
     app[NODE] = node
-    for concern in (readers, uploads, receipts, reprocess, databases, generations, prune):
+    for concern in (
+        *(readers, uploads, receipts, reprocess, databases, generations, prune),
+        *(tokens, session, audit),
+    ):
         app.add_routes(concern.routes)
     return app
 
@@ -33,6 +48,16 @@ async def _counted(request: web.Request, handler: Handler) -> web.StreamResponse
     if node.stop.asked.is_set() and not response.prepared:
         response.force_close()  # there is nothing more to be had over this connection
     return response
+
+
+@web.middleware
+async def _noted(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Count what is refused, and have the audit log say of whom."""
+    try:
+        return await handler(request)
+    except Refusal as refusal:
+        request.app[NODE].note_denied(request, refusal)
+        raise
 
 
 @web.middleware

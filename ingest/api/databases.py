@@ -15,9 +15,11 @@ routes = web.RouteTableDef()
 async def delete_database(request: web.Request) -> web.Response:
     """Publish a generation without a database."""
     node = request.app[NODE]
-    node.check_writer(request)
+    writer = node.check_writer(request)
+    writer.require(request.match_info["database"])
     database = check_database_name(request.match_info["database"])
-    entry = await node.primary.delete_database(database)
+    async with node.audited(request, writer, database=database):
+        entry = await node.primary.delete_database(database)
     return answer_json({"removed": database, "generation": entry.number})
 
 
@@ -25,8 +27,10 @@ async def delete_database(request: web.Request) -> web.Response:
 async def delete_table(request: web.Request) -> web.Response:
     """Publish a generation without a table."""
     node = request.app[NODE]
-    node.check_writer(request)
+    writer = node.check_writer(request)
+    writer.require(request.match_info["database"])
     database = check_database_name(request.match_info["database"])
     table = request.match_info["table"]
-    entry = await node.primary.delete_table(database, table)
+    async with node.audited(request, writer, database=database, detail=table):
+        entry = await node.primary.delete_table(database, table)
     return answer_json({"removed": f"{database}/{table}", "generation": entry.number})

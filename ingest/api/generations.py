@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from aiohttp import web
 
 from headrace.errors import Refusal
@@ -11,6 +13,9 @@ from headrace.names import check_database_name
 from headrace.web import answer_json
 from ingest.api.node import NODE
 
+if TYPE_CHECKING:
+    from ingest.writer import Writer
+
 PAGE = 100  # entries
 
 routes = web.RouteTableDef()
@@ -18,13 +23,18 @@ routes = web.RouteTableDef()
 
 @routes.get("/ingest/generations")
 async def get_generations(request: web.Request) -> web.Response:
-    """Show the newest entries of the log first; ``?before=N`` pages on."""
+    """Show the newest entries of the log first; ``?before=N`` pages on.
+
+    Of each entry whoever asks sees the databases that he may write to.
+    """
     node = request.app[NODE]
-    node.tokens.check(request.headers)
+    reader = node.identify(request)
     newest = _number(request.query.get("before", str(node.primary.state.number + 1))) - 1
     entries = [entry.document() async for entry in read_back(node.generations, newest, PAGE)]
     next_page = f"/ingest/generations?before={entries[-1]['generation']}"
     full = len(entries) == PAGE and entries[-1]["generation"] > 1
+    for entry in entries:
+        _show_only(entry, reader)
     return answer_json({"generations": entries, "next": next_page if full else None})
 
 
@@ -32,12 +42,17 @@ async def get_generations(request: web.Request) -> web.Response:
 async def post_rollback(request: web.Request) -> web.Response:
     """Publish what an earlier generation held; ``?database=`` for one of its databases."""
     node = request.app[NODE]
-    node.check_writer(request)
-    number = _number(request.match_info["number"])
+    writer = node.check_writer(request)
     database = request.query.get("database")
-    if database is not None:
+    if database is None:
+        writer.require_all()
+    else:
+        writer.require(database)
         database = check_database_name(database)
-    back = await node.rollback.to(number, database)
+    number = _number(request.match_info["number"])
+    detail = f"generation {number}"
+    async with node.audited(request, writer, database=database, detail=detail):
+        back = await node.rollback.to(number, database)
     return answer_json(
         {
             "generation": back.state.number,
@@ -45,6 +60,15 @@ async def post_rollback(request: web.Request) -> web.Response:
             "nearest": {name: format_txid(txid) for name, txid in back.nearest.items()},
         }
     )
+
+
+def _show_only(entry: dict[str, Any], reader: Writer) -> None:
+    databases = entry["databases"]
+    entry["databases"] = {name: databases[name] for name in databases if reader.sees(name)}
+    entry["removed"] = [name for name in entry["removed"] if reader.sees(name)]
+    if reader.databases is not None:
+        entry["cause"] = {"kind": entry["cause"].get("kind")}
+        entry.pop("metadata", None)
 
 
 def _number(text: str) -> int:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from headrace.errors import Refusal
+from headrace.names import MAX_DATABASE_NAME
+from ingest.access import EndedTokenRefusal
+from ingest.audit_actions import action_of
+from ingest.metrics import DENIALS
+from ingest.same_origin import SAFE
 from ingest.stopping import BODIES
+from ingest.writer import Writer
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,9 +29,10 @@ if TYPE_CHECKING:
     from headrace.log import GenerationLog
     from headrace.stopping import Stop
     from headrace.store import Store
-    from headrace.tokens import Tokens
     from headrace.web import Requests
+    from ingest.access import Access
     from ingest.archive import Archive
+    from ingest.audit import AuditLog
     from ingest.converters.registry import Registry
     from ingest.disk import Disk
     from ingest.holds import Holds
@@ -39,7 +46,16 @@ if TYPE_CHECKING:
     from ingest.replicate import Litestream
     from ingest.rollback import Rollback
     from ingest.succession import JournalReplica
+    from ingest.token_store import TokenStore
     from ingest.upload import Uploads
+
+SERVER_ERROR = 500
+# Of a request: who sends it, as far as that is known; who may write, and was counted; the database
+# that it is about, if its query tells; whether the audit log has a row of it.
+_ASKER = web.RequestKey("ASKER", Writer)
+_WRITER = web.RequestKey("WRITER", Writer)
+DATABASE = web.RequestKey("DATABASE", str)
+_AUDITED = web.RequestKey("AUDITED", bool)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +68,9 @@ class Node:
 
     paths: PrimaryPaths
     clock: SteadyClock
-    tokens: Tokens
+    access: Access
+    tokens: TokenStore
+    audit: AuditLog
     archive: Archive
     disk: Disk
     keys_in_flight: KeysInFlight
@@ -103,14 +121,63 @@ class Node:
         )
         arrived.archive = key
 
-    def check_writer(self, request: web.Request) -> None:
-        """Refuse a write without the token, and every write while it could not be kept.
+    def check_writer(self, request: web.Request) -> Writer:
+        """Tell who writes; refuse everybody while it could not be kept. Counts each request once.
 
         Raises:
-            Refusal: ``unauthorized``, ``stopping``, ``lease-lapsed`` or ``replication-down``.
+            Refusal: ``unauthorized``, ``cross-site``, ``too-many-requests``, ``stopping``,
+                ``lease-lapsed`` or ``replication-down``.
         """
-        self.tokens.check(request.headers)
+        writer = request.get(_WRITER)
+        if writer is None:
+            self.access.count_address(request)
+            writer = self.identify(request)
+            self.access.count(writer)
+            request[_WRITER] = writer
         self.check_keeping()
+        return writer
+
+    def identify(self, request: web.Request) -> Writer:
+        """Tell who sends a request.
+
+        Raises:
+            Refusal: ``unauthorized`` or ``cross-site``.
+        """
+        try:
+            writer = self.access.identify(request)
+        except EndedTokenRefusal as refusal:
+            request[_ASKER] = refusal.writer
+            raise
+        request[_ASKER] = writer
+        return writer
+
+    def note_denied(self, request: web.Request, refusal: Refusal) -> None:
+        """Count a request that was refused; the audit log says so if its sender is known."""
+        if refusal.code in DENIALS:
+            self.metrics.denied.labels(refusal.code).inc()
+        asker = request.get(_ASKER)
+        if asker is None or request.method in SAFE or request.get(_AUDITED):
+            return
+        if refusal.status < SERVER_ERROR:
+            found = request.match_info.get("database") or request.get(DATABASE)
+            database = found or request.query.get("database")
+            known = database if database and len(database) <= MAX_DATABASE_NAME else None
+            self.audit.note_refused(asker, action_of(request), refusal.code, known)
+
+    @asynccontextmanager
+    async def audited(
+        self,
+        request: web.Request,
+        writer: Writer,
+        *,
+        database: str | None = None,
+        detail: str | None = None,
+    ) -> AsyncIterator[None]:
+        """Have the audit log say that the block began, and how it ended."""
+        request[_AUDITED] = True
+        what = action_of(request)
+        async with self.audit.during(writer, what, database=database, detail=detail):
+            yield
 
     def check_keeping(self) -> None:
         """Refuse what could not be kept now.

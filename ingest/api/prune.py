@@ -15,9 +15,14 @@ routes = web.RouteTableDef()
 async def post_prune(request: web.Request) -> web.Response:
     """Delete it now; ``?dry_run=1`` only says what would be."""
     node = request.app[NODE]
-    node.check_writer(request)
+    writer = node.check_writer(request)
+    writer.require_admin()
     dry_run = _read_flag(request.query.get("dry_run", "0"))
-    found = await (node.pruner.plan() if dry_run else node.pruner.prune())
+    if dry_run:
+        found = await node.pruner.plan()
+    else:
+        async with node.audited(request, writer):
+            found = await node.pruner.prune()
     return answer_json(
         {
             "dry_run": dry_run,

@@ -42,13 +42,13 @@ async def get_receipt(request: web.Request) -> web.Response:
 
 @routes.get("/ingest/receipts")
 async def get_receipts(request: web.Request) -> web.Response:
-    """Show the newest first; ``?before=<id>`` pages on."""
+    """Show the newest of the databases that one may write to; ``?before=<id>`` pages on."""
     node = request.app[NODE]
-    node.tokens.check(request.headers)
+    reader = node.identify(request)
     before = request.query.get("before")
     if before is not None and not _RECEIPT_ID.fullmatch(before):
         raise Refusal("invalid-option", "before is not the id of a receipt")
-    found = await node.journal.read_newest(limit=PAGE, before=before)
+    found = await node.journal.read_newest(limit=PAGE, before=before, databases=reader.databases)
     next_page = f"/ingest/receipts?before={found[-1].id}" if len(found) == PAGE else None
     await _keep_failures(node, found)
     receipts = [await encode_receipt(node, receipt) for receipt in found]

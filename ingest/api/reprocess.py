@@ -13,6 +13,7 @@ from headrace.idempotency import read_key
 from headrace.options import Target, check_known, read_target
 from headrace.receipt import new_receipt_id
 from headrace.wishes import WISHES
+from ingest.api.allowing import key_of_writer
 from ingest.api.node import NODE
 from ingest.api.receipts import get_known
 from ingest.api.uploads import answer_for, start
@@ -34,8 +35,9 @@ async def post_reprocess(request: web.Request) -> web.Response:
     The new receipt names the one that they came from, and has its own copy of them.
     """
     node = request.app[NODE]
-    node.check_writer(request)
+    writer = node.check_writer(request)
     before = await get_known(node, request.match_info["id"])
+    writer.require(before.database)
     options = await node.journal.find_options(before.id)
     if options is None or not before.state.final:
         raise Refusal("in-flight", "that upload is still on its way", hint="wait for its end")
@@ -43,7 +45,8 @@ async def post_reprocess(request: web.Request) -> web.Response:
     archived = key_of(before)
     fields = dict(request.query)
     target = read_target_again(fields, before, options)
-    key = read_key(request.headers)
+    writer.require(target.database)
+    key = key_of_writer(writer, read_key(request.headers))
     with node.keys_in_flight.hold(key):
         arrived = ArrivedFile(
             receipt_id=new_receipt_id(node.clock.now()),
@@ -53,11 +56,12 @@ async def post_reprocess(request: web.Request) -> web.Response:
         )
         path = node.paths.spool / arrived.receipt_id
         arrived.archive = node.archive.key(arrived.receipt_id, arrived.filename)
-        async with node.receiving():
-            with node.holds.hold(archived.rpartition("/")[0]):
-                arrived.spooled = await node.archive.copy(before, path, key=arrived.archive)
-        asked = {**fields, "from": before.id}  # what an Idempotency-Key stands for
-        ids = await start(node, [arrived], asked, key, read=lambda *_: target)
+        with node.uploads.places.hold(writer.id):
+            async with node.receiving():
+                with node.holds.hold(archived.rpartition("/")[0]):
+                    arrived.spooled = await node.archive.copy(before, path, key=arrived.archive)
+            asked = {**fields, "from": before.id}  # what an Idempotency-Key stands for
+            ids = await start(node, [arrived], asked, key, writer=writer, read=lambda *_: target)
         return await answer_for(request, ids, fields)
 
 

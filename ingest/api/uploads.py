@@ -16,10 +16,18 @@ from headrace import __version__
 from headrace.arriving import name_and_sha256, receive_body, receive_form
 from headrace.errors import Refusal
 from headrace.idempotency import KEPT_FOR, Claim, fingerprint, read_key
-from headrace.options import DEFAULT_WAIT_S, FIELDS, MODES, Target, read_target, wait_of
+from headrace.options import (
+    DEFAULT_WAIT_S,
+    FIELDS,
+    MODES,
+    Target,
+    read_target,
+    wait_of,
+)
 from headrace.receipt import Receipt, UploadState
 from headrace.web import answer_json, problem_response
 from headrace.wishes import Wishes
+from ingest.api.allowing import FORM, audit_rows_of, key_of_writer, require_early
 from ingest.api.node import NODE
 from ingest.api.receipts import encode_receipt
 from ingest.journal import Options
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
 
     from headrace.arriving import ArrivedFile
     from ingest.api.node import Node
+    from ingest.writer import Writer
 
     ReadTarget = Callable[[Mapping[str, str], str | None], Target]
 
@@ -57,9 +66,13 @@ async def get_ingest(request: web.Request) -> web.Response:
 
 async def _invite(request: web.Request) -> web.StreamResponse | None:
     """Ask for a body only if it can be taken: else a reader keeps it, and takes it itself."""
+    node = request.app[NODE]
     try:
-        request.app[NODE].check_writer(request)
+        writer = node.check_writer(request)
+        require_early(request, writer)
+        node.uploads.places.require(writer.id)
     except Refusal as refusal:
+        node.note_denied(request, refusal)
         response = problem_response(request, refusal.document())
         response.force_close()  # a client may send the body all the same
         return response
@@ -73,15 +86,17 @@ async def _invite(request: web.Request) -> web.StreamResponse | None:
 async def post_ingest(request: web.Request) -> web.Response:
     """Take one file as the body, or several as a form."""
     node = request.app[NODE]
-    node.check_writer(request)
-    key = read_key(request.headers)
+    writer = node.check_writer(request)
+    require_early(request, writer)
+    key = key_of_writer(writer, read_key(request.headers))
     with node.keys_in_flight.hold(key):
-        async with node.receiving():
-            if request.content_type == "multipart/form-data":
-                arrived, fields = await receive_form(request, node)
-            else:
-                arrived, fields = [await receive_body(request, node)], dict(request.query)
-        ids = await start(node, arrived, fields, key)
+        with node.uploads.places.hold(writer.id):
+            async with node.receiving():
+                if request.content_type == FORM:
+                    arrived, fields = await receive_form(request, node)
+                else:
+                    arrived, fields = [await receive_body(request, node)], dict(request.query)
+            ids = await start(node, arrived, fields, key, writer=writer)
         return await answer_for(request, ids, fields)
 
 
@@ -91,6 +106,7 @@ async def start(
     fields: Mapping[str, str],
     key: str | None,
     *,
+    writer: Writer,
     read: ReadTarget = read_target,
     promised: bool = False,
 ) -> tuple[str, ...]:
@@ -104,6 +120,7 @@ async def start(
         arrived: Its files.
         fields: Its options.
         key: Its ``Idempotency-Key``.
+        writer: Who sent it.
         read: Works out where a file goes, from the options and its name.
         promised: Whether its receipts were given out already. Then they lead to those of the first
             time, and whoever calls deletes the bytes of which nothing is done.
@@ -114,7 +131,9 @@ async def start(
     dropped = [] if promised else arrived
     claim = None if key is None else await _claim(node, arrived, fields, key, dropped)
     ids = claim.receipts if claim else tuple(each.receipt_id for each in arrived)
-    uploads = [_prepare(node, each, fields, read) for each in arrived if each.receipt_id in ids]
+    uploads = [
+        _prepare(node, each, fields, read, writer) for each in arrived if each.receipt_id in ids
+    ]
     pairs = zip((each.receipt_id for each in arrived), ids, strict=True)
     aliases = [(sent, shown) for sent, shown in pairs if promised and sent != shown]
     for each in dropped:
@@ -122,7 +141,7 @@ async def start(
             await _drop(node, each)
     if uploads or aliases:
         try:
-            await node.uploads.start(uploads, claim, aliases)
+            await node.uploads.start(uploads, claim, aliases, audit_rows_of(node, uploads, writer))
         except sqlite3.Error as exc:  # of a disk that is full
             for each in dropped:
                 await _drop(node, each)
@@ -198,12 +217,17 @@ async def _drop(node: Node, arrived: ArrivedFile) -> None:
 
 
 def _prepare(
-    node: Node, arrived: ArrivedFile, fields: Mapping[str, str], read: ReadTarget
+    node: Node,
+    arrived: ArrivedFile,
+    fields: Mapping[str, str],
+    read: ReadTarget,
+    writer: Writer,
 ) -> tuple[Receipt, Options]:
     """Give the receipt of one file of a request; it is refused if something speaks against it."""
     target: Target | None = None
     try:
         target = read(fields, arrived.filename)
+        writer.require(target.database)
         _check_create(node, target)
     except Refusal as refusal:
         arrived.refusal = arrived.refusal or refusal
@@ -225,6 +249,7 @@ def _prepare(
         media_type=arrived.media_type,
         wishes=target.wishes if target else Wishes(),
         table_given=target is not None and target.table_given,
+        sent_by=writer.id,
     )
     if arrived.refusal is not None:
         receipt = replace(

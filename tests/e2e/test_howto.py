@@ -77,6 +77,18 @@ def _group_is_gone(group: int) -> bool:
     return False
 
 
+def test_guide_to_give_tokens_works(tmp_path: Path) -> None:
+    """Who follows the guide has a token that writes to one database, until it is revoked."""
+    output = run("give-tokens.md", tmp_path, before=UP, after=DOWN)
+    lines = output.splitlines()
+    assert '"state": "published"' in lines
+    shown = (HOWTO / "give-tokens.md").read_text()
+    assert next(line for line in lines if '"forbidden"' in line) in shown
+    assert "the token was revoked" in lines
+    log = shown.partition("```\nname,")[2].partition("```")[0].split()
+    assert set(log[1:]) == set(lines[-len(log) + 1 :])  # what was refused is written a little later
+
+
 def test_guide_to_roll_back_works(tmp_path: Path) -> None:
     """Who follows the guide has the old rows again."""
     output = run("roll-back.md", tmp_path, before=UP, after=DOWN)

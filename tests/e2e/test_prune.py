@@ -105,7 +105,10 @@ def test_deleted_database_comes_back_within_the_retention_and_is_pruned_after_it
         )
         assert plan["dry_run"]
         assert listed(store, lineage)
-        assert {each["name"].split("/")[1] for each in plan["pruned"]}.isdisjoint({"live"})
+        # Of what is live only files that its newer ones hold as well, if it had the time for such.
+        assert all(
+            each["kind"] == "ltx" for each in plan["pruned"] if each["name"].startswith("dbs/live/")
+        )
         done = primary.prune()
         names = {each["name"] for each in done["pruned"]}
         assert names >= {each["name"] for each in plan["pruned"]}

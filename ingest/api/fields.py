@@ -1,0 +1,49 @@
+"""The fields of a small request: JSON, or a form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headrace.errors import Refusal
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+MAX_BYTES = 64 * 1024
+
+
+async def read_fields(request: web.Request) -> dict[str, list[str]]:
+    """Read the fields of a request: each a list, as a form may give one several times.
+
+    Raises:
+        Refusal: ``bad-request``: it cannot be read; ``too-large``.
+    """
+    if (request.content_length or 0) > MAX_BYTES:
+        raise Refusal("too-large", f"the limit here is {MAX_BYTES} bytes")
+    if request.content_type == "application/json":
+        return await _read_json(request)
+    fields: dict[str, list[str]] = {}
+    try:
+        for name, value in (await request.post()).items():
+            if not isinstance(value, str):
+                raise Refusal("bad-request", f"the field {name!r} is a file")
+            fields.setdefault(name, []).append(value)
+    except ValueError as exc:
+        raise Refusal("bad-request", "the form cannot be read") from exc
+    return fields
+
+
+async def _read_json(request: web.Request) -> dict[str, list[str]]:
+    try:
+        document = await request.json()
+    except ValueError as exc:
+        raise Refusal("bad-request", "the body is not JSON") from exc
+    if not isinstance(document, dict):
+        raise Refusal("bad-request", "the body is not a JSON object")
+    fields = {
+        name: value if isinstance(value, list) else [value] for name, value in document.items()
+    }
+    for name, values in fields.items():
+        if not all(isinstance(value, str) for value in values):
+            raise Refusal("bad-request", f"{name!r} is not text, or a list of texts")
+    return fields

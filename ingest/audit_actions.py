@@ -1,0 +1,34 @@
+"""What the audit log calls that which a request asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+UPLOAD = "upload"
+REPROCESS = "reprocess"
+SIGN_IN = "sign-in"
+SIGN_OUT = "sign-out"
+
+_ACTIONS = {
+    "POST /ingest": UPLOAD,
+    "POST /ingest/receipts/{id}/reprocess": REPROCESS,
+    "DELETE /ingest/databases/{database}": "delete-database",
+    "DELETE /ingest/databases/{database}/{table}": "delete-table",
+    "POST /ingest/generations/{number}/rollback": "roll-back",
+    "POST /ingest/prune": "prune",
+    "POST /ingest/tokens": "create-token",
+    "DELETE /ingest/tokens/{id}": "revoke-token",
+    "POST /ingest/session": SIGN_IN,
+    "DELETE /ingest/session": SIGN_OUT,
+    "POST /ingest/session/end": SIGN_OUT,
+}
+
+
+def action_of(request: web.Request) -> str:
+    """Name what a request asks for: a word, or its method and route."""
+    resource = request.match_info.route.resource
+    route = f"{request.method} {resource.canonical if resource else request.path}"
+    return _ACTIONS.get(route, route)

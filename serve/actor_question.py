@@ -1,0 +1,101 @@
+"""Who is signed in to Datasette: asked of a worker, and told to the primary, signed.
+
+So whoever signs in by one of Datasette's own plugins needs no token to upload. Only requests with
+cookies, and without a token, are asked about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+import aiohttp
+import structlog
+
+from headrace.actor_claim import HEADER, ActorClaim
+from headrace.errors import Refusal
+from serve.headers import rendering_headers
+
+if TYPE_CHECKING:
+    from aiohttp import web
+    from multidict import CIMultiDict
+
+    from headrace.actor_claim import ActorClaims
+    from serve.callers import Caller
+    from serve.switch import Supervisor
+    from serve.upstream import Upstream
+
+log = structlog.get_logger()
+
+PATH = "/-/headrace-actor.json"
+OUR_COOKIES = frozenset({"headrace_session"})  # the primary's: Datasette does not know it
+ANSWER_AT_MOST_BYTES = 256 * 1024
+ANSWER_S = 5.0
+_OK = 200
+_OF_BODY = ("Content-Type", "Content-Length", "Content-Encoding", "Accept-Encoding")
+
+
+class ActorQuestion:
+    """Asks who is signed in.
+
+    Args:
+        claims: Signs what is told.
+        supervisor: Has the set in service.
+        upstream: The way to its workers.
+    """
+
+    def __init__(self, claims: ActorClaims, supervisor: Supervisor, upstream: Upstream) -> None:
+        self._claims = claims
+        self._supervisor = supervisor
+        self._upstream = upstream
+
+    async def ask(self, request: web.BaseRequest, target: str, caller: Caller) -> dict[str, str]:
+        """Give the headers that tell the primary; none if nobody is signed in, or can be asked."""
+        headers = rendering_headers(request.headers, caller)
+        cookies = _without_ours(headers.popall("Cookie", []))
+        if not cookies or "Authorization" in headers:
+            return {}
+        headers["Cookie"] = cookies
+        for name in _OF_BODY:
+            headers.popall(name, None)
+        try:
+            claim = await self._read(headers, request.query.get("database"))
+        except (Refusal, aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as exc:
+            log.warning("actor not asked for", reason=repr(exc))
+            return {}
+        if claim is None:
+            return {}
+        path = target.partition("?")[0]
+        now_s = time.time()
+        signed = self._claims.encode(claim, method=request.method, path=path, now_s=now_s)
+        return {HEADER: signed}
+
+    async def _read(self, headers: CIMultiDict[str], database: str | None) -> ActorClaim | None:
+        held = self._supervisor.current
+        if held is None:
+            return None
+        query = "" if database is None else f"?{urlencode({'database': database})}"
+        async with asyncio.timeout(ANSWER_S):
+            answer = await self._upstream.ask(held, "GET", PATH + query, headers)
+        try:
+            body = await answer.read(ANSWER_AT_MOST_BYTES, ANSWER_S)
+            if answer.response.status != _OK or body is None:
+                return None
+            document = json.loads(body)
+            if document["actor"] is None:
+                return None
+            return ActorClaim(
+                actor=str(document["actor"]), databases=tuple(map(str, document["databases"]))
+            )
+        finally:
+            answer.close()
+
+
+def _without_ours(cookies: list[str]) -> str:
+    pairs = [pair.strip() for each in cookies for pair in each.split(";")]
+    return "; ".join(
+        pair for pair in pairs if pair and pair.partition("=")[0].strip() not in OUR_COOKIES
+    )

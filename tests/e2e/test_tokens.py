@@ -1,0 +1,452 @@
+"""Tokens, signing in, and the log of who wrote what: over the running system."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from datasette.app import Datasette
+
+from headrace.keys import JOURNAL_DATABASE
+from headrace.litestream_restore import LitestreamRestore
+from headrace.store import Store
+from ingest.token_store import hash_token
+from tests.conftest import wait_for
+from tests.e2e.conftest import System, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SECRET = "of-these-tests"  # noqa: S105 - Datasette's, of these tests
+PLACES = 5  # uploads at once
+METADATA = {
+    "databases": {"sales": {"permissions": {"headrace-ingest": {"id": ["alice", "carol"]}}}}
+}
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Give one system, whose Datasette knows Alice."""
+    root = tmp_path_factory.mktemp("tokens")
+    (root / "datasette").mkdir()
+    (root / "datasette" / "metadata.json").write_text(json.dumps(METADATA))
+    flags = ["--datasette-dir", str(root / "datasette"), "--queue-uploads", str(PLACES)]
+    flags += ["--workers", "1", "--token-rate", "120"]
+    with running(root / "data", *flags, DATASETTE_SECRET=SECRET) as system:
+        system.upload(b"id\n1\n", "sales.csv")
+        yield system
+
+
+def make_token(system: System, *scopes: str, **fields: str) -> dict[str, Any]:
+    """Have a token made by the root token."""
+    document = {"scopes": scopes, "name": "of a test", **fields}
+    response = httpx.post(f"{system.url}/ingest/tokens", json=document, headers=system.auth)
+    assert response.status_code == 201, response.text
+    made: dict[str, Any] = response.json()
+    return made
+
+
+def upload(
+    system: System,
+    token: str | None,
+    database: str,
+    *,
+    body: bytes = b"id\n1\n",
+    headers: dict[str, str] | None = None,
+) -> httpx.Response:
+    """Upload a file with a token, or without one."""
+    headers = dict(headers or {})
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    params = {"database": database, "filename": f"{database}.csv"}
+    url = f"{system.url}/ingest"
+    return httpx.post(url, params=params, content=body, headers=headers, timeout=60)
+
+
+def read_audit(system: System, **params: str) -> list[dict[str, Any]]:
+    """Read the newest rows of the audit log."""
+    url = f"{system.url}/ingest/audit"
+    response = httpx.get(url, params=params, headers=system.auth)
+    assert response.status_code == 200, response.text
+    rows: list[dict[str, Any]] = response.json()["audit"]
+    return rows
+
+
+def sign_in(system: System, token: str) -> dict[str, str]:
+    """Sign in as a browser does; give the header that it sends from then on."""
+    response = httpx.post(f"{system.url}/ingest/session", data={"token": token})
+    assert response.status_code == 200, response.text
+    return {"Cookie": response.headers["Set-Cookie"].partition(";")[0]}
+
+
+def who_is(system: System, headers: dict[str, str]) -> dict[str, Any]:
+    """Ask who one is."""
+    said: dict[str, Any] = httpx.get(f"{system.url}/ingest/session", headers=headers).json()
+    return said
+
+
+def ds_actor(actor: str) -> dict[str, str]:
+    """Give the cookie by which Datasette knows an actor, signed by Datasette itself."""
+    signed = Datasette(secret=SECRET).sign({"a": {"id": actor}}, "actor")
+    return {"Cookie": f"ds_actor={signed}"}
+
+
+LATER = {"Prefer": "respond-async"}
+SAME = {"Sec-Fetch-Site": "same-origin"}
+
+
+def test_token_writes_to_its_database_and_to_no_other(system: System) -> None:
+    """Whether the other database is there cannot be told from the answer."""
+    token = make_token(system, "ingest:sales")["token"]
+    assert upload(system, token, "sales").status_code == 201
+
+    system.upload(b"id\n1\n", "wages.csv")
+    refused = [upload(system, token, name) for name in ("wages", "nothing", "a b")]
+    assert {response.status_code for response in refused} == {403}
+    assert {response.json()["code"] for response in refused} == {"forbidden"}
+    assert len({response.text for response in refused}) == 1
+
+    auth = {"Authorization": f"Bearer {token}"}
+    for method, path in [
+        ("DELETE", "/ingest/databases/wages"),
+        ("DELETE", "/ingest/databases/nothing"),
+        ("DELETE", "/ingest/databases/wages/wages"),
+        ("POST", "/ingest/generations/1/rollback?database=wages"),
+        ("POST", "/ingest/generations/1/rollback"),
+        ("POST", "/ingest/prune"),
+        ("POST", "/ingest/tokens"),
+        ("GET", "/ingest/tokens"),
+        ("GET", "/ingest/audit"),
+    ]:
+        response = httpx.request(method, system.url + path, headers=auth)
+        assert (response.status_code, response.json()["code"]) == (403, "forbidden"), path
+
+
+def test_form_that_names_another_database_changes_nothing(system: System) -> None:
+    """The database may be a field after the file; the bytes are dropped."""
+    token = make_token(system, "ingest:sales")["token"]
+    response = httpx.post(
+        f"{system.url}/ingest",
+        files={"file": ("sales.csv", b"id\n1\n")},
+        data={"database": "elsewhere"},
+        headers={"Authorization": f"Bearer {token}"},
+    )
+    assert (response.status_code, response.json()["code"]) == (403, "forbidden")
+    assert "elsewhere" not in httpx.get(f"{system.url}/ingest").json()["databases"]
+    receipt = httpx.get(system.url + response.json()["instance"]).json()
+    assert (receipt["state"], receipt["archive"]) == ("failed", None)
+
+
+def test_token_sees_the_receipts_and_generations_of_its_databases(system: System) -> None:
+    """Of the others it learns nothing."""
+    system.upload(b"id\n1\n", "hidden.csv")
+    token = make_token(system, "ingest:sales", "ingest:more")["token"]
+    auth = {"Authorization": f"Bearer {token}"}
+    receipts = httpx.get(f"{system.url}/ingest/receipts", headers=auth).json()["receipts"]
+    assert {receipt["database"] for receipt in receipts} == {"sales"}
+    every = httpx.get(f"{system.url}/ingest/receipts", headers=system.auth).json()["receipts"]
+    assert "hidden" in {receipt["database"] for receipt in every}
+    generations = httpx.get(f"{system.url}/ingest/generations", headers=auth)
+    assert "hidden" not in generations.text
+    assert "sales" in generations.text
+
+
+def test_receipt_of_another_cannot_be_reprocessed(system: System) -> None:
+    """Knowing its id is enough to read it, and not to write with it."""
+    receipt = system.upload(b"id\n1\n", "others.csv")
+    token = make_token(system, "ingest:sales")["token"]
+    url = f"{system.url}/ingest/receipts/{receipt['id']}/reprocess"
+    response = httpx.post(url, headers={"Authorization": f"Bearer {token}"})
+    assert response.status_code == 403
+
+
+def test_same_idempotency_key_of_two_tokens_stands_for_two_requests(system: System) -> None:
+    """Nobody gets a receipt of another, or is refused for what another sent."""
+    first, second = (make_token(system, "ingest:*")["token"] for _ in range(2))
+    key = {"Idempotency-Key": "monday"}
+    receipts = [
+        upload(system, token, "keys", headers=key).json()["id"] for token in (first, second)
+    ]
+    again = upload(system, first, "keys", headers=key).json()["id"]
+    assert receipts[0] != receipts[1]
+    assert again == receipts[0]
+
+
+def test_revoked_and_expired_tokens_are_refused_and_their_cookies_too(system: System) -> None:
+    """A revocation holds from its answer on; the audit log says who tried."""
+    made = make_token(system, "ingest:sales", name="short-lived")
+    cookie = sign_in(system, made["token"])
+    assert who_is(system, cookie)["signed_in"] is True
+    url = f"{system.url}/ingest/tokens/{made['id']}"
+    assert httpx.delete(url, headers=system.auth).json()["revoked_at"]
+
+    response = upload(system, made["token"], "sales")
+    assert (response.status_code, response.json()["detail"]) == (401, "the token was revoked")
+    assert who_is(system, cookie) == {"signed_in": False}
+    assert upload(system, None, "sales", headers={**cookie, **SAME}).status_code == 401
+    rows = [row for row in read_audit(system) if row["name"] == "short-lived"]
+    assert ("upload", "unauthorized") in {(row["what"], row["outcome"]) for row in rows}
+
+
+def test_token_command_makes_lists_and_revokes(system: System) -> None:
+    """The command needs nothing but the folder that it was started in, or a file."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "headrace", "token", *arguments, "--to", system.url]
+        kept = {name: value for name, value in os.environ.items() if "HEADRACE" not in name}
+        folder = system.data.parent
+        return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=kept)  # noqa: PLW1510
+
+    made = run("create", "--scope", "ingest:sales", "--expires", "30d", "--name", "nightly")
+    assert made.returncode == 0, made.stderr
+    token = made.stdout.strip()
+    assert re.fullmatch(r"hr_[\w-]{43}", token)
+    assert upload(system, token, "sales").status_code == 201
+
+    (line,) = [each for each in run("list").stdout.splitlines() if "nightly" in each]
+    assert "ingest:sales" in line
+    assert token not in line
+    token_id = line.split()[0]
+    assert run("revoke", token_id).stdout == f"token {token_id} is revoked\n"
+    assert upload(system, token, "sales").status_code == 401
+    failed = run("create", "--scope", "everything")
+    assert failed.returncode == 1
+    assert "'everything' is not known" in failed.stderr
+
+
+def test_token_is_kept_as_a_hash_alone(system: System) -> None:
+    """Neither the volume nor the store holds its text."""
+    made = make_token(system, "ingest:sales")
+    upload(system, made["token"], "sales")
+    needle = made["token"].encode()
+    files = [path for path in system.data.rglob("*") if path.is_file()]
+    assert not [path for path in files if needle in path.read_bytes()]
+    listed = httpx.get(f"{system.url}/ingest/tokens", headers=system.auth).json()["tokens"]
+    (found,) = [each for each in listed if each["id"] == made["id"]]
+    assert datetime.fromisoformat(found["used_at"]) >= datetime.fromisoformat(found["created_at"])
+
+
+def test_browser_signs_in_by_a_token_and_uploads_from_a_page_of_this_host(system: System) -> None:
+    """The cookie is out of reach of scripts, of other sites, and of Datasette."""
+    made = make_token(system, "ingest:sales", name="Bea", expires="1h")
+    response = httpx.post(
+        f"{system.url}/ingest/session",
+        data={"token": made["token"], "next": "/ingest?a=b"},
+        headers={"Origin": system.url},
+    )
+    assert (response.status_code, response.headers["Location"]) == (303, "/ingest?a=b")
+    cookie = response.headers["Set-Cookie"]
+    assert {"HttpOnly", "SameSite=Lax", "Path=/ingest"} <= set(cookie.split("; "))
+    assert "Secure" not in cookie  # asked over http
+    assert 3500 < int(cookie.partition("Max-Age=")[2].partition(";")[0]) <= 3600
+    assert made["token"] not in cookie
+
+    send = {"Cookie": cookie.partition(";")[0]}
+    said = who_is(system, send)
+    assert (said["signed_in"], said["name"], said["scopes"]) == (True, "Bea", ["ingest:sales"])
+    assert upload(system, None, "sales", headers={**send, **SAME}).status_code == 201
+    assert upload(system, None, "sales", headers={**send, "Origin": system.url}).status_code == 201
+    assert upload(system, None, "wages", headers={**send, **SAME}).status_code == 403
+
+    ended = httpx.post(f"{system.url}/ingest/session/end", headers={**send, **SAME})
+    assert 'headrace_session=""' in ended.headers["Set-Cookie"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none", "Origin": "null"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "https://evil.example", "X-Forwarded-Host": "evil.example"},
+    ],
+)
+def test_form_of_another_site_is_refused(system: System, headers: dict[str, str]) -> None:
+    """A cookie does not count for what another page asks for (CSRF), a session's and an actor's."""
+    token = make_token(system, "admin")["token"]
+    cookie = sign_in(system, token)
+    for who in (cookie, ds_actor("root")):
+        response = upload(system, None, "sales", headers={**who, **headers})
+        assert (response.status_code, response.json()["code"]) == (403, "cross-site")
+        gone = httpx.delete(f"{system.url}/ingest/databases/sales", headers={**who, **headers})
+        assert gone.status_code == 403
+
+
+@pytest.mark.parametrize("path", ["https://evil.example", "//evil.example", "/\\evil.example", "x"])
+def test_sign_in_leads_to_no_other_host(system: System, path: str) -> None:
+    """``next`` is a path of this host."""
+    fields = {"token": system.token, "next": path}
+    response = httpx.post(f"{system.url}/ingest/session", data=fields)
+    assert (response.status_code, response.json()["code"]) == (400, "invalid-option")
+
+
+def test_sign_in_of_another_site_or_with_a_wrong_token_is_refused(system: System) -> None:
+    """Nobody is signed in as somebody else."""
+    evil = {"Origin": "https://evil.example"}
+    url = f"{system.url}/ingest/session"
+    response = httpx.post(url, data={"token": system.token}, headers=evil)
+    assert response.json()["code"] == "cross-site"
+    response = httpx.post(url, json={"token": "hr_wrong"})
+    assert (response.status_code, "Set-Cookie" in response.headers) == (401, False)
+
+
+def test_forged_cookies_and_actors_are_nobody(system: System) -> None:
+    """A cookie of another key, and a header that a client makes up, say nothing."""
+    forged = {"Cookie": "headrace_session=WyJyb290Iiw5OTk5OTk5OTk5XQ.AAAA", **SAME}
+    assert upload(system, None, "sales", headers=forged).status_code == 401
+    made_up = {"Headrace-Actor": "WyJyb290IixbIioiXV0.AAAA", **SAME}
+    assert upload(system, None, "sales", headers=made_up).status_code == 401
+    wrong = Datasette(secret="another").sign({"a": {"id": "alice"}}, "actor")  # noqa: S106
+    cookie = {"Cookie": f"ds_actor={wrong}", **SAME}
+    assert upload(system, None, "sales", headers=cookie).status_code == 401
+
+
+def test_actor_of_datasette_uploads_where_he_may(system: System) -> None:
+    """Who is signed in to Datasette, and has the permission there, needs nothing else."""
+    alice = {**ds_actor("alice"), **SAME}
+    assert upload(system, None, "sales", headers=alice).status_code == 201
+    assert upload(system, None, "wages", headers=alice).status_code == 403
+    assert upload(system, None, "sales", headers={**ds_actor("bob"), **SAME}).status_code == 403
+    assert upload(system, None, "anything", headers={**ds_actor("root"), **SAME}).status_code == 201
+
+    form = httpx.post(
+        f"{system.url}/ingest",
+        files={"file": ("sales.csv", b"id\n1\n")},
+        data={"database": "sales"},
+        headers=alice,
+    )
+    assert form.status_code == 201
+    said = who_is(system, alice)
+    assert (said["id"], said["scopes"], said["by"]) == ("actor:alice", ["ingest:sales"], "actor")
+    assert httpx.get(f"{system.url}/ingest/tokens", headers=ds_actor("root")).status_code == 403
+    assert ("actor:alice", "sales", "published") in {
+        (row["who"], row["database"], row["outcome"]) for row in read_audit(system)
+    }
+
+
+def test_audit_log_has_every_write_and_is_read_as_a_table(system: System) -> None:
+    """Uploads, deletions, rollbacks, tokens, sign-ins and what was refused: who, where, what."""
+    made = make_token(system, "ingest:ledger", name="=cmd()<b>")
+    receipt = upload(system, made["token"], "ledger").json()
+    upload(system, made["token"], "ledger", body=b"a,b\n1\n")
+    upload(system, made["token"], "wages")
+    httpx.delete(f"{system.url}/ingest/databases/ledger/nothing", headers=system.auth)
+    httpx.delete(f"{system.url}/ingest/databases/ledger", headers=system.auth)
+    sign_in(system, made["token"])
+
+    rows = read_audit(system)
+    mine = [row for row in rows if row["who"] == f"token:{made['id']}"]
+    assert {(row["what"], row["database"], row["outcome"]) for row in mine} == {
+        ("upload", "ledger", "published"),
+        ("upload", "ledger", "invalid-file"),
+        ("upload", "wages", "forbidden"),
+        ("sign-in", None, "ok"),
+    }
+    assert {row["address"] for row in mine} == {"127.0.0.1"}
+    assert receipt["id"] in {row["receipt"] for row in mine}
+    root = {(row["what"], row["database"], row["outcome"]) for row in rows if row["who"] == "root"}
+    assert root >= {
+        ("create-token", None, "ok"),
+        ("delete-table", "ledger", "not-found"),
+        ("delete-database", "ledger", "ok"),
+    }
+
+    url = f"{system.url}/ingest/audit"
+    table = httpx.get(url, params={"_format": "csv"}, headers=system.auth)
+    records = list(csv.DictReader(io.StringIO(table.text)))
+    assert [record["id"] for record in records] == [str(row["id"]) for row in read_audit(system)]
+    assert {each["name"] for each in records if each["who"] == mine[0]["who"]} == {"'=cmd()<b>"}
+    page = httpx.get(url, headers={**system.auth, "Accept": "text/html"})
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert "=cmd()&lt;b&gt;" in page.text
+    assert "<b>" not in page.text
+
+    first = httpx.get(url, params={"limit": "2"}, headers=system.auth).json()
+    second = httpx.get(system.url + first["next"], headers=system.auth).json()
+    ids = [row["id"] for row in first["audit"] + second["audit"]]
+    assert ids == sorted(ids, reverse=True)
+    assert len(set(ids)) == 4
+
+
+def test_uploads_beyond_the_places_are_refused_and_no_accepted_one_is_lost(system: System) -> None:
+    """One who sends many gets 429 for what is too much; another is let in all the while."""
+    many, one = (make_token(system, "ingest:*")["token"] for _ in range(2))
+    slow = "".join(f"{number},{number}\n" for number in range(5000)).encode()
+
+    def send(number: int) -> httpx.Response:
+        body = b"a,b\n%d,1\n" % number + slow
+        return upload(system, many, f"many{number % 2}", body=body, headers=LATER)
+
+    with ThreadPoolExecutor(30) as threads:
+        sending = [threads.submit(send, number) for number in range(3 * PLACES)]
+        wait_for(lambda: any(each.done() and each.result().status_code == 429 for each in sending))
+        other = upload(system, one, "one", headers=LATER)
+        answers = [each.result() for each in sending]
+    assert other.status_code == 202
+    assert {answer.status_code for answer in answers} == {202, 429}
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert refused.json()["code"] == "too-many-requests"
+    assert int(refused.headers["Retry-After"]) >= 1
+    accepted = [answer.json()["id"] for answer in answers if answer.status_code == 202]
+    assert len(accepted) >= PLACES
+
+    def states() -> set[str]:
+        url = f"{system.url}/ingest/receipts/"
+        return {httpx.get(url + each).json()["state"] for each in accepted}
+
+    wait_for(lambda: states() == {"published"}, timeout_s=60)
+
+
+def test_token_that_writes_too_often_is_told_when_to_come_back(system: System) -> None:
+    """Its requests are refused before a body is read; others go on."""
+    token = make_token(system, "ingest:sales")["token"]
+    auth = {"Authorization": f"Bearer {token}"}
+    url = f"{system.url}/ingest/databases/sales/nothing"
+    with httpx.Client() as client:
+        answers = [client.delete(url, headers=auth) for _number in range(140)]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert 0 < len(refused) <= 20
+    assert {answer.status_code for answer in answers} == {404, 429}
+    assert int(refused[0].headers["Retry-After"]) >= 1
+    assert upload(system, make_token(system, "ingest:sales")["token"], "sales").status_code == 201
+    rows = [row for row in read_audit(system) if row["outcome"] == "too-many-requests"]
+    assert sum(row["times"] for row in rows if row["what"] == "delete-table") == len(refused)
+    metrics = httpx.get(f"http://127.0.0.1:{system.port + 200}/metrics").text
+    assert 'headrace_ingest_denied_total{code="too-many-requests"}' in metrics
+
+
+def test_token_is_in_the_object_store_before_it_is_shown(system: System, tmp_path: Path) -> None:
+    """A successor knows it, and that it was revoked, and goes on with the audit log."""
+    store = system.data / "store"
+    (folder,) = (store / "dbs" / JOURNAL_DATABASE).iterdir()
+
+    def restore() -> list[tuple[str, str | None]]:
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.db"
+        restoring = LitestreamRestore(Store(str(store)))
+        assert asyncio.run(restoring.run(JOURNAL_DATABASE, folder.name, None, path)) is None
+        with closing(sqlite3.connect(path)) as db:
+            assert db.execute("SELECT max(id) FROM audit WHERE what LIKE '%-token'").fetchone()[0]
+            return db.execute("SELECT sha256, revoked_at FROM tokens").fetchall()
+
+    made = make_token(system, "ingest:sales")
+    kept = hash_token(made["token"])
+    assert (kept, None) in restore()
+    httpx.delete(f"{system.url}/ingest/tokens/{made['id']}", headers=system.auth)
+    assert kept not in {sha256 for sha256, revoked_at in restore() if revoked_at is None}
