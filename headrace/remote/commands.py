@@ -93,6 +93,60 @@ def push(files: tuple[str, ...], url: str, token_file: Path | None, **flags: Any
 
 @click.command()
 @asks_server
+@click.option("--watch", is_flag=True, help="Again and again, until Ctrl-C.")
+@click.option(
+    "--every",
+    type=click.FloatRange(0.1),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="From one look to the next.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON line for each look.")
+def status(url: str, token_file: Path | None, watch: bool, every: float, as_json: bool) -> None:
+    """Say how a system is doing: primary, regions and how far they are, the last uploads.
+
+    Without a token only what everybody may know is shown.
+    """
+    from headrace.remote.status import show_status  # noqa: PLC0415
+
+    token = token_for(url, token_file)
+    run(show_status(url, token, as_json=as_json, every_s=every if watch else None))
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@asks_server
+@field_options
+@click.option("--jobs", type=click.IntRange(1, 32), default=4, show_default=True, help="At once.")
+@click.option("--mirror-deletes", is_flag=True, help="Delete the tables of a file that is deleted.")
+@click.option("--json", "as_json", is_flag=True, help="Print each file's receipt as a JSON line.")
+def watch(folder: Path, url: str, token_file: Path | None, **flags: Any) -> None:
+    """Push the files of a folder as they are finished, until SIGTERM or Ctrl-C.
+
+    FOLDER/<database>/<file> goes into that database, FOLDER/<file> into one of its own name. What
+    was pushed before is not pushed again.
+    """
+    if sys.platform != "linux":
+        raise click.UsageError("`headrace watch` needs inotify, which only Linux has")
+    from headrace.remote.watch import Wanted  # noqa: PLC0415
+    from headrace.remote.watch import watch as watch_folder  # noqa: PLC0415
+
+    fields = read_fields(flags)
+    if "table" in fields:
+        raise click.UsageError("all files would take each other's place in one --table")
+    wanted = Wanted(
+        root=folder.absolute(),
+        fields=fields,
+        mirror_deletes=flags["mirror_deletes"],
+        jobs=flags["jobs"],
+        as_json=flags["as_json"],
+    )
+    run(watch_folder(url, token_for(url, token_file), wanted))
+
+
+@click.command()
+@asks_server
 def login(url: str, token_file: Path | None) -> None:
     """Keep the token for a server: in the keyring, or in a file that only you can read.
 
@@ -151,4 +205,4 @@ class failing:  # noqa: N801 - reads as a verb
             sys.exit(exc.exit_code)
 
 
-COMMANDS = (push, login, logout)
+COMMANDS = (push, watch, status, login, logout)

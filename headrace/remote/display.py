@@ -7,7 +7,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -44,7 +43,9 @@ class Screen:
     def __init__(self, url: str, *, as_json: bool) -> None:
         self._url = url.rstrip("/")
         self._json = as_json
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = Console(
+            stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False
+        )
         self._bars = _Bars(self._console) if self._console.is_terminal else None
         self._said: dict[str, str] = {}
 
@@ -117,6 +118,10 @@ class Screen:
             self._print(sys.stdout, json.dumps(document))
         self._end(item)
 
+    def say(self, line: str) -> None:
+        """Print a line that is about no upload."""
+        self._print(sys.stderr, line)
+
     def _failed(self, item: Item, said: str) -> None:
         self._print(sys.stderr, f"headrace: {item.shown}: {said}")
 
@@ -133,8 +138,9 @@ class Screen:
 
     def _print(self, stream: TextIO, line: str) -> None:
         """Print a line; above the bars, if it goes to the terminal that they are on."""
+        line = wording.printable(line)
         if self._bars is not None and stream.isatty():
-            self._console.print(escape(line))
+            self._console.print(line)
         else:
             print(line, file=stream, flush=True)
 

@@ -11,6 +11,11 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 _STEP = 1000.0
 
 
+def printable(text: str) -> str:
+    """Give a text without what a terminal would obey: names of files are anybody's."""
+    return "".join(each if each.isprintable() or each == "\n" else "\ufffd" for each in text)
+
+
 def size(count: float) -> str:
     """Give a number of bytes: ``1.5 MB``."""
     for unit in _UNITS:

@@ -17,6 +17,7 @@ from ingest.api import (
     receipts,
     reprocess,
     session,
+    status,
     tokens,
     uploads,
 )
@@ -34,7 +35,7 @@ def make_app(node: Node) -> web.Application:
     app[NODE] = node
     for concern in (
         *(readers, uploads, receipts, reprocess, databases, generations, prune),
-        *(tokens, session, audit),
+        *(tokens, session, audit, status),
     ):
         app.add_routes(concern.routes)
     return app

@@ -36,7 +36,7 @@ async def get_receipt(request: web.Request) -> web.Response:
         incoming = await _find_incoming(node, receipt_id)
         # It may have been taken between the two looks.
         found = incoming or await get_known(node, receipt_id)
-    await _keep_failures(node, [found])
+    await keep_failures(node, [found])
     return answer_json(await encode_receipt(node, found))
 
 
@@ -50,7 +50,7 @@ async def get_receipts(request: web.Request) -> web.Response:
         raise Refusal("invalid-option", "before is not the id of a receipt")
     found = await node.journal.read_newest(limit=PAGE, before=before, databases=reader.databases)
     next_page = f"/ingest/receipts?before={found[-1].id}" if len(found) == PAGE else None
-    await _keep_failures(node, found)
+    await keep_failures(node, found)
     receipts = [await encode_receipt(node, receipt) for receipt in found]
     return answer_json({"receipts": receipts, "next": next_page})
 
@@ -67,7 +67,7 @@ async def get_known(node: Node, receipt_id: str) -> Receipt:
     return found
 
 
-async def _keep_failures(node: Node, receipts: Iterable[Receipt]) -> None:
+async def keep_failures(node: Node, receipts: Iterable[Receipt]) -> None:
     """Tell nobody that an upload has failed before a successor knows it, too.
 
     Raises:
