@@ -18,7 +18,7 @@ from headrace.config import (
     load_settings,
 )
 from headrace.errors import HeadraceError
-from headrace.remote.commands import COMMANDS
+from headrace.remote.commands import COMMANDS, DEFAULT_URL, asks_server
 from headrace.settings import Command, options_of
 
 if TYPE_CHECKING:
@@ -118,9 +118,11 @@ def _asks_primary(command: Command) -> Command:
     return click.option(
         "--to",
         "url",
-        default="http://127.0.0.1:8000",
+        default=DEFAULT_URL,
         show_default=True,
-        help="A reader, or the primary. The token is in HEADRACE_TOKEN.",
+        envvar="HEADRACE_URL",
+        show_envvar=True,
+        help="A reader, or the primary. The token is in HEADRACE_TOKEN, or that of `login`.",
     )(command)
 
 
@@ -155,22 +157,6 @@ def token() -> None:
     """Make tokens that may do less than the one in `data/token`, list and revoke them."""
 
 
-def _asks_as_admin(command: Command) -> Command:
-    """Give a command the options that say where the primary is asked, and by which token."""
-    command = click.option(
-        "--to",
-        "url",
-        default="http://127.0.0.1:8000",
-        show_default=True,
-        help="A reader, or the primary.",
-    )(command)
-    return click.option(
-        "--token-file",
-        type=click.Path(dir_okay=False, path_type=Path),
-        help="File of an admin's token (default: HEADRACE_TOKEN, else data/token).",
-    )(command)
-
-
 @token.command("create")
 @click.option(
     "--scope",
@@ -181,7 +167,7 @@ def _asks_as_admin(command: Command) -> Command:
 )
 @click.option("--expires", default="90d", show_default=True, help="12h, 30d, … or never.")
 @click.option("--name", help="Who or what it is for (default: its scopes).")
-@_asks_as_admin
+@asks_server
 def create_token(
     scopes: tuple[str, ...], expires: str, name: str | None, url: str, token_file: Path | None
 ) -> None:
@@ -190,7 +176,7 @@ def create_token(
 
 
 @token.command("list")
-@_asks_as_admin
+@asks_server
 def list_tokens(url: str, token_file: Path | None) -> None:
     """List tokens: what they may do, when they end, when they were used last."""
     _run(token_commands.show(url, token_file))
@@ -198,7 +184,7 @@ def list_tokens(url: str, token_file: Path | None) -> None:
 
 @token.command("revoke")
 @click.argument("token_id", metavar="ID")
-@_asks_as_admin
+@asks_server
 def revoke_token(token_id: str, url: str, token_file: Path | None) -> None:
     """End a token, at once."""
     _run(token_commands.revoke(url, token_file, token_id))

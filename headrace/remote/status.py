@@ -147,7 +147,7 @@ def _nodes(standing: Standing) -> Table:
         table.add_row("primary", str(primary["generation"]), "", said)
     if reader is not None:
         behind = _seconds(reader["seconds_behind"])
-        said = f"{reader['workers']} workers, {reader['step']}"
+        said = f"workers: {reader['workers']}, {reader['step']}"
         name = f"reader, region {reader['region']}"
         table.add_row(name, str(reader["generation"]), behind, said)
     for region, heard in (primary or {"regions": {}})["regions"].items():
