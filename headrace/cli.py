@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from headrace import __version__, admin_commands, history_commands, token_commands
+from headrace import __version__
 from headrace.config import (
     IngestSettings,
     ServeSettings,
@@ -84,6 +84,8 @@ def verify(data: Path) -> None:
 @click.option("--limit", default=20, show_default=True, help="How many at the most.")
 def generations(limit: int, **flags: Any) -> None:
     """List the newest generations: when, why, and what they changed."""
+    from headrace import history_commands  # noqa: PLC0415
+
     _run(history_commands.list_generations(_load(StoreSettings, flags), limit))
 
 
@@ -93,6 +95,8 @@ def generations(limit: int, **flags: Any) -> None:
 @options_of(StoreSettings)
 def diff(first: int, second: int, **flags: Any) -> None:
     """Say which tables changed from one generation to another."""
+    from headrace import history_commands  # noqa: PLC0415
+
     _run(history_commands.show_difference(_load(StoreSettings, flags), first, second))
 
 
@@ -109,6 +113,8 @@ def diff(first: int, second: int, **flags: Any) -> None:
 @options_of(StoreSettings)
 def restore(generation: int, folder: Path, database: str | None, **flags: Any) -> None:
     """Write the databases of a generation as SQLite files, straight from the store."""
+    from headrace import history_commands  # noqa: PLC0415
+
     settings = _load(StoreSettings, flags)
     _run(history_commands.restore_files_of(settings, generation, folder, database))
 
@@ -132,6 +138,8 @@ def _asks_primary(command: Command) -> Command:
 @_asks_primary
 def rollback(generation: int, database: str | None, url: str) -> None:
     """Publish what an earlier generation held, as a new one."""
+    from headrace import admin_commands  # noqa: PLC0415
+
     _run(admin_commands.roll_back(url, generation, database))
 
 
@@ -141,6 +149,8 @@ def rollback(generation: int, database: str | None, url: str) -> None:
 @_asks_primary
 def reprocess(receipt: str, options: tuple[str, ...], url: str) -> None:
     """Take an archived upload once more, with the options of that time or with others."""
+    from headrace import admin_commands  # noqa: PLC0415
+
     _run(admin_commands.reprocess(url, receipt, options))
 
 
@@ -149,6 +159,8 @@ def reprocess(receipt: str, options: tuple[str, ...], url: str) -> None:
 @_asks_primary
 def prune(dry_run: bool, url: str) -> None:
     """Delete what no kept generation names: lineages, archived uploads, old entries."""
+    from headrace import admin_commands  # noqa: PLC0415
+
     _run(admin_commands.prune(url, dry_run=dry_run))
 
 
@@ -172,6 +184,8 @@ def create_token(
     scopes: tuple[str, ...], expires: str, name: str | None, url: str, token_file: Path | None
 ) -> None:
     """Make a token, and print it: it is not kept, so it cannot be read again."""
+    from headrace import token_commands  # noqa: PLC0415
+
     _run(token_commands.create(url, token_file, name=name, scopes=scopes, expires=expires))
 
 
@@ -179,6 +193,8 @@ def create_token(
 @asks_server
 def list_tokens(url: str, token_file: Path | None) -> None:
     """List tokens: what they may do, when they end, when they were used last."""
+    from headrace import token_commands  # noqa: PLC0415
+
     _run(token_commands.show(url, token_file))
 
 
@@ -187,6 +203,8 @@ def list_tokens(url: str, token_file: Path | None) -> None:
 @asks_server
 def revoke_token(token_id: str, url: str, token_file: Path | None) -> None:
     """End a token, at once."""
+    from headrace import token_commands  # noqa: PLC0415
+
     _run(token_commands.revoke(url, token_file, token_id))
 
 
