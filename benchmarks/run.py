@@ -29,8 +29,8 @@ def main() -> None:
     parser.add_argument(
         "names",
         nargs="*",
-        help="convert, upload, formats, merge, visible, restore, primary, switch, memory, edge "
-        "(default: all of these), idle",
+        help="convert, upload, formats, merge, visible, restore, primary, switch, memory, edge, "
+        "crowd (default: all of these), idle",
     )
     parser.add_argument("--rounds", type=int, default=3, help="runs of each upload")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the uploaded CSV")
@@ -50,6 +50,7 @@ def main() -> None:
         "switch": {},
         "memory": {},
         "edge": {},
+        "crowd": {},
         "idle": {},
     }
     at = datetime.now(UTC)

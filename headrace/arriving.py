@@ -179,12 +179,12 @@ async def _keep(
     keeper: Keeper, arrived: ArrivedFile, read: Callable[[int], Awaitable[bytes]]
 ) -> None:
     try:
-        await keeper.keep(arrived, _chunks(read))
+        await keeper.keep(arrived, read_chunks(read))
     except Refusal as refusal:
         arrived.refusal = refusal
 
 
-async def _chunks(read: Callable[[int], Awaitable[bytes]]) -> AsyncIterator[bytes]:
+async def read_chunks(read: Callable[[int], Awaitable[bytes]]) -> AsyncIterator[bytes]:
     """Give a file in pieces.
 
     Raises:

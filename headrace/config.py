@@ -159,6 +159,12 @@ class WriterSettings(UploadSettings):
     queue_uploads: int = setting(
         1000, ge=1, description="Uploads that are on their way at once; more are answered with 429."
     )
+    tus_expiry: float = setting(
+        24.0,
+        gt=0,
+        le=8760,
+        description="Hours without a byte after which an unfinished resumable upload is dropped.",
+    )
     litestream_config: Path | None = setting(
         None, description="litestream.yml to use instead of Headrace's own."
     )

@@ -27,6 +27,7 @@ Messages are lowercase, verb then noun; what to do about it is the ``hint``.
 
 from __future__ import annotations
 
+from enum import IntEnum
 from http import HTTPStatus
 from typing import Any
 
@@ -151,8 +152,14 @@ class RefusedError(RemoteError):
     code = "refused"
 
 
+class TusStatus(IntEnum):
+    """Statuses that only tus knows. Source: tus 1.0.0, Checksum."""
+
+    CHECKSUM_MISMATCH = 460
+
+
 # Code -> (HTTP status, title). The codes are part of the interface: docs/reference/errors.md.
-REFUSALS: dict[str, tuple[HTTPStatus, str]] = {
+REFUSALS: dict[str, tuple[HTTPStatus | TusStatus, str]] = {
     "bad-request": (HTTPStatus.BAD_REQUEST, "The request is malformed"),
     "invalid-name": (HTTPStatus.BAD_REQUEST, "The name cannot be used"),
     "invalid-option": (HTTPStatus.BAD_REQUEST, "An option cannot be used"),
@@ -162,14 +169,21 @@ REFUSALS: dict[str, tuple[HTTPStatus, str]] = {
     "unauthorized": (HTTPStatus.UNAUTHORIZED, "A token is needed"),
     "forbidden": (HTTPStatus.FORBIDDEN, "That is not allowed"),
     "cross-site": (HTTPStatus.FORBIDDEN, "The request comes from another site"),
+    "final-upload": (HTTPStatus.FORBIDDEN, "The upload was put together, and takes no bytes"),
     "not-found": (HTTPStatus.NOT_FOUND, "There is no such thing here"),
     "method-not-allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "The path does not take this method"),
+    "wrong-offset": (HTTPStatus.CONFLICT, "The upload is at another offset"),
     "bytes-gone": (HTTPStatus.GONE, "The bytes of the upload are not kept any more"),
     "table-exists": (HTTPStatus.CONFLICT, "The name is taken"),
     "in-flight": (HTTPStatus.CONFLICT, "The same request is being answered"),
+    "tus-version": (HTTPStatus.PRECONDITION_FAILED, "The version of tus is not spoken here"),
     "too-large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The file is larger than the limit"),
     "key-reused": (HTTPStatus.UNPROCESSABLE_ENTITY, "The key belongs to another request"),
     "unknown-format": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The format of the file is not known"),
+    "wrong-media-type": (
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "The body is not of the media type that is taken here",
+    ),
     "invalid-file": (HTTPStatus.UNPROCESSABLE_ENTITY, "The file is broken"),
     "encrypted-file": (HTTPStatus.UNPROCESSABLE_ENTITY, "The file is encrypted"),
     "unsafe-archive": (HTTPStatus.UNPROCESSABLE_ENTITY, "The archive is not safe to unpack"),
@@ -184,6 +198,8 @@ REFUSALS: dict[str, tuple[HTTPStatus, str]] = {
     "duplicate-key": (HTTPStatus.UNPROCESSABLE_ENTITY, "The key does not tell the rows apart"),
     "cannot-append": (HTTPStatus.UNPROCESSABLE_ENTITY, "The rows do not fit the table"),
     "too-many-requests": (HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),
+    "upload-locked": (HTTPStatus.LOCKED, "The upload is in use, or cannot be looked at now"),
+    "checksum-mismatch": (TusStatus.CHECKSUM_MISMATCH, "The bytes are not those of the checksum"),
     "internal-error": (HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here"),
     "primary-away": (HTTPStatus.SERVICE_UNAVAILABLE, "The primary cannot be reached"),
     "primary-lost": (HTTPStatus.SERVICE_UNAVAILABLE, "The primary broke off"),

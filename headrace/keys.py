@@ -170,6 +170,8 @@ class PrimaryPaths:
         dbs/<database>/.<lineage>-sums         the database's checksum, page by page
         dbs/<database>/.<lineage>-litestream/  Litestream's own
         spool/<receipt id>         uploads as they came, until they are converted
+        tus/<id>                   bytes of a resumable upload, as far as they came
+        tus/<id>.json              what is known of it
         staging/<receipt id>/      a converter's temporary folder and its output
         staging/convert-<random>/  temporary folder of the converter's process that is ahead
         dbs/_headrace/<lineage>    the journal, replicated like any other
@@ -182,6 +184,7 @@ class PrimaryPaths:
         self.dbs = root / DBS_PREFIX
         self.spool = root / "spool"
         self.staging = root / "staging"
+        self.tus = root / "tus"
         self.lock = root / "lock"
         self.identity = root / "id"
 

@@ -1,4 +1,4 @@
-"""Who may write: bearer tokens."""
+"""The root token, which may do everything. Others are the primary's to know (ingest/access.py)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from headrace.errors import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+MADE_PREFIX = "hr_"  # of tokens that were made
 
 
 class Tokens:

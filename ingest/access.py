@@ -111,6 +111,22 @@ class Access:
         self._tokens.note_use(token)
         return token.writer(address)
 
+    def recall(self, writer_id: str, database: str | None) -> Writer:
+        """Give who began something, after a while: he was allowed to then.
+
+        Args:
+            writer_id: His id.
+            database: That he may go on with; a token that has ended since allows nothing.
+        """
+        if writer_id == ROOT.id:
+            return ROOT
+        scopes = frozenset() if database is None else frozenset({INGEST + database})
+        token = self._tokens.find_by_id(writer_id.removeprefix("token:"))
+        if token is not None and token.fault(self._now()) is not None:
+            scopes = frozenset()
+        name = writer_id.partition(":")[2] if token is None else token.name
+        return Writer(id=writer_id, name=name, scopes=scopes)
+
     def session_of(self, writer: Writer) -> tuple[str, int]:
         """Give the cookie of a writer who has shown a token, and for how many seconds it is good.
 

@@ -71,9 +71,21 @@ class Archive:
             return await self._receive_both(chunks, path, key=key, limit_bytes=limit_bytes)
         except StoreError as exc:
             await asyncio.to_thread(path.unlink, missing_ok=True)
-            raise Refusal(
-                "replication-down", "the object store did not take the file: send it again"
-            ) from exc
+            raise _not_taken() from exc
+
+    async def keep(self, path: Path, *, key: str | None) -> None:
+        """Have a file in the store that is in the spool already.
+
+        Raises:
+            Refusal: ``replication-down``: the file is not in the spool any more.
+        """
+        if key is None:
+            return
+        try:
+            await self._store.upload(key, path)
+        except StoreError as exc:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+            raise _not_taken() from exc
 
     async def fetch(self, receipt: Receipt, path: Path) -> None:
         """Have an archived upload in the spool again: whole, or not at all.
@@ -180,6 +192,10 @@ def key_of(receipt: Receipt) -> str:
             hint="it was refused before they had all arrived, or --archive was off",
         )
     return receipt.archive
+
+
+def _not_taken() -> Refusal:
+    return Refusal("replication-down", "the object store did not take the file: send it again")
 
 
 def _changed() -> Refusal:

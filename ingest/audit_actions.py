@@ -14,6 +14,7 @@ SIGN_OUT = "sign-out"
 
 _ACTIONS = {
     "POST /ingest": UPLOAD,
+    "POST /ingest/tus": UPLOAD,
     "POST /ingest/receipts/{id}/reprocess": REPROCESS,
     "DELETE /ingest/databases/{database}": "delete-database",
     "DELETE /ingest/databases/{database}/{table}": "delete-table",

@@ -18,6 +18,7 @@ from headrace.receipt import Receipt
 from headrace.wishes import Wishes
 from ingest import audit_rows, token_store
 from ingest.audit_rows import insert_audit
+from ingest.changes import Changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -90,6 +91,7 @@ class Journal:
     def __init__(self, path: Path, clock: SteadyClock) -> None:
         self._clock = clock
         # One thread owns the connection, so saves happen in the order they were asked for.
+        self.changes = Changes()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._db = self._thread.submit(_open, path).result()
 
@@ -131,6 +133,7 @@ class Journal:
                 db.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", row)
 
         await self.change(write)
+        self.changes.note(*(row[0] for row in rows), *(sent for sent, _shown in aliases))
 
     async def change(self, write: Callable[[sqlite3.Connection], Done]) -> Done:
         """Run what writes several things, in one transaction: durably, all or none."""
@@ -174,6 +177,7 @@ class Journal:
         await self._run(
             lambda: self._db.execute("UPDATE receipts SET state = ?, receipt = ? WHERE id = ?", row)
         )
+        self.changes.note(receipt.id)
 
     async def find(self, receipt_id: str) -> Receipt | None:
         """Read one receipt, or the one that is shown for it."""
@@ -223,6 +227,12 @@ class Journal:
         await self._run(
             lambda: self._db.execute("INSERT OR IGNORE INTO live VALUES (?, ?, ?)", row)
         )
+        self.changes.note_all()
+
+    async def read_regions(self) -> set[str]:
+        """Read the names of all regions that ever showed something."""
+        query = "SELECT DISTINCT region FROM live"
+        return {row[0] for row in await self._run(lambda: self._db.execute(query).fetchall())}
 
     async def read_live(self, generation: int) -> dict[str, str]:
         """Read which regions show a generation, and since when."""

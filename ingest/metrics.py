@@ -78,6 +78,20 @@ class IngestMetrics:
             "Bytes of uploads that arrived whole.",
             registry=self.registry,
         )
+        self.tus_uploads = Gauge(
+            "headrace_ingest_tus_uploads", "Resumable uploads that are not finished.",
+            registry=self.registry,
+        )  # fmt: skip
+        self.tus_expired = Counter(
+            "headrace_ingest_tus_expired",
+            "Resumable uploads that were dropped because nothing more came.",
+            registry=self.registry,
+        )
+        self.watchers = Gauge(
+            "headrace_ingest_watchers",
+            "Streams of events, and requests that wait for a receipt to change.",
+            registry=self.registry,
+        )
         self.step_seconds = Histogram(
             "headrace_ingest_step_seconds",
             "Seconds that each step of an upload took.",

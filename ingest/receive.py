@@ -24,17 +24,24 @@ WRITE_BYTES = 1024 * 1024  # gathered before one write: a thread is entered once
 SYNC_BYTES = 32 * 1024 * 1024  # written before they are fsynced, so that little is left at the end
 
 
-class _Spool:
+class Spool:
     """Hashes and writes one piece in threads while the next one comes.
 
+    Args:
+        file: Takes them.
+        update: Takes them for their hash.
+
     Attributes:
-        digest: SHA-256 of what was written.
+        written_bytes: What was written.
+        synced_bytes: How much of it is durable.
     """
 
-    def __init__(self, file: AsyncBufferedIOBase) -> None:
-        self.digest = hashlib.sha256()
+    def __init__(
+        self, file: AsyncBufferedIOBase, update: Callable[[bytes | bytearray], None]
+    ) -> None:
+        self.written_bytes = self.synced_bytes = 0
+        self._update = update
         self._file = file
-        self._unsynced_bytes = 0
         self._writing: asyncio.Task[None] | None = None
 
     async def write(self, piece: bytes | bytearray) -> None:
@@ -53,22 +60,24 @@ class _Spool:
         await self._sync()
 
     async def _write(self, piece: bytes | bytearray) -> None:
-        await asyncio.to_thread(self.digest.update, piece)
         await self._file.write(piece)
-        self._unsynced_bytes += len(piece)
-        if self._unsynced_bytes >= SYNC_BYTES:
+        await asyncio.to_thread(self._update, piece)  # last: it is of what is there
+        self.written_bytes += len(piece)
+        if self.written_bytes - self.synced_bytes >= SYNC_BYTES:
             await self._sync()
 
     async def _sync(self) -> None:
         await self._file.flush()
         await asyncio.to_thread(os.fsync, self._file.fileno())
-        self._unsynced_bytes = 0
+        self.synced_bytes = self.written_bytes
 
 
 @asynccontextmanager
-async def _spooling(file: AsyncBufferedIOBase) -> AsyncIterator[_Spool]:
+async def spooling(
+    file: AsyncBufferedIOBase, update: Callable[[bytes | bytearray], None]
+) -> AsyncIterator[Spool]:
     """Give a spool; nothing is written any more after the block."""
-    spool = _Spool(file)
+    spool = Spool(file, update)
     try:
         yield spool
     finally:
@@ -97,8 +106,9 @@ async def receive(
     """
     size = 0
     buffer = bytearray()
+    digest = hashlib.sha256()
     try:
-        async with aiofiles.open(path, "xb") as file, _spooling(file) as spool:
+        async with aiofiles.open(path, "xb") as file, spooling(file, digest.update) as spool:
             async for chunk in chunks:
                 size += len(chunk)
                 if size > limit_bytes:
@@ -119,7 +129,7 @@ async def receive(
             raise
         refusal.extra["bytes"] = size
         raise refusal from exc
-    return Spooled(path=path, bytes=size, sha256=spool.digest.hexdigest())
+    return Spooled(path=path, bytes=size, sha256=digest.hexdigest())
 
 
 def _remove(path: Path) -> None:

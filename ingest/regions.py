@@ -74,6 +74,13 @@ class Regions:
         self._metrics = metrics
         self._reports: dict[str, tuple[Report, float]] = {}  # by reader; when it was heard
         self._moved = asyncio.Condition()
+        self._recalled: frozenset[str] = frozenset()
+        self._recalled_s = 0.0
+
+    async def recall(self) -> None:
+        """Remember which regions there were before this start: they will be heard of again."""
+        self._recalled = frozenset(await self._journal.read_regions())
+        self._recalled_s = time.monotonic()
 
     async def note(self, report: Report) -> None:
         """Take a reader's report."""
@@ -99,6 +106,18 @@ class Regions:
         except TimeoutError:
             return False
         return True
+
+    def missing(self, generation: int) -> frozenset[str]:
+        """Give the regions that do not show a generation yet.
+
+        Those of before this start are among them, until they are heard of or were not for so long.
+        """
+        self._forget_gone()
+        oldest = self.oldest()
+        behind = {region for region, shown in oldest.items() if shown < generation}
+        if time.monotonic() - self._recalled_s < GONE_AFTER_S:
+            behind |= self._recalled - oldest.keys()
+        return frozenset(behind)
 
     def oldest(self) -> dict[str, int]:
         """Give the generation that all readers of each region show."""

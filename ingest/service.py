@@ -53,9 +53,12 @@ from ingest.stopping import come_to_rest
 from ingest.succession import JournalReplica, find_journal
 from ingest.token_store import TokenStore
 from ingest.turns import Places
+from ingest.tus import sweep
+from ingest.tus.uploads import TusUploads
 from ingest.upload import Uploads
 from ingest.volume import clean, find_held, make_folders, sort_on_volume
 from ingest.watchdog import Watchdog
+from ingest.watchers import Watchers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -197,8 +200,12 @@ async def _lead(
     archive = Archive(store, disk, on=settings.archive, retention=retention.uploads)
     holds = Holds()
     journal_replica = JournalReplica(litestream, lease, journal_lineage, stop)
+    tus = TusUploads(paths.tus, timedelta(hours=settings.tus_expiry))
+    await tus.shelf.load(believed=taken.believed)
+    metrics.tus_uploads.set_function(tus.shelf.count_open)
     uploads = Uploads(
         paths=paths,
+        clock=clock,
         journal=journal,
         archive=archive,
         disk=disk,
@@ -230,6 +237,8 @@ async def _lead(
     await tokens.load()
     audit = AuditLog(journal, tokens, clock.now, timedelta(days=settings.audit_retention))
     await stack.enter_async_context(_running(audit.run(), give_up))
+    regions = Regions(journal, metrics)
+    await regions.recall()
     node = Node(
         paths=paths,
         clock=clock,
@@ -248,6 +257,8 @@ async def _lead(
         journal=journal,
         journal_replica=journal_replica,
         uploads=uploads,
+        tus=tus,
+        watchers=Watchers(metrics),
         registry=registry,
         primary=primary,
         publisher=publisher,
@@ -255,7 +266,7 @@ async def _lead(
         rollback=Rollback(generations, primary, rebuilder, holds),
         holds=holds,
         pruner=pruner,
-        regions=Regions(journal, metrics),
+        regions=regions,
         lease=lease,
         litestream=litestream,
         metrics=metrics,
@@ -267,6 +278,8 @@ async def _lead(
     )
     incoming = Incoming(node, store)
     await stack.enter_async_context(_running(incoming.run(), give_up))
+    sweep_s = min(sweep.LOOK_EVERY_S, settings.tus_expiry * 3600)
+    await stack.enter_async_context(_running(sweep.run(node, every_s=sweep_s), give_up))
     # A client that hangs up must not cancel the writing down of what happened to its upload.
     listener = await stack.enter_async_context(
         listening(make_app(node), settings.host, settings.port, handler_cancellation=False)
@@ -358,7 +371,7 @@ def _secrets(paths: PrimaryPaths) -> tuple[str, ...]:
     # `headrace up` keeps its own one folder above.
     tokens = (folder / name for folder in (paths.root, paths.root.parent) for name in _TOKENS)
     clouds = (Path.home() / name for name in (".aws", ".azure", ".config/gcloud"))
-    return tuple(map(str, (paths.dbs, paths.spool, paths.staging, *tokens, *clouds)))
+    return tuple(map(str, (paths.dbs, paths.spool, paths.staging, paths.tus, *tokens, *clouds)))
 
 
 def _limits(settings: IngestSettings, paths: PrimaryPaths) -> Limits:

@@ -12,6 +12,7 @@ from headrace.receipt import READING, Progress
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
+    from datetime import datetime
 
     from headrace.receipt import Receipt
 
@@ -19,14 +20,29 @@ INTERVAL_S = 0.25  # between looks at a merge
 
 
 class Showing:
-    """The progress of every upload that is being converted or merged."""
+    """The progress of every upload that is being converted or merged.
 
-    def __init__(self) -> None:
-        self._progress: dict[str, Progress] = {}
+    Args:
+        now: Gives the time, by a clock that never jumps.
+    """
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._progress: dict[str, tuple[Progress, datetime]] = {}  # since when it is that
 
     def find(self, receipt_id: str) -> Progress | None:
         """Find how far an upload is."""
-        return self._progress.get(receipt_id)
+        shown = self._progress.get(receipt_id)
+        return shown and shown[0]
+
+    def changed_at(self, receipt_id: str) -> datetime | None:
+        """Say since when an upload is as far as it is."""
+        shown = self._progress.get(receipt_id)
+        return shown and shown[1]
+
+    def _show(self, receipt_id: str, progress: Progress) -> None:
+        if self.find(receipt_id) != progress:
+            self._progress[receipt_id] = progress, self._now()
 
     @asynccontextmanager
     async def conversion(
@@ -45,12 +61,8 @@ class Showing:
 
         def report(rows: int, size_bytes: int) -> None:
             of_bytes = receipt.bytes if step in READING else None
-            self._progress[receipt.id] = Progress(
-                step=step,
-                rows=rows,
-                bytes=size_bytes if of_bytes is None else min(size_bytes, of_bytes),
-                of_bytes=of_bytes,
-            )
+            done = size_bytes if of_bytes is None else min(size_bytes, of_bytes)
+            self._show(receipt.id, Progress(step=step, rows=rows, bytes=done, of_bytes=of_bytes))
 
         report(0, 0)
         try:
@@ -73,9 +85,7 @@ class Showing:
             most = 0
             while True:
                 most = max(most, await asyncio.to_thread(_size_of, paths) - before)
-                self._progress[receipt.id] = Progress(
-                    step="merge", rows=rows, bytes=most, of_bytes=None
-                )
+                self._show(receipt.id, Progress(step="merge", rows=rows, bytes=most, of_bytes=None))
                 await asyncio.sleep(INTERVAL_S)
 
         showing = asyncio.create_task(show())

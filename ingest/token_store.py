@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Refusal
 from headrace.generation import format_time, parse_time
+from headrace.tokens import MADE_PREFIX
 from ingest.audit_rows import AuditRow, insert_audit
 from ingest.writer import By, Writer
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from ingest.journal import Journal
 
-PREFIX = "hr_"
 RANDOM_BYTES = 32
 ID_BYTES = 6
 MAX_NAME = 100  # characters
@@ -182,7 +182,7 @@ class TokenStore:
             lifetime: Until it ends; None: never.
         """
         now = self._now()
-        text = PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
+        text = MADE_PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
         token = Token(
             id=secrets.token_hex(ID_BYTES),
             name=name,

@@ -12,7 +12,7 @@ from headrace.errors import Refusal
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-RESERVED = 10  # one more place for each so many, for those who have none
+RESERVED = 10  # one more place for each so many, for those who have few
 RETRY_S = 2  # for whom no place is free
 
 
@@ -74,8 +74,8 @@ class Turns:
 class Places:
     """Bounds the uploads that are on their way, from before their bodies to their ends.
 
-    When all places are taken, a few more are there for those who have none: so nobody is shut out
-    by another's thousand uploads.
+    When all places are taken, a few more are there, shared by those who have fewer than their part
+    of these: so nobody is shut out by another's thousand uploads.
 
     Args:
         limit: How many places there are.
@@ -97,8 +97,10 @@ class Places:
             Refusal: ``too-many-requests``.
         """
         limit = self._limit
-        if not self._taken[sender]:
-            limit += max(1, limit // RESERVED)
+        reserved = max(1, limit // RESERVED)
+        senders = len(self._taken) + (sender not in self._taken)
+        if self._taken[sender] < max(1, reserved // senders):
+            limit += reserved
         if self.taken >= limit:
             raise Refusal(
                 "too-many-requests",

@@ -48,8 +48,10 @@ if TYPE_CHECKING:
         Mapping,
         Sequence,
     )
+    from datetime import datetime
     from pathlib import Path
 
+    from headrace.clock import SteadyClock
     from headrace.generation import Cut
     from headrace.idempotency import Claim
     from headrace.keys import PrimaryPaths
@@ -83,6 +85,7 @@ class Uploads:
         self,
         *,
         paths: PrimaryPaths,
+        clock: SteadyClock,
         journal: Journal,
         archive: Archive,
         disk: Disk,
@@ -106,7 +109,7 @@ class Uploads:
         self._journal_replica = journal_replica
         self._on_lost = on_lost
         self._parked = False
-        self._showing = Showing()
+        self._showing = Showing(clock.now)
         self._spare = Spare(paths.staging)
         self._turns = Turns(CONVERSIONS)
         metrics.queued.set_function(lambda: self._turns.waiting)
@@ -162,6 +165,10 @@ class Uploads:
     def find_progress(self, receipt_id: str) -> Progress | None:
         """Find how far an upload is, if it is being converted or merged."""
         return self._showing.find(receipt_id)
+
+    def progressed_at(self, receipt_id: str) -> datetime | None:
+        """Say since when an upload's progress is what it is."""
+        return self._showing.changed_at(receipt_id)
 
     async def wait_all(self) -> None:
         """Wait until every upload has ended."""

@@ -32,7 +32,7 @@ def make_folders(paths: PrimaryPaths) -> None:
         ConfigError: Its path has characters that Litestream cannot carry.
     """
     check_plain_path(paths.root)
-    for folder in (paths.root, paths.dbs, paths.spool, paths.staging):
+    for folder in (paths.root, paths.dbs, paths.spool, paths.staging, paths.tus):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 

@@ -18,6 +18,7 @@ import structlog
 from headrace.actor_claim import HEADER, ActorClaim
 from headrace.errors import Refusal
 from serve.headers import rendering_headers
+from serve.upstream import SAFE_TO_REPEAT
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -35,6 +36,7 @@ OUR_COOKIES = frozenset({"headrace_session"})  # the primary's: Datasette does n
 ANSWER_AT_MOST_BYTES = 256 * 1024
 ANSWER_S = 5.0
 _OK = 200
+_SERVER_ERROR = 500
 _OF_BODY = ("Content-Type", "Content-Length", "Content-Encoding", "Accept-Encoding")
 
 
@@ -53,7 +55,11 @@ class ActorQuestion:
         self._upstream = upstream
 
     async def ask(self, request: web.BaseRequest, target: str, caller: Caller) -> dict[str, str]:
-        """Give the headers that tell the primary; none if nobody is signed in, or can be asked."""
+        """Give the headers that tell the primary; none if nobody is signed in.
+
+        Raises:
+            Refusal: Datasette did not say, and only that could allow what is asked.
+        """
         headers = rendering_headers(request.headers, caller)
         cookies = _without_ours(headers.popall("Cookie", []))
         if not cookies or "Authorization" in headers:
@@ -63,9 +69,13 @@ class ActorQuestion:
             headers.popall(name, None)
         try:
             claim = await self._read(headers, request.query.get("database"))
-        except (Refusal, aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as exc:
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError, Refusal) as exc:
             log.warning("actor not asked for", reason=repr(exc))
-            return {}
+            if request.method in SAFE_TO_REPEAT or request.cookies.keys() & OUR_COOKIES:
+                return {}
+            if isinstance(exc, Refusal):
+                raise
+            raise _not_told() from exc
         if claim is None:
             return {}
         path = target.partition("?")[0]
@@ -76,13 +86,15 @@ class ActorQuestion:
     async def _read(self, headers: CIMultiDict[str], database: str | None) -> ActorClaim | None:
         held = self._supervisor.current
         if held is None:
-            return None
+            raise Refusal("not-ready", "no generation is in service yet")
         query = "" if database is None else f"?{urlencode({'database': database})}"
         async with asyncio.timeout(ANSWER_S):
             answer = await self._upstream.ask(held, "GET", PATH + query, headers)
         try:
             body = await answer.read(ANSWER_AT_MOST_BYTES, ANSWER_S)
-            if answer.response.status != _OK or body is None:
+            if answer.response.status >= _SERVER_ERROR or body is None:
+                raise _not_told()
+            if answer.response.status != _OK:  # a plugin sends strangers elsewhere
                 return None
             document = json.loads(body)
             if document["actor"] is None:
@@ -92,6 +104,10 @@ class ActorQuestion:
             )
         finally:
             answer.close()
+
+
+def _not_told() -> Refusal:
+    return Refusal("worker-failed", "Datasette did not say who is signed in: send it again")
 
 
 def _without_ours(cookies: list[str]) -> str:

@@ -91,6 +91,10 @@ class Edge:
         """Give the server to listen with."""
         return EdgeServer(self.answer, lambda: self.stopping)
 
+    def end_streams(self) -> None:
+        """End what is open for as long as there is something to tell."""
+        self._ingest.events.end()
+
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request, and count it."""
         started_s = perf_counter()

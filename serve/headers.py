@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from multidict import CIMultiDict
 
 from headrace.actor_claim import HEADER as ACTOR_HEADER
+from headrace.tokens import MADE_PREFIX
 from serve.arrivals import personal_cookies
 from serve.cache_rules import NOT_SENT_ON
 
@@ -91,6 +92,14 @@ def response_headers(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
     for name in _OWN:
         kept.popall(name, None)
     return kept
+
+
+def may_be_known_to_primary(headers: MultiMapping[str]) -> bool:
+    """Tell whether the primary may know who sends a request that has not the root token."""
+    authorization = headers.get("Authorization")
+    if authorization is None:
+        return bool(personal_cookies(headers))
+    return authorization.partition(" ")[2].strip().startswith(MADE_PREFIX)
 
 
 def _end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:

@@ -14,24 +14,22 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import structlog
 
-from headrace.arriving import (
-    ArrivedFile,
-    receive_body,
-    receive_form,
-)
+from headrace.arriving import ArrivedFile, receive_body, receive_form
 from headrace.backoff import Pauses
 from headrace.errors import LogError, ObjectExistsError, Refusal, StoreError
 from headrace.idempotency import KeysInFlight, fingerprint, read_key
 from headrace.incoming import IncomingFile, IncomingRequest, find_incoming, find_incoming_receipt
 from headrace.keys import incoming_key, incoming_receipt_key
 from headrace.web import answer_json
+from serve.headers import may_be_known_to_primary
 from serve.keeping import StoreKeeper, not_kept
 from serve.proxy import invite_body
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
 
     from aiohttp import web
+    from multidict import CIMultiDictProxy
 
     from headrace.receipt import Receipt
     from headrace.store import Store
@@ -132,14 +130,23 @@ class IncomingUploads:
             return None
         return None if found is None else _shown(found)
 
-    def _check(self, headers: Mapping[str, str]) -> None:
+    def _check(self, headers: CIMultiDictProxy[str]) -> None:
         if self._tokens is None:
             raise Refusal(
                 "primary-away",
                 "the primary did not answer, and this reader has no token to tell who may upload",
                 hint="send it again later; with the primary's HEADRACE_TOKEN a reader takes it",
             )
-        self._tokens.check(headers)
+        try:
+            self._tokens.check(headers)
+        except Refusal as refusal:
+            if not may_be_known_to_primary(headers):
+                raise
+            raise Refusal(
+                "primary-away",
+                "the primary did not answer, and only it can tell whose token or cookie that is",
+                hint="send it again later",
+            ) from refusal
         if headers.get("Content-Encoding", "identity").lower() != "identity":
             raise Refusal(
                 "primary-away",

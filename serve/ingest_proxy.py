@@ -18,6 +18,7 @@ import yarl
 from headrace.errors import Refusal
 from headrace.web import answer_json
 from serve.arrivals import min_generation_cookie
+from serve.event_streams import EventStreams, nothing_yet
 from serve.headers import request_headers, response_headers
 from serve.proxy import body_of, finish, forward, hand_back
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from aiohttp import web
+    from multidict import CIMultiDict
 
     from serve.actor_question import ActorQuestion
     from serve.callers import Caller
@@ -32,10 +34,14 @@ if TYPE_CHECKING:
     from serve.proxy import Body
 
 ANSWER_S = 5.0  # for the primary to want a body, or to show a receipt
+OFFSET_S = 30.0  # to say how far a resumable upload is, which may have to be finished first
 RECEIPT_AT_MOST_BYTES = 256 * 1024
 _PUBLISHED = 201
 _UNAVAILABLE = 503
 _RECEIPT = re.compile(r"/ingest/receipts/([0-9a-f]{32})")
+_EVENTS = re.compile(r"/ingest/receipts/[0-9a-f]{32}/events")
+_TUS = re.compile(r"/ingest/tus/[^/]+")
+_WAIT = re.compile(r"[?&]wait=([0-9]{1,2})(?:&|$)")
 
 
 class IngestProxy:
@@ -46,6 +52,9 @@ class IngestProxy:
         session: For requests to it.
         incoming: Takes uploads while it is away.
         actors: Asks Datasette who is signed in; None: this reader has no token to say so with.
+
+    Attributes:
+        events: The streams of events that are open.
     """
 
     def __init__(
@@ -59,6 +68,7 @@ class IngestProxy:
         self._session = session
         self._incoming = incoming
         self._actors = actors
+        self.events = EventStreams()
 
     async def answer(
         self, request: web.BaseRequest, target: str, caller: Caller, generation: int
@@ -71,20 +81,25 @@ class IngestProxy:
         path = target.partition("?")[0]
         receipt = _RECEIPT.fullmatch(path) if request.method == "GET" else None
         own: web.Response | None = None
+        if request.method == "GET" and _EVENTS.fullmatch(path):
+            return await self._answer_events(request, target, caller, generation)
         if (request.method, path) == ("POST", "/ingest"):
             answer = await self._offer(request, target, caller)
             if answer is None:
                 own = await self._incoming.take(request)
-        else:
-            within_s = None if receipt is None else ANSWER_S
-            answer = await self._ask(request, target, caller, within_s)
-            if answer is None and receipt is not None:
+        elif receipt is not None:
+            answer = await self._ask_receipt(request, target, caller)
+            if answer is None:
                 document = await self._incoming.find_receipt(receipt[1])
                 own = None if document is None else answer_json(document)
+        elif request.method == "HEAD" and _TUS.fullmatch(path):
+            answer = await self._ask(request, target, caller, OFFSET_S)
+            if answer is None:
+                raise _offset_unknown()
+        else:
+            answer = await self._ask(request, target, caller, None)
         if own is not None:
-            own.headers["Headrace-Generation"] = str(generation)
-            own.headers["Server"] = "Headrace"
-            return own
+            return _sign(own, generation)
         if answer is None:
             raise Refusal(
                 "primary-away",
@@ -92,6 +107,35 @@ class IngestProxy:
                 hint="what is published can be read all the while; ask again later",
             )
         return await _hand_back(request, answer, generation)
+
+    async def _ask_receipt(
+        self, request: web.BaseRequest, target: str, caller: Caller
+    ) -> aiohttp.ClientResponse | None:
+        """Ask for a receipt, and wait as the client wants to; None if the primary is away."""
+        wait = _WAIT.search(target)
+        if wait is None:
+            return await self._ask(request, target, caller, ANSWER_S)
+        within_s = ANSWER_S + float(wait[1])
+        asking = self._ask(request, target, caller, within_s)
+        answer = await self.events.unless_ended(asking)
+        if answer is None:  # this reader stops, or the primary did not answer
+            path = target.partition("?")[0]
+            return await self._ask(request, path, caller, ANSWER_S)
+        return answer
+
+    async def _answer_events(
+        self, request: web.BaseRequest, target: str, caller: Caller, generation: int
+    ) -> web.StreamResponse:
+        """Hand on the events of an upload as they come."""
+        answer = await self._ask(request, target, caller, ANSWER_S)
+        if answer is None:
+            return _sign(nothing_yet(), generation)
+        if answer.content_type != "text/event-stream":
+            return await _hand_back(request, answer, generation)
+        try:
+            return await self.events.hand_back(request, answer, _headers_back(answer, generation))
+        finally:
+            answer.close()
 
     async def _ask(
         self, request: web.BaseRequest, target: str, caller: Caller, within_s: float | None
@@ -188,9 +232,7 @@ async def _hand_back(
     request: web.BaseRequest, answer: aiohttp.ClientResponse, generation: int
 ) -> web.StreamResponse:
     try:
-        back = response_headers(answer.headers)
-        back["Headrace-Generation"] = str(generation)
-        back["Server"] = "Headrace"
+        back = _headers_back(answer, generation)
         begun = []
         if request.method == "POST" and _may_be_receipt(answer):
             begun = [await answer.content.read()]
@@ -199,6 +241,28 @@ async def _hand_back(
         return await hand_back(request, answer, headers=back, begun=begun)
     finally:
         finish(answer)
+
+
+def _headers_back(answer: aiohttp.ClientResponse, generation: int) -> CIMultiDict[str]:
+    back = response_headers(answer.headers)
+    back["Headrace-Generation"] = str(generation)
+    back["Server"] = "Headrace"
+    return back
+
+
+def _sign(own: web.Response, generation: int) -> web.Response:
+    own.headers["Headrace-Generation"] = str(generation)
+    own.headers["Server"] = "Headrace"
+    return own
+
+
+def _offset_unknown() -> Refusal:
+    """Give what makes a client ask again: tus-js-client 4.3 takes a 503 for the upload's end."""
+    return Refusal(
+        "upload-locked",
+        "the primary did not answer, so nobody knows how far the upload is",
+        hint="ask again a moment later: what has come is kept",
+    )
 
 
 def _may_be_receipt(answer: aiohttp.ClientResponse) -> bool:

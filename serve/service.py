@@ -104,6 +104,7 @@ class Reader:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.hurried.wait(), grace_s)
                 await self.listener.refuse()
+                self.edge.end_streams()
                 await self.edge.requests.wait_none()
                 return
         log.warning("connections cut", reason="not answered in time")

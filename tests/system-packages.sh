@@ -4,6 +4,9 @@
 set -eu
 missing=
 command -v curl >/dev/null || missing="$missing curl"
+# What runs the tus client of npm.
+command -v node >/dev/null || missing="$missing nodejs"
+command -v npm >/dev/null || missing="$missing npm"
 # What lets the date of a single process jump.
 ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$missing libfaketime"
 if [ "${1:-}" = ceph ]; then

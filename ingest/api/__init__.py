@@ -11,6 +11,7 @@ from headrace.web import problems
 from ingest.api import (
     audit,
     databases,
+    events,
     generations,
     prune,
     readers,
@@ -19,7 +20,9 @@ from ingest.api import (
     session,
     status,
     tokens,
+    tus,
     uploads,
+    watching,
 )
 from ingest.api.node import NODE, Node
 
@@ -33,10 +36,10 @@ def make_app(node: Node) -> web.Application:
     """Give the application."""
     app = web.Application(middlewares=[_counted, problems, _with_generation, _noted])
     app[NODE] = node
-    for concern in (
-        *(readers, uploads, receipts, reprocess, databases, generations, prune),
-        *(tokens, session, audit, status),
-    ):
+    app.add_routes(readers.routes)
+    for concern in (uploads, tus, receipts, watching, events, reprocess):
+        app.add_routes(concern.routes)
+    for concern in (databases, generations, prune, tokens, session, audit, status):
         app.add_routes(concern.routes)
     return app
 

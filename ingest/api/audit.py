@@ -100,7 +100,7 @@ def _page(rows: list[dict[str, Any]], more: str | None) -> str:
         '<meta name="viewport" content="width=device-width"><title>Audit log</title>'
         "<style>body{font:15px/1.4 system-ui,sans-serif;margin:1.5em}"
         "div{overflow-x:auto}table{border-collapse:collapse}"
-        "th,td{text-align:left;padding:.25em .7em;border-bottom:1px solid #ddd;white-space:nowrap}"
+        "th,td{text-align:left;padding:.25em .5em;border-bottom:1px solid #ddd;white-space:nowrap}"
         "</style><h1>Audit log</h1>"
         f'<p>The newest first. <a href="?_format=csv">CSV</a> <a href="?_format=json">JSON</a></p>'
         f"<div><table><thead><tr>{head}</tr></thead><tbody>\n{lines}</tbody></table></div>{link}"

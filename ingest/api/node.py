@@ -47,7 +47,9 @@ if TYPE_CHECKING:
     from ingest.rollback import Rollback
     from ingest.succession import JournalReplica
     from ingest.token_store import TokenStore
+    from ingest.tus.uploads import TusUploads
     from ingest.upload import Uploads
+    from ingest.watchers import Watchers
 
 SERVER_ERROR = 500
 # Of a request: who sends it, as far as that is known; who may write, and was counted; the database
@@ -77,6 +79,8 @@ class Node:
     journal: Journal
     journal_replica: JournalReplica
     uploads: Uploads
+    tus: TusUploads
+    watchers: Watchers
     registry: Registry
     primary: Primary
     publisher: Publisher

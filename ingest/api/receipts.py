@@ -25,21 +25,6 @@ _RECEIPT_ID = re.compile(r"[0-9a-f]{32}")
 routes = web.RouteTableDef()
 
 
-@routes.get("/ingest/receipts/{id}")
-async def get_receipt(request: web.Request) -> web.Response:
-    """Show one: ids cannot be guessed, so knowing one is enough."""
-    node = request.app[NODE]
-    receipt_id = request.match_info["id"]
-    try:
-        found = await get_known(node, receipt_id)
-    except Refusal:
-        incoming = await _find_incoming(node, receipt_id)
-        # It may have been taken between the two looks.
-        found = incoming or await get_known(node, receipt_id)
-    await keep_failures(node, [found])
-    return answer_json(await encode_receipt(node, found))
-
-
 @routes.get("/ingest/receipts")
 async def get_receipts(request: web.Request) -> web.Response:
     """Show the newest of the databases that one may write to; ``?before=<id>`` pages on."""
@@ -65,6 +50,20 @@ async def get_known(node: Node, receipt_id: str) -> Receipt:
     if found is None:
         raise Refusal("not-found", "there is no such receipt")
     return found
+
+
+async def find_receipt(node: Node, receipt_id: str) -> Receipt:
+    """Read a receipt by its id, also that of an upload which only a reader has taken yet.
+
+    Raises:
+        Refusal: ``not-found``; ``replication-down``: nobody knows.
+    """
+    try:
+        return await get_known(node, receipt_id)
+    except Refusal:
+        incoming = await _find_incoming(node, receipt_id)
+        # It may have been taken between the two looks.
+        return incoming or await get_known(node, receipt_id)
 
 
 async def keep_failures(node: Node, receipts: Iterable[Receipt]) -> None:

@@ -64,7 +64,7 @@ async def get_ingest(request: web.Request) -> web.Response:
     )
 
 
-async def _invite(request: web.Request) -> web.StreamResponse | None:
+async def invite(request: web.Request) -> web.StreamResponse | None:
     """Ask for a body only if it can be taken: else a reader keeps it, and takes it itself."""
     node = request.app[NODE]
     try:
@@ -82,7 +82,7 @@ async def _invite(request: web.Request) -> web.StreamResponse | None:
     return None
 
 
-@routes.post("/ingest", expect_handler=_invite)
+@routes.post("/ingest", expect_handler=invite)
 async def post_ingest(request: web.Request) -> web.Response:
     """Take one file as the body, or several as a form."""
     node = request.app[NODE]

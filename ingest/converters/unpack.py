@@ -8,6 +8,7 @@ devices is refused: whoever made it meant something else than to send tables.
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import lzma
 import stat
@@ -218,7 +219,8 @@ def _reading(what: str) -> Iterator[None]:
     except NotImplementedError as exc:  # a method of compression, or a version of the format
         raise Refusal("invalid-file", f"{what} is packed in a way that is not known") from exc
     except OSError as exc:
-        if exc.errno is not None:  # the machine's, not gzip's or bz2's
+        # Others are the machine's. EINVAL: a zip file's directory names a place before its start.
+        if exc.errno not in {None, errno.EINVAL}:
             raise
         raise Refusal("invalid-file", f"{what} is damaged") from exc
     except EOFError as exc:

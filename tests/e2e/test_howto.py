@@ -27,19 +27,19 @@ kill $HEADRACE_PID && wait $HEADRACE_PID
 
 
 def run(
-    name: str, folder: Path, *, before: str = "", after: str = "", store: str | None = None
+    names: str, folder: Path, *, before: str = "", after: str = "", store: str | None = None
 ) -> str:
     """Run all blocks of a guide as one script, on ports that are free; give what it prints.
 
     Args:
-        name: Of the guide.
+        names: Of the guide; or of several, which then share a system.
         folder: Where it is run.
         before: Shell commands before it.
         after: Shell commands after it.
         store: If it is on S3 it is used instead of the guide's folder, or of the default.
     """
     port = free_ports([0, 100, 101, 102, 103, 200, 201])
-    text = (HOWTO / name).read_text()
+    text = "\n".join((HOWTO / name).read_text() for name in names.split())
     script = "\n".join(["set -eux", before, *BLOCK.findall(text), after])
     for offset in (0, 100, 101, 102, 103):
         script = script.replace(f"8{offset:03d}", str(port + offset))
@@ -102,6 +102,16 @@ def test_guide_to_reprocess_an_upload_works(tmp_path: Path) -> None:
     output = run("reprocess-an-upload.md", tmp_path, before=UP, after=DOWN)
     assert ": published in generation 1: /cities" in output
     assert '"city": "Bern"' in output.splitlines()[-1]
+
+
+def test_guides_to_resume_and_to_watch_an_upload_work(tmp_path: Path) -> None:
+    """Who follows the guides has the rows by curl and by tuspy, and sees the upload go live."""
+    output = run("resume-an-upload.md watch-an-upload.md", tmp_path, before=UP, after=DOWN)
+    assert "offset 20\n" in output
+    assert '"city": "Basel", "people": 173000}]' in output
+    assert "receipt 0" in output
+    assert "event: live\n" in output
+    assert output.splitlines()[-1].startswith('live in {"a": "')
 
 
 def test_guide_to_recover_from_a_lost_volume_works(tmp_path: Path, store: str) -> None:

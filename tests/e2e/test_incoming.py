@@ -187,6 +187,9 @@ def refuses_what_is_wrong(reader: Reader) -> None:
     stranger = {"Authorization": "Bearer of somebody else"}
     assert reader.client.post(url, content=b"n\n1\n").status_code == 401
     assert reader.client.post(url, content=b"n\n1\n", headers=stranger).status_code == 401
+    for known in ({"Authorization": "Bearer hr_of-somebody"}, {"Cookie": "headrace_session=x"}):
+        answer = reader.client.post(url, content=b"n\n1\n", headers=known)
+        assert (answer.status_code, answer.json()["code"]) == (503, "primary-away")
     for body, options, code in (
         (b"n\n9\n", {"moode": "append"}, "invalid-option"),
         (b"n\n9\n", {"database": "../x"}, "invalid-name"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import csv
 import io
 import json
@@ -11,6 +12,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime
@@ -20,6 +22,7 @@ import httpx
 import pytest
 from datasette.app import Datasette
 
+from headrace.actor_claim import HEADER, ActorClaim, ActorClaims
 from headrace.keys import JOURNAL_DATABASE
 from headrace.litestream_restore import LitestreamRestore
 from headrace.store import Store
@@ -33,6 +36,23 @@ if TYPE_CHECKING:
 
 SECRET = "of-these-tests"  # noqa: S105 - Datasette's, of these tests
 PLACES = 5  # uploads at once
+PLUGIN = """
+from datasette import hookimpl
+
+@hookimpl
+def actor_from_request(request):
+    name = request.cookies.get("sso")
+    if name == "broken":
+        raise ValueError("the identity provider is away")
+    return {"id": name} if name else None
+
+@hookimpl
+def permission_allowed(actor, action, resource):
+    if action == "headrace-ingest" and actor and actor["id"] == "dave":
+        return resource == "daves"
+    if action == "headrace-ingest" and actor and actor["id"] == "carol":
+        return False  # metadata says yes
+"""
 METADATA = {
     "databases": {"sales": {"permissions": {"headrace-ingest": {"id": ["alice", "carol"]}}}}
 }
@@ -42,7 +62,8 @@ METADATA = {
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Give one system, whose Datasette knows Alice."""
     root = tmp_path_factory.mktemp("tokens")
-    (root / "datasette").mkdir()
+    (root / "datasette" / "plugins").mkdir(parents=True)
+    (root / "datasette" / "plugins" / "single_sign_on.py").write_text(PLUGIN)
     (root / "datasette" / "metadata.json").write_text(json.dumps(METADATA))
     flags = ["--datasette-dir", str(root / "datasette"), "--queue-uploads", str(PLACES)]
     flags += ["--workers", "1", "--token-rate", "120"]
@@ -136,6 +157,27 @@ def test_token_writes_to_its_database_and_to_no_other(system: System) -> None:
         assert (response.status_code, response.json()["code"]) == (403, "forbidden"), path
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"scopes": []},
+        {"scopes": "ingest:sales", "expires": "0d"},
+        {"scopes": "ingest:sales", "expires": "1y"},
+        {"scopes": "ingest:sales", "expires": "99999d"},
+        {"scopes": "ingest:sales", "name": "a\nb"},
+        {"scopes": "ingest:sales", "name": "a" * 101},
+        {"scopes": [["admin"]]},
+        ["admin"],
+    ],
+)
+def test_token_that_is_asked_for_wrongly_is_not_made(system: System, fields: Any) -> None:
+    """No scope, no such end, no name that breaks a line."""
+    response = httpx.post(f"{system.url}/ingest/tokens", json=fields, headers=system.auth)
+    assert response.status_code == 400, response.text
+    assert response.json()["code"] in {"invalid-option", "bad-request"}
+
+
 def test_form_that_names_another_database_changes_nothing(system: System) -> None:
     """The database may be a field after the file; the bytes are dropped."""
     token = make_token(system, "ingest:sales")["token"]
@@ -149,6 +191,33 @@ def test_form_that_names_another_database_changes_nothing(system: System) -> Non
     assert "elsewhere" not in httpx.get(f"{system.url}/ingest").json()["databases"]
     receipt = httpx.get(system.url + response.json()["instance"]).json()
     assert (receipt["state"], receipt["archive"]) == ("failed", None)
+
+
+def test_resumable_upload_is_its_makers_and_goes_to_his_database_alone(system: System) -> None:
+    """A token cannot begin one elsewhere, nor go on with another's."""
+    mine, other = (make_token(system, "ingest:sales")["token"] for _ in range(2))
+    tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "5"}
+
+    def begin(filename: str) -> httpx.Response:
+        metadata = f"filename {base64.b64encode(filename.encode()).decode()}"
+        headers = {**tus, "Upload-Metadata": metadata, "Authorization": f"Bearer {mine}"}
+        return httpx.post(f"{system.url}/ingest/tus", headers=headers)
+
+    refused = begin("wages.csv")
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+    made = begin("sales.csv")
+    assert made.status_code == 201, made.text
+
+    def send(token: str) -> httpx.Response:
+        headers = {**tus, "Upload-Offset": "0", "Authorization": f"Bearer {token}"}
+        headers["Content-Type"] = "application/offset+octet-stream"
+        url = system.url + httpx.URL(made.headers["Location"]).path
+        return httpx.patch(url, content=b"id\n1\n", headers=headers)
+
+    assert send(other).status_code == 404
+    assert send(mine).status_code == 204
+    log = {(row["what"], row["database"], row["outcome"]) for row in read_audit(system)}
+    assert ("upload", "wages", "forbidden") in log
 
 
 def test_token_sees_the_receipts_and_generations_of_its_databases(system: System) -> None:
@@ -262,6 +331,13 @@ def test_browser_signs_in_by_a_token_and_uploads_from_a_page_of_this_host(system
     assert upload(system, None, "sales", headers={**send, "Origin": system.url}).status_code == 201
     assert upload(system, None, "wages", headers={**send, **SAME}).status_code == 403
 
+    https = httpx.post(
+        f"http://127.0.0.1:{system.port + 100}/ingest/session",
+        json={"token": made["token"]},
+        headers={"X-Forwarded-Proto": "https"},
+    )
+    assert "Secure" in https.headers["Set-Cookie"].split("; ")
+
     ended = httpx.post(f"{system.url}/ingest/session/end", headers={**send, **SAME})
     assert 'headrace_session=""' in ended.headers["Set-Cookie"]
 
@@ -313,6 +389,13 @@ def test_forged_cookies_and_actors_are_nobody(system: System) -> None:
     assert upload(system, None, "sales", headers=forged).status_code == 401
     made_up = {"Headrace-Actor": "WyJyb290IixbIioiXV0.AAAA", **SAME}
     assert upload(system, None, "sales", headers=made_up).status_code == 401
+    claims = ActorClaims(system.token)
+    claim = ActorClaim(actor="root", databases=("*",))
+    signed = claims.encode(claim, method="POST", path="/ingest", now_s=time.time())
+    genuine = {HEADER: signed, **SAME}
+    assert upload(system, None, "sales", headers=genuine).status_code == 401  # the reader drops it
+    primary = f"http://127.0.0.1:{system.port + 100}/ingest?filename=sales.csv"
+    assert httpx.post(primary, content=b"id\n1\n", headers=genuine).status_code == 201
     wrong = Datasette(secret="another").sign({"a": {"id": "alice"}}, "actor")  # noqa: S106
     cookie = {"Cookie": f"ds_actor={wrong}", **SAME}
     assert upload(system, None, "sales", headers=cookie).status_code == 401
@@ -339,6 +422,29 @@ def test_actor_of_datasette_uploads_where_he_may(system: System) -> None:
     assert ("actor:alice", "sales", "published") in {
         (row["who"], row["database"], row["outcome"]) for row in read_audit(system)
     }
+
+
+def test_plugin_that_signs_people_in_gives_them_rights_or_takes_them(system: System) -> None:
+    """A plugin has the last word; a token in a header is who counts beside a cookie."""
+    dave = {"Cookie": "sso=dave", **SAME}
+    assert upload(system, None, "daves", headers=dave).status_code == 201
+    assert upload(system, None, "sales", headers=dave).status_code == 403
+    carol = {"Cookie": "sso=carol", **SAME}
+    assert upload(system, None, "sales", headers=carol).status_code == 403
+    assert upload(system, "wrong", "daves", headers=dave).status_code == 401
+    token = make_token(system, "ingest:sales")["token"]
+    assert upload(system, token, "sales", headers={"Cookie": "sso=dave"}).status_code == 201
+    mine = {**sign_in(system, token), **SAME}
+    assert upload(system, None, "daves", headers=mine).status_code == 403
+
+
+def test_write_of_whom_datasette_cannot_tell_is_to_be_sent_again(system: System) -> None:
+    """It is not refused for good; a session that is signed in here needs no answer."""
+    broken = upload(system, None, "daves", headers={"Cookie": "sso=broken", **SAME})
+    assert (broken.status_code, broken.json()["code"]) == (502, "worker-failed")
+    mine = sign_in(system, system.token)["Cookie"]
+    both = {"Cookie": f"sso=broken; {mine}", **SAME}
+    assert upload(system, None, "daves", headers=both).status_code == 201
 
 
 def test_audit_log_has_every_write_and_is_read_as_a_table(system: System) -> None:

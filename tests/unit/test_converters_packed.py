@@ -321,6 +321,14 @@ def test_packed_file_that_is_cut_off_is_refused(tmp_path: Path, ending: str) -> 
         assert refusal.code == "invalid-file", cut
 
 
+def test_zip_file_that_begins_before_its_start_is_refused(tmp_path: Path) -> None:
+    """A directory that points to a place before the file is damage, and no crash."""
+    data = bytearray(make_zip({"a.csv": CSV}))
+    data[-6] += 30  # where the directory is said to begin, so that all before it moves down
+    refusal = _refuse(tmp_path, bytes(data), "x.zip")
+    assert refusal.code == "invalid-file"
+
+
 @pytest.mark.parametrize("ending", [*COMPRESS, "zip", "tar"])
 def test_packed_file_with_any_damage_is_refused_or_read_right(tmp_path: Path, ending: str) -> None:
     """A flipped byte anywhere is found, or changes nothing; and never ends in another error."""

@@ -49,7 +49,16 @@ async def test_turn_of_one_who_gives_up_is_the_next_ones() -> None:
 
 
 def test_places_are_bounded_and_one_is_left_for_who_has_none() -> None:
-    """Those who fill all places do not shut out others, who are bounded too."""
+    """Those who fill all places do not shut out others, who share what is left and are bounded."""
+    large = Places(200)
+    for _number in range(200):
+        large.take("many")
+    for _number in range(10):
+        large.require("few")
+        large.take("few")
+    with pytest.raises(Refusal):
+        large.require("few")
+    large.require("none")
     places = Places(20)
     for _number in range(20):
         places.take("many")
