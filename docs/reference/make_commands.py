@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).with_name("commands.md")
 BEGIN = "<!-- made by `make docs` from here -->\n"
 WIDTH = 100  # characters
+ELSEWHERE = frozenset({"up", "ingest", "serve"})  # their options are in configuration.md
 
 
 def made() -> str:
@@ -29,7 +30,7 @@ def made() -> str:
 def _helps(command: click.Command, name: str) -> Iterator[tuple[str, str]]:
     """Give the name and the help of a command, and of those below it."""
     if isinstance(command, click.Group):
-        for each in sorted(command.commands):
+        for each in sorted(command.commands.keys() - ELSEWHERE):
             yield from _helps(command.commands[each], f"{name} {each}")
         return
     context = click.Context(command, info_name=name, terminal_width=WIDTH, color=False)
