@@ -221,6 +221,7 @@ async def _reader(folder: Path, count: int) -> AsyncIterator[_Reader]:
             Status("bench", follower, supervisor, staleness),
             pages=make_pages(settings, metrics),
             ingest=others,
+            rows=others,
             callers=Callers(""),
             staleness=staleness,
             metrics=metrics,

@@ -126,6 +126,18 @@ class WriterSettings(UploadSettings):
         ge=0,
         description="Bytes of the primary's disk that uploads leave free, for Litestream.",
     )
+    max_write_bytes: Bytes = setting(
+        Bytes(32 * MIB), ge=1, description="Largest request of Datasette's write API, in bytes."
+    )
+    max_write_rows: int = setting(
+        10_000, ge=1, description="Most rows in one request of Datasette's write API."
+    )
+    write_window: float = setting(
+        0.004,
+        ge=0,
+        le=60,
+        description="Seconds that a write of rows waits for others, to be published with them.",
+    )
     lease_duration: float = setting(
         30.0, ge=1, le=3600, description="Seconds that the primary's lease runs without a renewal."
     )

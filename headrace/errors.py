@@ -20,6 +20,7 @@
     │   ├── NotAllowedError    the token may not do that
     │   ├── LateError          it took the file, and is not done with it in time
     │   └── RefusedError       it said no, and why
+    ├── RowsError              a write of rows that Datasette would refuse, in its own words
     └── Refusal                a request that is refused, with a stable code for the client
 
 Messages are lowercase, verb then noun; what to do about it is the ``hint``.
@@ -150,6 +151,20 @@ class RefusedError(RemoteError):
     """It said no, and why."""
 
     code = "refused"
+
+
+class RowsError(HeadraceError):
+    """A write of rows that Datasette would refuse.
+
+    Attributes:
+        errors: What is wrong, in Datasette's words.
+        status: Of the answer.
+    """
+
+    def __init__(self, *errors: str, status: int = HTTPStatus.BAD_REQUEST) -> None:
+        super().__init__("; ".join(errors))
+        self.errors = errors
+        self.status = int(status)
 
 
 class TusStatus(IntEnum):

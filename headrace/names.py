@@ -6,6 +6,7 @@ import hashlib
 import re
 import unicodedata
 from pathlib import PurePosixPath
+from urllib.parse import unquote_plus
 
 from headrace.errors import Refusal
 
@@ -126,6 +127,16 @@ def tilde_encode(text: str) -> str:
         chr(byte) if byte in safe else "+" if byte == ord(" ") else f"~{byte:02X}"
         for byte in text.encode()
     )
+
+
+def tilde_decode(text: str) -> str:
+    """Read a name of a Datasette URL; a ``%`` stands for itself.
+
+    Source: Datasette 1.0a41, ``datasette.utils.tilde_decode``.
+    """
+    if "~" not in text and "+" not in text:
+        return text
+    return unquote_plus(text.replace("%", "%25").replace("~", "%"))
 
 
 def without_brackets(name: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from headrace.generation import format_time
@@ -92,6 +93,17 @@ class AuditRow:
             what=what,
             **members,
         )
+
+
+def count_alike(rows: Iterable[AuditRow], receipt: str) -> list[AuditRow]:
+    """Give one row for those of one batch that say the same, with the batch's receipt."""
+    found: dict[tuple[str, str, str], AuditRow] = {}
+    times: Counter[tuple[str, str, str]] = Counter()
+    for row in rows:
+        alike = (row.who, row.address, row.what)
+        found.setdefault(alike, row)
+        times[alike] += row.times
+    return [replace(row, receipt=receipt, times=times[alike]) for alike, row in found.items()]
 
 
 def insert_audit(db: sqlite3.Connection, rows: Iterable[AuditRow]) -> None:

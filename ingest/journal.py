@@ -10,6 +10,7 @@ import json
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace.generation import format_time
@@ -31,6 +32,18 @@ if TYPE_CHECKING:
 Done = TypeVar("Done")
 
 SERVER_ERROR = 500  # and above: HTTP statuses of what is not the client's fault
+
+BATCHES_KEPT_FOR = timedelta(hours=24)
+FORGET_AT_ONCE = 20  # receipts: more than come, and nobody waits for long
+
+_FIND_OLD_BATCH = """
+SELECT 1 FROM receipts WHERE instr(receipt, '"format": "rows"') > 0 AND id < ? LIMIT 1
+"""
+_FORGET_BATCHES = """
+DELETE FROM receipts WHERE id IN (
+    SELECT id FROM receipts WHERE instr(receipt, '"format": "rows"') > 0 AND id < ?
+    AND state IN ('published', 'failed') ORDER BY id LIMIT ?)
+"""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS receipts (
@@ -55,6 +68,8 @@ CREATE TABLE IF NOT EXISTS aliases (  -- receipts of requests that turned out to
     id TEXT PRIMARY KEY,
     receipt TEXT NOT NULL  -- id of the receipt that is shown for it
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS receipts_rows ON receipts (id)
+    WHERE instr(receipt, '"format": "rows"') > 0;
 CREATE INDEX IF NOT EXISTS receipts_unfinished ON receipts (id)
     WHERE state NOT IN ('published', 'failed');
 CREATE INDEX IF NOT EXISTS receipts_database ON receipts (json_extract(receipt, '$.database'));
@@ -137,23 +152,38 @@ class Journal:
 
     async def change(self, write: Callable[[sqlite3.Connection], Done]) -> Done:
         """Run what writes several things, in one transaction: durably, all or none."""
+        return await self._run(lambda: self._change(write))
 
-        def run() -> Done:
-            self._db.execute("BEGIN")
-            try:
-                done = write(self._db)
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:  # SQLite has rolled back by itself on a full disk
-                    self._db.execute("ROLLBACK")
-                raise
-            return done
-
-        return await self._run(run)
+    def _change(self, write: Callable[[sqlite3.Connection], Done]) -> Done:
+        self._db.execute("BEGIN")
+        try:
+            done = write(self._db)
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:  # SQLite has rolled back by itself on a full disk
+                self._db.execute("ROLLBACK")
+            raise
+        return done
 
     async def look(self, read: Callable[[sqlite3.Connection], Done]) -> Done:
         """Run what only reads."""
         return await self._run(lambda: read(self._db))
+
+    def add_now(self, receipt: Receipt, options: Options, audit: Iterable[AuditRow]) -> None:
+        """Write down the receipt of a new batch of rows, durably, from a thread that may wait.
+
+        There may be dozens a second, so those that are older than a day are forgotten.
+        """
+        row = (receipt.id, receipt.state.value, _dump(receipt.encode()), _dump_options(options))
+        old = f"{int((self._clock.now() - BATCHES_KEPT_FOR).timestamp() * 1000):012x}"
+
+        def write(db: sqlite3.Connection) -> None:
+            db.execute("INSERT INTO receipts VALUES (?, ?, ?, ?)", row)
+            insert_audit(db, audit)
+            if db.execute(_FIND_OLD_BATCH, (old,)).fetchone() is not None:
+                db.execute(_FORGET_BATCHES, (old, FORGET_AT_ONCE))
+
+        self._thread.submit(self._change, write).result()
 
     async def find_claim(self, key: str) -> Claim | None:
         """Read what a key stands for, if it was used lately, and what to try again."""

@@ -38,6 +38,38 @@ class IngestMetrics:
         )
         for state in UploadState:
             self.uploads.labels(state.value)
+        self.row_batches = Counter(
+            "headrace_ingest_row_batches",
+            "Batches of the write API, by outcome.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.row_requests = Counter(
+            "headrace_ingest_row_requests",
+            "Requests of the write API, by the outcome of their batch.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.rows = Counter(
+            "headrace_ingest_rows",
+            "Rows that requests of the write API held, by the outcome of their batch.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for outcome in ("published", "unchanged", "failed"):
+            self.row_batches.labels(outcome)
+        self.row_batch_requests = Histogram(
+            "headrace_ingest_row_batch_requests",
+            "Requests that each batch of the write API held.",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 1024),
+            registry=self.registry,
+        )
+        self.row_batch_seconds = Histogram(
+            "headrace_ingest_row_batch_seconds",
+            "Seconds that each batch of the write API took, from its beginning to its publication.",
+            buckets=_STEP_BUCKETS_S,
+            registry=self.registry,
+        )
         self.refusals = Counter(
             "headrace_ingest_refusals",
             "Uploads that failed, by code of the problem.",

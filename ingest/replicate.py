@@ -9,6 +9,7 @@ import asyncio
 import socket
 import time
 import weakref
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from headrace.litestream_binary import find_litestream, litestream_environment
 from ingest.stopping import LITESTREAM
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from headrace.keys import PrimaryPaths
@@ -70,6 +72,7 @@ class Litestream:
         address = f"127.0.0.1:{self._metrics_port.getsockname()[1]}"
         self._metrics_url = f"http://{address}/metrics"
         metrics.watch_litestream(self.read_metrics)
+        self._session: aiohttp.ClientSession | None = None  # while it is run
         self._child = Child(
             "litestream",
             [str(find_litestream()), "replicate", "-config", str(config)],
@@ -85,9 +88,22 @@ class Litestream:
 
     async def run(self) -> None:
         """Keep Litestream running, and ``up`` true to what it is, until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
+        async with self._asking(), asyncio.TaskGroup() as tasks:
             tasks.create_task(self._child.run())
             tasks.create_task(self._watch())
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[None]:
+        """Keep one session, and its connections: batches of rows ask dozens of times a second."""
+        # The socket has a deadline of its own: /sync was seen to outlast its timeout.
+        timeout = aiohttp.ClientTimeout(total=SYNC_TIMEOUT_S + 5)
+        connector = aiohttp.UnixConnector(str(self._socket_path))
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+            self._session = session
+            try:
+                yield
+            finally:
+                self._session = None
 
     async def unregister(self, database: str, lineage: str) -> None:
         """End a lineage's replication, before its file is deleted.
@@ -143,14 +159,12 @@ class Litestream:
             await asyncio.sleep(UNSEEN_POLL_S)
 
     async def _ask(self, method: str, route: str, **options: Any) -> dict[str, Any]:
-        # The socket has a deadline of its own: /sync was seen to outlast its timeout.
-        timeout = aiohttp.ClientTimeout(total=SYNC_TIMEOUT_S + 5)
-        connector = aiohttp.UnixConnector(str(self._socket_path))
+        if self._session is None:
+            raise LitestreamError(f"cannot ask Litestream {route}: it is not run yet, or any more")
         try:
-            async with (
-                aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-                session.request(method, f"http://litestream{route}", **options) as response,
-            ):
+            async with self._session.request(
+                method, f"http://litestream{route}", **options
+            ) as response:
                 answer: dict[str, Any] = await response.json()
         except (aiohttp.ClientError, OSError, ValueError, TimeoutError) as exc:
             raise LitestreamError(f"cannot ask Litestream {route}: {exc!r}") from exc

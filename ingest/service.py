@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -28,6 +29,7 @@ from headrace.store_costs import find_prices
 from headrace.web import Requests, listening, metrics_app
 from ingest.access import Access
 from ingest.api import Node, make_app
+from ingest.api.node import RowLimits
 from ingest.archive import Archive
 from ingest.audit import AuditLog
 from ingest.checksums import Checksums
@@ -49,6 +51,8 @@ from ingest.rebuild import Rebuilder, find_damaged
 from ingest.regions import Regions
 from ingest.replicate import Litestream
 from ingest.rollback import Rollback
+from ingest.rows.commit import Commit
+from ingest.rows.writer import RowWriter
 from ingest.stopping import come_to_rest
 from ingest.succession import JournalReplica, find_journal
 from ingest.token_store import TokenStore
@@ -71,6 +75,10 @@ log = structlog.get_logger()
 
 Done = TypeVar("Done")
 
+# A thread that is done waits up to so long for a busy event loop, and a batch of rows has several
+# in a row. With Python's 5 ms, they took most of its time.
+SWITCH_S = 0.0005
+
 _TOKENS = ("token", "secret")
 
 
@@ -86,6 +94,7 @@ async def run(settings: IngestSettings) -> None:
     """
     configure_logs("ingest")
     forbid_inspection()  # converters run as the same user
+    sys.setswitchinterval(SWITCH_S)
     paths = PrimaryPaths(settings.data.absolute())
     make_folders(paths)
     sort_on_volume(paths.staging)
@@ -217,7 +226,23 @@ async def _lead(
         places=Places(settings.queue_uploads),
         on_lost=give_up,
     )
+    rows = RowWriter(
+        primary=primary,
+        commit=Commit(
+            paths=paths,
+            journal=journal,
+            journal_replica=journal_replica,
+            primary=primary,
+            disk=disk,
+        ),
+        metrics=metrics,
+        clock=clock,
+        on_lost=give_up,
+        window_s=settings.write_window,
+    )
+    stack.push_async_callback(rows.park)
     stack.push_async_callback(uploads.park)
+    await rows.resume(await journal.read_unfinished())
     await uploads.resume()
     await stack.enter_async_context(_running(Watchdog(paths, primary, metrics).run(), give_up))
     pruner = Pruner(
@@ -257,6 +282,8 @@ async def _lead(
         journal=journal,
         journal_replica=journal_replica,
         uploads=uploads,
+        rows=rows,
+        row_limits=RowLimits(bytes=settings.max_write_bytes, rows=settings.max_write_rows),
         tus=tus,
         watchers=Watchers(metrics),
         registry=registry,
@@ -276,8 +303,17 @@ async def _lead(
         incoming_told=asyncio.Event(),
         max_upload_bytes=settings.max_upload,
     )
-    incoming = Incoming(node, store)
-    await stack.enter_async_context(_running(incoming.run(), give_up))
+    return node, await _open(stack, settings, node, give_up)
+
+
+async def _open(
+    stack: AsyncExitStack,
+    settings: IngestSettings,
+    node: Node,
+    give_up: Callable[[BaseException], None],
+) -> Listener:
+    """Take uploads, by each of the ways in; the stack ends it."""
+    await stack.enter_async_context(_running(Incoming(node, node.store).run(), give_up))
     sweep_s = min(sweep.LOOK_EVERY_S, settings.tus_expiry * 3600)
     await stack.enter_async_context(_running(sweep.run(node, every_s=sweep_s), give_up))
     # A client that hangs up must not cancel the writing down of what happened to its upload.
@@ -287,11 +323,11 @@ async def _lead(
     log.info(
         "ingest is ready",
         port=listener.port,
-        generation=publisher.state.number,
-        epoch=lease.epoch,
-        store=store.url,
+        generation=node.publisher.state.number,
+        epoch=node.lease.epoch,
+        store=node.store.url,
     )
-    return node, listener
+    return listener
 
 
 def _lease_holder(

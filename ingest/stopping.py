@@ -44,9 +44,11 @@ async def come_to_rest(node: Node, listener: Listener, stop: Stop) -> None:
     with suppress(TimeoutError):
         async with stop.limit(UPLOADS):
             await node.requests.wait_none()  # so nothing begins any more
+            await node.rows.wait_all()
             await node.uploads.wait_all()
     with suppress(TimeoutError):
         async with stop.limit(RECEIPTS):
+            await node.rows.park()
             await node.uploads.park()
     try:
         async with stop.limit(ANSWERS):

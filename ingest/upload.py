@@ -68,6 +68,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+ROWS = "rows"  # format of receipts that are no uploads: ingest/rows sees to them
 CONVERSIONS = max(2, os.cpu_count() or 1)  # at once
 _MERGED = frozenset({UploadState.MERGING, UploadState.REPLICATING})  # perhaps
 
@@ -145,7 +146,9 @@ class Uploads:
     async def resume(self) -> None:
         """Send every upload on its way again that a stop or a crash left there."""
         self._spare.prepare()
-        unfinished = await self._journal.read_unfinished()
+        unfinished = [
+            each for each in await self._journal.read_unfinished() if each[0].format != ROWS
+        ]
         # What may be merged already goes before whatever else goes into its database.
         for receipt, options in sorted(unfinished, key=lambda each: each[0].state not in _MERGED):
             log.info("upload resumed", receipt=receipt.id, state=receipt.state.value)

@@ -54,8 +54,16 @@ class ActorQuestion:
         self._supervisor = supervisor
         self._upstream = upstream
 
-    async def ask(self, request: web.BaseRequest, target: str, caller: Caller) -> dict[str, str]:
+    async def ask(
+        self, request: web.BaseRequest, target: str, caller: Caller, database: str | None
+    ) -> dict[str, str]:
         """Give the headers that tell the primary; none if nobody is signed in.
+
+        Args:
+            request: That of the client.
+            target: What it asks for.
+            caller: Who sent it.
+            database: Where it writes to, if that is known.
 
         Raises:
             Refusal: Datasette did not say, and only that could allow what is asked.
@@ -68,7 +76,7 @@ class ActorQuestion:
         for name in _OF_BODY:
             headers.popall(name, None)
         try:
-            claim = await self._read(headers, request.query.get("database"))
+            claim = await self._read(headers, database)
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError, Refusal) as exc:
             log.warning("actor not asked for", reason=repr(exc))
             if request.method in SAFE_TO_REPEAT or request.cookies.keys() & OUR_COOKIES:

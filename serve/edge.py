@@ -11,6 +11,7 @@ import structlog
 from aiohttp import web
 
 from headrace.errors import HeadraceError, Refusal, problem_document
+from headrace.row_paths import find_row_path
 from headrace.web import Requests, problem_response
 from serve.arrivals import read_min_generation
 from serve.edge_server import EdgeProtocol, EdgeServer
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from serve.ingest_proxy import IngestProxy
     from serve.metrics import ReaderMetrics
     from serve.pages import Pages
+    from serve.rows_proxy import RowsProxy
     from serve.staleness import Staleness
     from serve.status import Status
     from serve.switch import Supervisor
@@ -50,6 +52,7 @@ class Edge:
         status: What the reader says about itself.
         pages: Answers what Datasette shows.
         ingest: Hands uploads on.
+        rows: Hands writes of rows on.
         callers: Tells who asks.
         staleness: Knows how long ago the reader was up to date.
         metrics: Counts requests.
@@ -67,6 +70,7 @@ class Edge:
         *,
         pages: Pages,
         ingest: IngestProxy,
+        rows: RowsProxy,
         callers: Callers,
         staleness: Staleness,
         metrics: ReaderMetrics,
@@ -77,6 +81,7 @@ class Edge:
         self.requests = Requests()
         self.stopping = False
         self._ingest = ingest
+        self._rows = rows
         self._callers = callers
         self._staleness = staleness
         self._metrics = metrics
@@ -153,6 +158,9 @@ class Edge:
                 kind = "ingest"
                 generation = max(self._supervisor.generation, 0)
                 return kind, await self._ingest.answer(request, target, caller, generation)
+            if request.method == "POST" and (row_path := find_row_path(path)) is not None:
+                kind = "rows"
+                return kind, await self._rows.answer(request, target, row_path, caller)
             kind = "datasette"
             await self._wait_generation(request)
             await self._staleness.wait()

@@ -194,7 +194,8 @@ class IngestProxy:
     ) -> aiohttp.ClientResponse:
         headers = request_headers(request.headers, caller)
         if self._actors is not None:
-            headers.update(await self._actors.ask(request, target, caller))
+            database = request.query.get("database")
+            headers.update(await self._actors.ask(request, target, caller, database))
         return await forward(
             self._session,
             self._primary,

@@ -48,6 +48,7 @@ from serve.nursery import Nursery
 from serve.pages import Pages
 from serve.report import Reporter
 from serve.restore import Restorer
+from serve.rows_proxy import RowsProxy
 from serve.scrub import Scrubber
 from serve.serving_file import ServingFile
 from serve.staleness import Staleness
@@ -205,6 +206,7 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             status,
             pages=pages,
             ingest=IngestProxy(settings.primary, session, incoming, actors or None),
+            rows=RowsProxy(settings.primary, session, actors or None),
             callers=Callers(settings.trusted_proxies),
             staleness=staleness,
             metrics=metrics,

@@ -17,6 +17,7 @@ from ingest.api import (
     readers,
     receipts,
     reprocess,
+    rows,
     session,
     status,
     tokens,
@@ -39,7 +40,7 @@ def make_app(node: Node) -> web.Application:
     app.add_routes(readers.routes)
     for concern in (uploads, tus, receipts, watching, events, reprocess):
         app.add_routes(concern.routes)
-    for concern in (databases, generations, prune, tokens, session, audit, status):
+    for concern in (databases, generations, prune, rows, tokens, session, audit, status):
         app.add_routes(concern.routes)
     return app
 
@@ -69,5 +70,5 @@ async def _with_generation(request: web.Request, handler: Handler) -> web.Stream
     response = await handler(request)
     if not response.prepared:
         number = request.app[NODE].primary.state.number
-        response.headers["Headrace-Generation"] = str(number)
+        response.headers.setdefault("Headrace-Generation", str(number))
     return response

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from ingest.regions import Regions
     from ingest.replicate import Litestream
     from ingest.rollback import Rollback
+    from ingest.rows.writer import RowWriter
     from ingest.succession import JournalReplica
     from ingest.token_store import TokenStore
     from ingest.tus.uploads import TusUploads
@@ -58,6 +59,19 @@ _ASKER = web.RequestKey("ASKER", Writer)
 _WRITER = web.RequestKey("WRITER", Writer)
 DATABASE = web.RequestKey("DATABASE", str)
 _AUDITED = web.RequestKey("AUDITED", bool)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowLimits:
+    """What one request of the write API may hold.
+
+    Attributes:
+        bytes: Of its body.
+        rows: Of one request.
+    """
+
+    bytes: int
+    rows: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +93,8 @@ class Node:
     journal: Journal
     journal_replica: JournalReplica
     uploads: Uploads
+    rows: RowWriter
+    row_limits: RowLimits
     tus: TusUploads
     watchers: Watchers
     registry: Registry

@@ -97,6 +97,14 @@ def test_guide_to_roll_back_works(tmp_path: Path) -> None:
     assert "0 objects, 0 bytes would be deleted" in output
 
 
+def test_guide_to_write_rows_works(tmp_path: Path) -> None:
+    """Who follows the guide reads the rows that are left, changed as he asked for."""
+    output = run("write-rows.md", tmp_path, before=UP, after=DOWN)
+    assert '{"ok": true, "rows": [{"id": 1, "name": "Cleo", "age": 6}]}' in output
+    rows = json.loads(output[output.rindex("[{") :])
+    assert [(row["name"], row["breed"]) for row in rows] == [("Cleo", None), ("Pancakes", "Husky")]
+
+
 def test_guide_to_reprocess_an_upload_works(tmp_path: Path) -> None:
     """Who follows the guide has the rows of a file that was refused."""
     output = run("reprocess-an-upload.md", tmp_path, before=UP, after=DOWN)

@@ -94,6 +94,7 @@ class Warming:
             others,
             pages=pages,
             ingest=others,
+            rows=others,
             callers=others,
             staleness=others,
             metrics=self.metrics,

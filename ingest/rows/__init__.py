@@ -1,0 +1,1 @@
+"""Rows by Datasette's write API: parsed, applied in batches, replicated and published."""
