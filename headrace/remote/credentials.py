@@ -33,11 +33,11 @@ def find_token(url: str, file: Path | None = None) -> str | None:
         HeadraceError: The file, or the keyring, cannot be read.
     """
     if file is not None:
-        return _read(file)
+        return read_file(file)
     if token := os.environ.get("HEADRACE_TOKEN", "").strip() or read_kept(url):
         return token
     if is_local(url) and LOCAL_FILE.exists():
-        return _read(LOCAL_FILE)
+        return read_file(LOCAL_FILE)
     return None
 
 
@@ -164,7 +164,12 @@ def _write_file(tokens: dict[str, str]) -> None:
         os.umask(before)
 
 
-def _read(file: Path) -> str:
+def read_file(file: Path) -> str:
+    """Read a token out of a file.
+
+    Raises:
+        HeadraceError: It cannot be read.
+    """
     try:
         return file.read_text().strip()
     except (OSError, ValueError) as exc:

@@ -6,6 +6,7 @@ The kernel says when a file was closed by who wrote it (``IN_CLOSE_WRITE``) or g
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -100,7 +101,9 @@ class Folder:
                 elif entry.is_file():
                     found.add(entry.name)
         except OSError as exc:
-            raise HeadraceError(f"cannot watch {self._root}: {exc.strerror}") from exc
+            # Source: inotify(7): ENOSPC is not about the disk.
+            hint = "raise fs.inotify.max_user_watches" if exc.errno == errno.ENOSPC else None
+            raise HeadraceError(f"cannot watch {self._root}: {exc.strerror}", hint=hint) from exc
         return found
 
     def find(self, name: str) -> os.stat_result | None:

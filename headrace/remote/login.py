@@ -32,7 +32,7 @@ async def log_in(url: str, token_file: Path | None) -> Exit:
 
 def _read(token_file: Path | None) -> str:
     if token_file is not None:
-        token = token_file.read_text()
+        token = credentials.read_file(token_file)
     elif sys.stdin.isatty():
         token = click.prompt("Token", hide_input=True, err=True)
     else:

@@ -28,14 +28,15 @@ from headrace.remote.withdrawing import Withdrawing
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping
     from pathlib import Path
 
     from headrace.remote.folder import Change
 
 SETTLED_S = 2.0  # without a change, of a file that was found and not heard of: it may be written
-GONE_S = 1.0  # for a file to come back: editors move the old one away before they write the new
+GONE_S = 0.5  # for a file to come back: editors move the old one away before they write the new
 LOOK_S = 0.5  # at the longest, from one look at what is due to the next
+LOOK_AT_LEAST_S = 0.02
 _WITHDRAWING = "/"  # no name of a file
 _UNKNOWN = "unauthorized"
 
@@ -129,7 +130,7 @@ class _Watching:
                 waking = asyncio.create_task(self._woken.wait())
                 await asyncio.wait(
                     [waking, stopping, listening],
-                    timeout=LOOK_S,
+                    timeout=self._idle_s(),
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 waking.cancel()
@@ -139,6 +140,11 @@ class _Watching:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _idle_s(self) -> float:
+        """Say for how long nothing is due, as far as that is known."""
+        upcoming_s = min(self._due_s.values(), default=math.inf) - time.monotonic()
+        return min(max(upcoming_s, LOOK_AT_LEAST_S), LOOK_S)
 
     async def _listen(self) -> None:
         while True:
@@ -194,10 +200,14 @@ class _Watching:
             else:
                 del self._due_s[name]
                 if self._is_new(name, status):
-                    self._running[name] = asyncio.create_task(self._push(name, status))
+                    self._start(name, self._push(name, status))
         # What is renamed is there under its new name before it is gone under the old one.
         if gone and not self._running:
-            self._running[_WITHDRAWING] = asyncio.create_task(self._withdraw(gone))
+            self._start(_WITHDRAWING, self._withdraw(gone))
+
+    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self._running[name] = asyncio.create_task(work)
+        self._running[name].add_done_callback(lambda _task: self._woken.set())
 
     def _may_be_unfinished(self, name: str, status: os.stat_result) -> bool:
         """Say whether a file that was not heard of has changed since it was found."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+from headrace.errors import problem_document
 from tests.integration.fault_proxy import FaultProxy, passing
 
 if TYPE_CHECKING:
@@ -130,6 +131,13 @@ class Wire(FaultProxy):
         await self._hand_on_half(request)
 
         await streams[0].read()
+
+    async def without_primary(self, _proxy: FaultProxy, _request: bytes, streams: Streams) -> None:
+        """Answer as a reader does while the primary is away."""
+        self.met.set()
+        body = json.dumps(problem_document("primary-away", "the primary did not answer")).encode()
+        head = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
+        streams[1].write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
     async def _hand_on_half(self, request: bytes) -> None:
         head = len(request.partition(b"\r\n\r\n")[0]) + 4

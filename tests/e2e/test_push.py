@@ -186,6 +186,21 @@ async def test_server_that_is_away_for_a_moment_is_waited_for(
     assert (pushing.returncode, output[:24]) == (0, b"later.csv: 2 rows in gen"), errors
 
 
+async def test_large_file_goes_to_a_reader_while_the_primary_is_away(
+    system: System, person: Person
+) -> None:
+    """What only the primary can take bit by bit, a reader takes as a whole."""
+    (person.home / "away.csv").write_bytes(csv_of(2 * MEGABYTE))
+    wire = Wire(system.port)
+    async with wire.listening() as port:
+        with wire.broken("/ingest/tus", wire.without_primary):
+            flags = ["push", "away.csv", "--wait", "none"]
+            pushing = await person.start(*flags, HEADRACE_URL=f"http://127.0.0.1:{port}")
+            output, errors = await pushing.communicate()
+    assert wire.met.is_set()
+    assert (pushing.returncode, output[:10]) == (0, b"away.csv: "), errors
+
+
 async def test_file_that_is_not_done_in_time_ends_with_5_and_its_receipt(
     system: System, person: Person
 ) -> None:
