@@ -24,7 +24,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.USAGE: "the command cannot be used like this: nothing was sent",
     Exit.UNREACHABLE: "the server could not be reached, for as long as `--retry-for` says",
     Exit.NOT_ALLOWED: "there is no token, or it may not do that (401, 403)",
-    Exit.LATE: "a file was taken, but was not where `--wait` says in time: it goes on",
+    Exit.LATE: "a file was not where `--wait` says in time; what was taken goes on at the server",
     Exit.INTERRUPTED: "Ctrl-C: the same command goes on where it was",
 }
 

@@ -33,7 +33,8 @@ def outcome(receipt: dict[str, Any], url: str) -> str:
     rows = sum(table["rows"] for table in tables)
     several = f" in {len(tables)} tables" if len(tables) > 1 else ""
     path = receipt["url"] or ""
-    return f"{rows:,} rows{several} in generation {receipt['generation']}: {url}{path}"
+    counted = "1 row" if rows == 1 else f"{rows:,} rows"
+    return f"{counted}{several} in generation {receipt['generation']}: {url}{path}"
 
 
 def problem(document: dict[str, Any]) -> str:

@@ -145,7 +145,7 @@ def test_guides_to_push_files_and_to_watch_a_folder_work(tmp_path: Path) -> None
     watch = "\n".join(BLOCK.findall((HOWTO / "watch-a-folder.md").read_text()))
     output = run("push-files.md", tmp_path, before=home + UP, after=watch + DOWN)
     assert "cities.csv: 2 rows in generation 1: " in output
-    assert "more-2.csv: 1 rows in generation " in output
+    assert "more-2.csv: 1 row in generation " in output
     assert output.count('"state": "published"') == 1
     assert ("exit code 1\n" in output, "exit code 4\n" in output) == (True, True)
     assert "/statistics/cities\n" in output
