@@ -161,7 +161,8 @@ async def receive_form(
     for each in arrived:
         each.refusal = each.refusal or broken
         each.cut = broken is not None
-    return arrived, fields
+    # A browser sends every field of a form: one that was left empty is no wish.
+    return arrived, {name: value for name, value in fields.items() if value}
 
 
 async def _receive_part(keeper: Keeper, part: BodyPartReader) -> ArrivedFile:

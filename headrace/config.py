@@ -109,6 +109,9 @@ class ReaderSettings(UploadSettings):
     client_concurrency: int = setting(
         64, ge=0, description="Requests of one address at once, beyond the cache; 0: no limit."
     )
+    upload_page: bool = setting(
+        True, description="Show people a page to upload with, at /ingest, and links to it."
+    )
     trusted_proxies: str = setting(
         "", description="Networks (CIDR, comma-separated) whose X-Forwarded headers are believed."
     )

@@ -19,6 +19,7 @@ _ACTIONS = {
     "DELETE /ingest/databases/{database}": "delete-database",
     "DELETE /ingest/databases/{database}/{table}": "delete-table",
     "POST /ingest/generations/{number}/rollback": "roll-back",
+    "POST /{database}/-/create": "create-rows",
     "POST /ingest/prune": "prune",
     "POST /ingest/tokens": "create-token",
     "DELETE /ingest/tokens/{id}": "revoke-token",
@@ -30,6 +31,8 @@ _ACTIONS = {
 
 def action_of(request: web.Request) -> str:
     """Name what a request asks for: a word, or its method and route."""
+    if (verb := request.match_info.get("verb")) is not None:  # of Datasette's write API
+        return f"{verb}-rows"
     resource = request.match_info.route.resource
     route = f"{request.method} {resource.canonical if resource else request.path}"
     return _ACTIONS.get(route, route)

@@ -99,7 +99,7 @@ def detect(
         raise Refusal("empty-file", "the file has no bytes" if not head else "the file is blank")
     sent = _Sent(
         head=head,
-        text=_decode(head, encoding, complete=complete),
+        text=decode_head(head, encoding, complete=complete),
         complete=complete,
         filename=filename,
         media_type=media_type,
@@ -173,7 +173,7 @@ def _refuse(filename: str, registry: Registry) -> NoReturn:
     )
 
 
-def _decode(head: bytes, encoding: str | None, *, complete: bool) -> str | None:
+def decode_head(head: bytes, encoding: str | None, *, complete: bool) -> str | None:
     """Decode the head well enough to look at it; None if it is no text."""
     if encoding is not None:
         with suppress(UnicodeError):  # of the few codecs that replace nothing

@@ -42,6 +42,7 @@ from ingest.journal import Journal
 from ingest.lease import LeaseHolder
 from ingest.metrics import IngestMetrics
 from ingest.plugins import load_registry
+from ingest.preview import Previews
 from ingest.primary import Primary
 from ingest.prune import LogPruner
 from ingest.prune_objects import Pruner, Retention
@@ -282,6 +283,13 @@ async def _lead(
         journal=journal,
         journal_replica=journal_replica,
         uploads=uploads,
+        previews=Previews(
+            paths.staging,
+            registry=registry,
+            limits=_limits(settings, paths),
+            spare=uploads.spare,
+            disk=disk,
+        ),
         rows=rows,
         row_limits=RowLimits(bytes=settings.max_write_bytes, rows=settings.max_write_rows),
         tus=tus,

@@ -143,6 +143,11 @@ class Uploads:
             self._metrics.received_bytes.inc(receipt.bytes)
             self._go(receipt, options)
 
+    @property
+    def spare(self) -> Spare:
+        """What has a converter's process ready, for previews as well."""
+        return self._spare
+
     async def resume(self) -> None:
         """Send every upload on its way again that a stop or a crash left there."""
         self._spare.prepare()

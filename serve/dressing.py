@@ -63,6 +63,11 @@ class DressedDatasette(Datasette):  # type: ignore[misc] # Datasette has no type
         self._own = {name: db for name, db in self.databases.items() if name != "_memory"}
         self._own_inspected = self.inspect_data or {}
 
+    @property
+    def published(self) -> tuple[str, ...]:
+        """The names of the databases that Headrace has published, in their order."""
+        return tuple(self._slots)
+
     def dress(self, change: Change) -> None:
         """Change the databases; at a cost that grows with the change.
 

@@ -15,6 +15,7 @@ from headrace.row_paths import find_row_path
 from headrace.web import Requests, problem_response
 from serve.arrivals import read_min_generation
 from serve.edge_server import EdgeProtocol, EdgeServer
+from serve.ingest_pages import is_of_person
 from serve.proxy import raw_target
 from serve.staleness import HEADER as STALENESS
 from serve.upstream import SAFE_TO_REPEAT
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from serve.callers import Caller, Callers
+    from serve.ingest_pages import IngestPages
     from serve.ingest_proxy import IngestProxy
     from serve.metrics import ReaderMetrics
     from serve.pages import Pages
@@ -52,6 +54,7 @@ class Edge:
         status: What the reader says about itself.
         pages: Answers what Datasette shows.
         ingest: Hands uploads on.
+        ingest_pages: Shows people what becomes of them; None: there is no upload page.
         rows: Hands writes of rows on.
         callers: Tells who asks.
         staleness: Knows how long ago the reader was up to date.
@@ -70,6 +73,7 @@ class Edge:
         *,
         pages: Pages,
         ingest: IngestProxy,
+        ingest_pages: IngestPages | None = None,
         rows: RowsProxy,
         callers: Callers,
         staleness: Staleness,
@@ -81,6 +85,7 @@ class Edge:
         self.requests = Requests()
         self.stopping = False
         self._ingest = ingest
+        self._ingest_pages = ingest_pages
         self._rows = rows
         self._callers = callers
         self._staleness = staleness
@@ -156,14 +161,11 @@ class Edge:
                 return kind, self._sign(self._answer_own(request, path))
             if path == "/ingest" or path.startswith("/ingest/"):
                 kind = "ingest"
-                generation = max(self._supervisor.generation, 0)
-                return kind, await self._ingest.answer(request, target, caller, generation)
+                return kind, await self._answer_ingest(request, target, caller)
             if request.method == "POST" and (row_path := find_row_path(path)) is not None:
                 kind = "rows"
                 return kind, await self._rows.answer(request, target, row_path, caller)
             kind = "datasette"
-            await self._wait_generation(request)
-            await self._staleness.wait()
             return kind, await self._answer_page(request, target, caller)
         except Refusal as refusal:
             if refusal.code in _SHED:
@@ -179,6 +181,16 @@ class Edge:
             document = problem_document("internal-error", "the failure is in the server's log")
             return kind, self._sign(problem_response(request, document))
 
+    async def _answer_ingest(
+        self, request: web.BaseRequest, target: str, caller: Caller
+    ) -> web.StreamResponse:
+        """Answer a program out of the primary, and a person by a page about what that says."""
+        current = self._supervisor.current
+        if self._ingest_pages and current and is_of_person(request):
+            return await self._ingest_pages.answer(request, target, caller, current)
+        generation = max(self._supervisor.generation, 0)
+        return await self._ingest.answer(request, target, caller, generation)
+
     async def _answer_page(
         self, request: web.BaseRequest, target: str, caller: Caller
     ) -> web.StreamResponse:
@@ -187,6 +199,8 @@ class Edge:
         A set that was just replaced gets no new workers: if the last one dies while it drains,
         nobody is left to answer who had come in time.
         """
+        await self._wait_generation(request)
+        await self._staleness.wait()
         repeatable = request.method in SAFE_TO_REPEAT and not request.body_exists
         tries = TRIES if repeatable else 1
         while True:

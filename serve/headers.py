@@ -10,6 +10,7 @@ from headrace.actor_claim import HEADER as ACTOR_HEADER
 from headrace.tokens import MADE_PREFIX
 from serve.arrivals import personal_cookies
 from serve.cache_rules import NOT_SENT_ON
+from serve.page_header import PAGE_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +41,7 @@ _OWN = ("Headrace-Generation", "Headrace-Staleness")
 _FORWARDED = frozenset(
     {
         *("forwarded", "x-real-ip", "headrace-generation", "headrace-min-generation"),
+        PAGE_HEADER.lower(),
         ACTOR_HEADER.lower(),
     }
 )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import yarl
+from aiohttp import web
 
 from headrace.errors import Refusal
 from headrace.web import answer_json
@@ -25,7 +26,6 @@ from serve.proxy import body_of, finish, forward, hand_back
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from aiohttp import web
     from multidict import CIMultiDict
 
     from serve.actor_question import ActorQuestion
@@ -78,11 +78,24 @@ class IngestProxy:
         Raises:
             Refusal: ``primary-away``, ``primary-lost``, or what an upload is refused for here.
         """
+        if request.method == "GET" and _EVENTS.fullmatch(target.partition("?")[0]):
+            return await self._answer_events(request, target, caller, generation)
+        answer = await self.obtain(request, target, caller, generation)
+        if isinstance(answer, web.Response):
+            return answer
+        return await pass_back(request, answer, generation)
+
+    async def obtain(
+        self, request: web.BaseRequest, target: str, caller: Caller, generation: int
+    ) -> aiohttp.ClientResponse | web.Response:
+        """Give the primary's answer, whose body is not read yet, or one that is made here.
+
+        Raises:
+            Refusal: As ``answer``.
+        """
         path = target.partition("?")[0]
         receipt = _RECEIPT.fullmatch(path) if request.method == "GET" else None
         own: web.Response | None = None
-        if request.method == "GET" and _EVENTS.fullmatch(path):
-            return await self._answer_events(request, target, caller, generation)
         if (request.method, path) == ("POST", "/ingest"):
             answer = await self._offer(request, target, caller)
             if answer is None:
@@ -106,7 +119,7 @@ class IngestProxy:
                 "the primary did not answer",
                 hint="what is published can be read all the while; ask again later",
             )
-        return await _hand_back(request, answer, generation)
+        return answer
 
     async def _ask_receipt(
         self, request: web.BaseRequest, target: str, caller: Caller
@@ -131,7 +144,7 @@ class IngestProxy:
         if answer is None:
             return _sign(nothing_yet(), generation)
         if answer.content_type != "text/event-stream":
-            return await _hand_back(request, answer, generation)
+            return await pass_back(request, answer, generation)
         try:
             return await self.events.hand_back(request, answer, _headers_back(answer, generation))
         finally:
@@ -229,15 +242,16 @@ class _Offered:
                 yield chunk
 
 
-async def _hand_back(
+async def pass_back(
     request: web.BaseRequest, answer: aiohttp.ClientResponse, generation: int
 ) -> web.StreamResponse:
+    """Hand the primary's answer back as it comes; a browser that uploaded waits for the rows."""
     try:
         back = _headers_back(answer, generation)
         begun = []
         if request.method == "POST" and _may_be_receipt(answer):
             begun = [await answer.content.read()]
-            if published := _read_generation(begun[0]):
+            if published := read_generation(begun[0]):
                 back.add("Set-Cookie", min_generation_cookie(published))
         return await hand_back(request, answer, headers=back, begun=begun)
     finally:
@@ -276,7 +290,7 @@ def _may_be_receipt(answer: aiohttp.ClientResponse) -> bool:
     )
 
 
-def _read_generation(body: bytes) -> int:
+def read_generation(body: bytes) -> int:
     """Give the generation of a receipt, or the newest of several; 0 if there is none."""
     try:
         document = json.loads(body)

@@ -41,6 +41,7 @@ from serve.freshness import Freshness
 from serve.groups import one_error
 from serve.hook import GenerationHook
 from serve.incoming import IncomingUploads
+from serve.ingest_pages import IngestPages
 from serve.ingest_proxy import IngestProxy
 from serve.limits import ClientLimit, Gate
 from serve.metrics import ReaderMetrics
@@ -158,6 +159,7 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             count=settings.workers or _default_workers(),
             secret=secret,
             memory_bytes=settings.worker_memory,
+            upload_page=settings.upload_page,
         )
         descriptions = Descriptions()
 
@@ -201,11 +203,13 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
         pages = make_pages(settings, metrics)
         token = _token(settings)
         actors = token and ActorQuestion(ActorClaims(token), supervisor, pages.upstream)
+        ingest = IngestProxy(settings.primary, session, incoming, actors or None)
         edge = Edge(
             supervisor,
             status,
             pages=pages,
-            ingest=IngestProxy(settings.primary, session, incoming, actors or None),
+            ingest=ingest,
+            ingest_pages=IngestPages(ingest, pages) if settings.upload_page else None,
             rows=RowsProxy(settings.primary, session, actors or None),
             callers=Callers(settings.trusted_proxies),
             staleness=staleness,

@@ -19,6 +19,7 @@ class WorkerSpec:
         control: Where to listen for the reader's orders (control.py).
         secret: Signs Datasette's cookies; the same for all workers.
         datasette_dir: The user's configuration directory.
+        upload_page: Whether there is an upload page.
     """
 
     change: Change
@@ -26,6 +27,7 @@ class WorkerSpec:
     control: Path
     secret: str
     datasette_dir: Path | None
+    upload_page: bool = True
 
     def encode(self) -> dict[str, Any]:
         """Give the JSON form."""
@@ -35,6 +37,7 @@ class WorkerSpec:
             "control": str(self.control),
             "secret": self.secret,
             "datasette_dir": self.datasette_dir and str(self.datasette_dir),
+            "upload_page": self.upload_page,
         }
 
     @classmethod
@@ -47,4 +50,5 @@ class WorkerSpec:
             control=Path(document["control"]),
             secret=document["secret"],
             datasette_dir=folder and Path(folder),
+            upload_page=document["upload_page"],
         )

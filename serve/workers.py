@@ -54,12 +54,14 @@ class WorkerOptions:
         count: Workers of a set.
         secret: Datasette's.
         memory_bytes: A worker that holds more is replaced.
+        upload_page: Whether there is an upload page.
     """
 
     sockets: Path
     count: int
     secret: str
     memory_bytes: int | None = None
+    upload_page: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,6 +292,7 @@ class WorkerSet:
             control=control,
             secret=self._options.secret,
             datasette_dir=self.nursery.configuration.folder,
+            upload_page=self._options.upload_page,
         )
         worker = Worker(await self.nursery.fork(spec), socket, control)
         try:

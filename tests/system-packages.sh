@@ -4,6 +4,8 @@
 set -eu
 missing=
 command -v curl >/dev/null || missing="$missing curl"
+# The browser that the pages are tested in: 110 MB to fetch.
+command -v chromium >/dev/null || missing="$missing chromium"
 # What runs the tus client of npm.
 command -v node >/dev/null || missing="$missing nodejs"
 command -v npm >/dev/null || missing="$missing npm"

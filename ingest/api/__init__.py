@@ -13,6 +13,7 @@ from ingest.api import (
     databases,
     events,
     generations,
+    preview,
     prune,
     readers,
     receipts,
@@ -37,10 +38,10 @@ def make_app(node: Node) -> web.Application:
     """Give the application."""
     app = web.Application(middlewares=[_counted, problems, _with_generation, _noted])
     app[NODE] = node
-    app.add_routes(readers.routes)
-    for concern in (uploads, tus, receipts, watching, events, reprocess):
-        app.add_routes(concern.routes)
-    for concern in (databases, generations, prune, rows, tokens, session, audit, status):
+    for concern in (
+        *(readers, uploads, preview, tus, receipts, watching, events, reprocess, databases),
+        *(generations, prune, rows, tokens, session, audit, status),
+    ):
         app.add_routes(concern.routes)
     return app
 

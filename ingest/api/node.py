@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ingest.journal import Journal
     from ingest.lease import LeaseHolder
     from ingest.metrics import IngestMetrics
+    from ingest.preview import Previews
     from ingest.primary import Primary
     from ingest.prune_objects import Pruner
     from ingest.publish import Publisher
@@ -93,6 +94,7 @@ class Node:
     journal: Journal
     journal_replica: JournalReplica
     uploads: Uploads
+    previews: Previews
     rows: RowWriter
     row_limits: RowLimits
     tus: TusUploads

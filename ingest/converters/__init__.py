@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Refusal
 from headrace.names import quote_identifier
-from headrace.wishes import Wishes
+from headrace.wishes import READING, Wishes
 from ingest.converters.registry import Converter, Registry, load_function
 
 if TYPE_CHECKING:
@@ -399,6 +399,12 @@ def find_ignored(conversion: Conversion) -> frozenset[str]:
     if wishes.types or wishes.strict:  # casting asks what an empty text is, whatever the format
         honours |= {"empty"}
     return wishes.reading - honours
+
+
+def find_honoured(format_name: str) -> frozenset[str]:
+    """Find what can be asked for about how files of a format are read, of ``wishes.READING``."""
+    honours = _HONOURS.get(format_name, frozenset())
+    return READING if honours is None else honours
 
 
 def refuse_ignored(names: Iterable[str], what: str) -> Refusal:

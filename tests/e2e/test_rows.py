@@ -112,6 +112,35 @@ def test_bad_requests_are_refused_in_datasettes_form(system: System) -> None:
     assert hidden.status_code == 404
 
 
+def test_token_writes_rows_of_its_database_alone_and_the_audit_log_says_so(system: System) -> None:
+    """Another database is refused in Datasette's words; what is written is logged."""
+    body = {"name": "zoo", "scopes": "ingest:zoo"}
+    made = system.client.post("/ingest/tokens", json=body, headers=system.auth).json()
+    auth = {"Authorization": f"Bearer {made['token']}"}
+
+    def send(path: str) -> httpx.Response:
+        return system.client.post(path, json={"row": {"id": 7, "name": "Kiki"}}, headers=auth)
+
+    for database in ("many", "nowhere"):
+        denied = send(f"/{database}/t/-/insert")
+        assert (denied.status_code, denied.json()["errors"]) == (403, ["Permission denied"])
+    sent = send("/-/insert/zoo/birds?pk=id")
+    assert sent.status_code == 200, sent.text
+
+    rows = system.client.get("/ingest/audit", headers=system.auth).json()["audit"]
+    mine = {
+        (row["what"], row["database"], row["receipt"], row["outcome"])
+        for row in rows
+        if row["who"] == f"token:{made['id']}"
+    }
+    receipt = sent.headers["Headrace-Receipt"]
+    assert ("insert-rows", "zoo", receipt, "published") in mine
+    assert {(what, outcome) for what, *_, outcome in mine} == {
+        ("insert-rows", "published"),
+        ("insert-rows", "forbidden"),
+    }
+
+
 def test_writes_and_uploads_into_one_database_both_stay(system: System) -> None:
     """Rows that are sent while files are appended to the same table are there beside theirs."""
     system.upload(b"id,name\n1,file\n", "both.csv", database="both", table="t")

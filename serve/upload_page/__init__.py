@@ -1,0 +1,120 @@
+"""The upload page: a Datasette plugin that readers load into their workers.
+
+Only the edge sends requests for ``/ingest…`` here (``serve/ingest_pages.py``). It knows what the
+primary says, and has it rendered: so the pages have the look of the instance, its own templates
+and plugins included, and a worker needs no way to the primary.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from datasette import hookimpl
+from datasette.utils.asgi import Response
+from datasette.version import __version__ as datasette_version
+
+from headrace.options import MODES
+from serve.page_header import PAGE_HEADER
+from serve.upload_page.assets import ASSETS, FINGERPRINT
+
+if TYPE_CHECKING:
+    from datasette.app import Datasette
+    from datasette.utils.asgi import Request
+
+_TEMPLATES = {
+    "upload": "headrace_upload.html",
+    "receipt": "headrace_receipt.html",
+    "receipts": "headrace_receipts.html",
+    "audit": "headrace_audit.html",
+    "problem": "headrace_problem.html",
+}
+_PREFIX = "/-/upload-page"
+_FOR_EVER = "public, max-age=31536000, immutable"  # a year; the path changes with the content
+
+
+@hookimpl  # type: ignore[untyped-decorator] # pluggy's marks have no types here
+def register_routes() -> list[tuple[str, Any]]:
+    """Answer for the pages below ``/ingest``, and for their scripts and styles."""
+    return [
+        (r"^/ingest(/.*)?$", _page),
+        (rf"^{_PREFIX}/(?P<fingerprint>[0-9a-f]+)/(?P<name>[a-z./-]+)$", _asset),
+    ]
+
+
+@hookimpl  # type: ignore[untyped-decorator]
+def skip_csrf(scope: dict[str, Any]) -> bool:
+    """Let the edge's own requests pass: nothing is changed by rendering a page."""
+    return any(name == PAGE_HEADER.lower().encode() for name, _ in scope["headers"])
+
+
+@hookimpl  # type: ignore[untyped-decorator]
+def menu_links() -> list[dict[str, str]]:
+    """Lead to the page from every page's menu."""
+    return [{"href": upload_url(), "label": "Upload a file"}]
+
+
+@hookimpl  # type: ignore[untyped-decorator]
+def database_actions(datasette: Datasette, database: str) -> list[dict[str, str]]:
+    """Lead to the page from the menu of a database that can be written."""
+    if database not in datasette.published:
+        return []
+    return [{"href": upload_url(database), "label": "Upload a file to this database"}]
+
+
+@hookimpl  # type: ignore[untyped-decorator]
+def extra_template_vars(datasette: Datasette, database: str | None) -> dict[str, Any]:
+    """Lead to the page from the home page and from databases; templates show it."""
+    writable = database is None or database in datasette.published
+    return {"headrace_upload_url": upload_url(database) if writable else None}
+
+
+def upload_url(database: str | None = None) -> str:
+    """Give the page's path: the edge's own, so never below Datasette's ``base_url``."""
+    return "/ingest" if database is None else f"/ingest?database={quote(database)}"
+
+
+async def _page(datasette: Datasette, request: Request) -> Response:
+    """Render what the edge says; without a word of it the page of somebody who is not signed in."""
+    said: dict[str, Any] = {"page": "upload"}
+    if request.headers.get(PAGE_HEADER.lower()):
+        said = json.loads(await request.post_body())
+    context = {
+        "assets": datasette.urls.path(f"{_PREFIX}/{FINGERPRINT}"),
+        "modes": MODES,
+        "document": None,
+        **said,
+        "session": _signed_in(said.get("session")),
+        "databases": await _visible(datasette, request),
+        "database_wanted": request.args.get("database") or "",
+        "datasette_version": datasette_version,  # base.html's footer says it
+    }
+    html = await datasette.render_template(_TEMPLATES[said["page"]], context, request=request)
+    # Datasette's own base.html names no language, which screen readers go by.
+    html = html.replace("<html>", '<html lang="en">', 1)
+    return Response.html(html, headers={"Vary": "Accept"})  # programs get JSON at the same path
+
+
+def _signed_in(session: dict[str, Any] | None) -> dict[str, Any] | None:
+    return session if session and session["signed_in"] else None
+
+
+async def _visible(datasette: Datasette, request: Request) -> list[str]:
+    """List published databases that this person may see."""
+    return [
+        name
+        for name in datasette.published
+        if await datasette.permission_allowed(
+            request.actor, "view-database", resource=name, default=True
+        )
+    ]
+
+
+async def _asset(request: Request) -> Response:
+    """Give a script or a style; an old page's are gone with it."""
+    asset = ASSETS.get(request.url_vars["name"])
+    if asset is None or request.url_vars["fingerprint"] != FINGERPRINT:
+        return Response.text("there is no such file of this version", status=404)
+    headers = {"Cache-Control": _FOR_EVER, "X-Content-Type-Options": "nosniff"}
+    return Response(asset.body, content_type=asset.content_type, headers=headers)
