@@ -60,7 +60,7 @@ def test_one_bad_file_keeps_no_other_and_is_said_with_its_place(
     """The exit code says that something failed, standard error where and why."""
     (person.home / "good.csv").write_bytes(PEOPLE)
     (person.home / "broken.csv").write_bytes(BROKEN)
-    done = person.run("push", "broken.csv", "good.csv")
+    done = person.run("push", "broken.csv", "good.csv", "--wait", "regions")
     assert done.returncode == 1
     assert b"broken.csv: line 2 has a quote that is never closed" in done.stderr
     assert re.fullmatch(rb"good.csv: 2 rows in generation \d+: \S+/good/good\n", done.stdout)
@@ -69,9 +69,10 @@ def test_one_bad_file_keeps_no_other_and_is_said_with_its_place(
 
 def test_standard_input_is_pushed_also_when_it_is_large(system: System, person: Person) -> None:
     """Nobody has to know how long it is, and it is not kept in a file."""
-    small = person.run("push", "-", "--filename", "small.csv", "--json", stdin=PEOPLE)
+    flags = ["--json", "--wait", "regions"]
+    small = person.run("push", "-", "--filename", "small.csv", *flags, stdin=PEOPLE)
     body = csv_of(9 * MEGABYTE)
-    large = person.run("push", "-", "--database", "large", "--json", stdin=body)
+    large = person.run("push", "-", "--database", "large", *flags, stdin=body)
     assert (small.returncode, large.returncode) == (0, 0)
     assert receipts_of(small.stdout)["-"]["filename"] == "small.csv"
     assert receipts_of(large.stdout)["-"]["bytes"] == len(body)
@@ -207,15 +208,20 @@ async def test_file_that_is_not_done_in_time_ends_with_5_and_its_receipt(
     """A script asks later what became of it, and sends nothing twice."""
     (person.home / "slow.csv").write_bytes(csv_of(2 * MEGABYTE))
     wire = Wire(system.port)
+    busy = answering("503 Service Unavailable", "x", "y")
     async with wire.listening() as port:
         url = f"http://127.0.0.1:{port}"
-        with wire.broken("/ingest/receipts/", never_answering):
-            pushing = await person.start(
-                "push", "slow.csv", "--json", "--timeout", "1.5", HEADRACE_URL=url
-            )
-            output, errors = await pushing.communicate()
+        with wire.broken("/ingest/receipts/", busy):
+            flags = ["push", "slow.csv", "--json", "--retry-for", "0.2"]
+            late = await person.start(*flags, HEADRACE_URL=url)
+            output, errors = await late.communicate()
+        with wire.broken("/ingest/tus", never_answering):
+            flags = ["push", "slow.csv", "--timeout", "0.2", "--mode", "append"]
+            unsent = await person.start(*flags, HEADRACE_URL=url)
+            _output, said = await unsent.communicate()
     receipt = receipts_of(output)["slow.csv"]
-    assert (pushing.returncode, receipt["error"]["code"]) == (5, "late"), errors
+    assert (late.returncode, receipt["error"]["code"]) == (5, "late"), errors
+    assert (unsent.returncode, b"not sent in time" in said) == (5, True), said
     path = f"/ingest/receipts/{receipt['id']}"
     wait_for(lambda: system.client.get(path).json()["state"] == "published")
 
