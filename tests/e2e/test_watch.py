@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.conftest import wait_for
 from tests.e2e.conftest import System, running
 from tests.e2e.push_kit import Person
 
@@ -160,4 +161,4 @@ async def test_folder_that_is_empty_at_once_deletes_nothing(system: System, pers
     (folder / "precious.csv").unlink()
     done = person.run("watch", "shared", "--mirror-deletes")
     assert (done.returncode, b"is it mounted?" in done.stderr) == (1, True)
-    assert system.client.get("/precious/precious").status_code == 200
+    wait_for(lambda: system.client.get("/precious/precious").status_code == 200)
