@@ -40,6 +40,7 @@ HELP = {
     "extract": "Columns to move to tables of their own: city:cities,state.",
     "index": "Indexes: zip,day+price.",
     "fts": "Columns to search in: title,body.",
+    "metadata": "What to say about the database, as JSON or YAML.",
 }
 
 

@@ -13,12 +13,14 @@ from ingest.api import (
     databases,
     events,
     generations,
+    metadata,
     preview,
     prune,
     readers,
     receipts,
     reprocess,
     rows,
+    schedules,
     session,
     status,
     tokens,
@@ -40,7 +42,7 @@ def make_app(node: Node) -> web.Application:
     app[NODE] = node
     for concern in (
         *(readers, uploads, preview, tus, receipts, watching, events, reprocess, databases),
-        *(generations, prune, rows, tokens, session, audit, status),
+        *(metadata, generations, prune, rows, schedules, tokens, session, audit, status),
     ):
         app.add_routes(concern.routes)
     return app
