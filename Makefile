@@ -5,6 +5,7 @@
 # make soak   the same for ten minutes; SOAK_SECONDS=… SOAK_SEED=…
 # make fuzz   damaged files through the converters; FUZZ_SECONDS=… for all formats together
 # make bench  measure, side by side with peers
+# make docs   write docs/reference/commands.md anew, out of the commands' own help
 # make lock   choose versions anew
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 # Every process that a test starts would compile all modules again: a third of its start.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test test-stores faults soak fuzz bench lock clean
+.PHONY: run test test-stores faults soak fuzz bench docs lock clean
 
 run: $(VENV)/run.stamp
 	@exec $(VENV)/bin/headrace up $(ARGS)
@@ -49,6 +50,9 @@ fuzz: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp $(VENV)/bench.stamp
 	$(VENV)/bin/python -m benchmarks.run $(ARGS)
+
+docs: $(VENV)/run.stamp
+	$(VENV)/bin/python -m docs.reference.make_commands
 
 $(VENV)/bin/python:
 	@deploy/make-venv.sh $(PYTHON) $(VENV)

@@ -23,6 +23,7 @@ from ingest.api import (
     rows,
     schedules,
     session,
+    status,
     tokens,
     tus,
     uploads,
@@ -42,7 +43,7 @@ def make_app(node: Node) -> web.Application:
     app[NODE] = node
     for concern in (
         *(readers, uploads, preview, tus, receipts, watching, events, reprocess, databases),
-        *(metadata, generations, prune, rows, schedules, tokens, session, audit),
+        *(metadata, generations, prune, rows, schedules, tokens, session, audit, status),
     ):
         app.add_routes(concern.routes)
     app.add_routes(bucket_events.routes)

@@ -170,6 +170,20 @@ def test_guide_to_move_the_primary_works(tmp_path: Path, store: str) -> None:
     assert '"unchanged": 1' in output.splitlines()[-1]
 
 
+def test_guides_to_push_files_and_to_watch_a_folder_work(tmp_path: Path) -> None:
+    """Who follows the guides has the rows of all files, knows what failed, and mirrors a folder."""
+    home = "export XDG_STATE_HOME=$PWD/state XDG_CONFIG_HOME=$PWD/config\n"
+    home += "export PYTHON_KEYRING_BACKEND=keyring.backends.fail.Keyring\n"
+    watch = "\n".join(BLOCK.findall((HOWTO / "watch-a-folder.md").read_text()))
+    output = run("push-files.md", tmp_path, before=home + UP, after=watch + DOWN)
+    assert "cities.csv: 2 rows in generation 1: " in output
+    assert "more-2.csv: 1 row in generation " in output
+    assert output.count('"state": "published"') == 1
+    assert ("exit code 1\n" in output, "exit code 4\n" in output) == (True, True)
+    assert "/statistics/cities\n" in output
+    assert "statistics/cities.csv is gone: statistics is deleted\n" in output
+
+
 @pytest.mark.parametrize("path", sorted(HOWTO.glob("*.md")), ids=lambda path: path.name)
 def test_every_guide_is_linked_from_the_readme(path: Path) -> None:
     """People find a guide from the first page."""
