@@ -5,6 +5,7 @@
     HeadraceError
     ├── ConfigError            settings that cannot work
     ├── StoreError             the object store did not do what was asked
+    │   ├── ObjectChangedError the object is another by now
     │   ├── ObjectExistsError  a create-only put found the key taken
     │   └── ObjectMissingError the key is not there (or not yet)
     ├── LogError               the generation log says something it must not
@@ -64,6 +65,10 @@ class ObjectExistsError(StoreError):
 
 class ObjectMissingError(StoreError):
     """The key is not there, or not visible yet."""
+
+
+class ObjectChangedError(StoreError):
+    """The object is not the one any more that was looked at."""
 
 
 class LogError(HeadraceError):

@@ -10,6 +10,7 @@ from headrace.errors import Refusal
 from headrace.web import problems
 from ingest.api import (
     audit,
+    bucket_events,
     databases,
     events,
     generations,
@@ -45,6 +46,7 @@ def make_app(node: Node) -> web.Application:
         *(metadata, generations, prune, rows, schedules, tokens, session, audit, status),
     ):
         app.add_routes(concern.routes)
+    app.add_routes(bucket_events.routes)
     return app
 
 

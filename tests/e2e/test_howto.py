@@ -134,6 +134,16 @@ def test_guide_to_reprocess_an_upload_works(tmp_path: Path) -> None:
     assert '"city": "Bern"' in output.splitlines()[-1]
 
 
+def test_guide_to_drop_files_works(tmp_path: Path) -> None:
+    """Who follows the guide reads the rows that were dropped, and why a file was not taken."""
+    before = f"export HEADRACE_INCOMING_INTERVAL=0.2\n{UP}"
+    output = run("drop-files-into-a-bucket.md", tmp_path, before=before, after=DOWN)
+    assert '[{"rowid": 1, "city": "Bern", "people": 133000}]' in output
+    assert '"city": "Basel", "people": 177000' in output
+    assert "line 2 has 1 value where the header has 2" in output
+    assert "/ingest/events?key=" in output
+
+
 def test_guides_to_resume_and_to_watch_an_upload_work(tmp_path: Path) -> None:
     """Who follows the guides has the rows by curl and by tuspy, and sees the upload go live."""
     output = run("resume-an-upload.md watch-an-upload.md", tmp_path, before=UP, after=DOWN)
