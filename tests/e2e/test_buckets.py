@@ -318,7 +318,7 @@ def test_primary_that_dies_between_any_two_steps_takes_a_file_once(
     asyncio.run(drop("incoming/sales/all.csv.headrace.json", b'{"mode": "append"}'))
     asyncio.run(drop("incoming/sales/all.csv", b"n\n1\n"))
     for place in (
-        ("ingest.buckets.taking", "start"),
+        ("ingest.buckets.taking", "accept"),
         ("ingest.buckets.taking", "Taker._let_go"),
     ):
         primary.program = dying_at(*place)
