@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from multidict import MultiMapping
 
-    Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+Handler = TypeVar("Handler", bound="Callable[..., Any]")
 
 JSON = "application/json"
 _ATTRIBUTE = "operation"  # of a handler
@@ -42,6 +43,7 @@ class Who(StrEnum):
     WRITER = "writer"  # the same, while writes can be kept
     ADMIN_READER = "admin-reader"
     ADMIN = "admin"
+    ROWS = "rows"  # a writer, who is refused in Datasette's words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

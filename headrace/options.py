@@ -19,14 +19,15 @@ from headrace.names import (
     safe_table_name,
     without_brackets,
 )
+from headrace.wishes import ABOUT as ABOUT_WISHES
 from headrace.wishes import CHOICES as WISH_CHOICES
-from headrace.wishes import WISHES, Wishes, read_wishes
+from headrace.wishes import Wishes, read_wishes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MODES = ("replace", "append", "upsert", "create")
-# Where a file goes; how it is read and shaped is said by wishes.
+# What is written: where a file goes first, then how it is read and shaped.
 ABOUT = {
     "database": "Name of the database; made from the file's name.",
     "table": "Name of the table that a one-table file makes; made from the file's name.",
@@ -34,8 +35,9 @@ ABOUT = {
     "added or changed by their key, or must not be there.",
     "filename": "The file's name.",
     "wait_for": "Answer only when all regions show it, within the wait.",
+    **ABOUT_WISHES,
 }
-FIELDS = ABOUT.keys() | WISHES
+FIELDS = frozenset(ABOUT)
 CHOICES = {"mode": MODES, "wait_for": ("regions",), **WISH_CHOICES}
 DEFAULT_WAIT_S = 30.0
 MAX_WAIT_S = 600.0

@@ -24,6 +24,24 @@ CHOICES = {
     "strict": (*_FALSE, *_TRUE),
     "header": (*_TRUE, *_FALSE),
 }
+# What is written. A value that begins with a bracket is JSON.
+ABOUT = {
+    "types": "Types of columns, `zip:text,price:real`: text, integer, real or blob.",
+    "strict": "Make STRICT tables.",
+    "encoding": "Of a text file, `cp1252` or another name that Python knows; found out.",
+    "delimiter": "Of a delimited file: one character, or `tab`, `comma`, `semicolon`, `pipe`; "
+    "found out.",
+    "header": "Whether the first row names the columns; found out.",
+    "on_bad_rows": "Fail the file, or keep its bad rows in `<table>_rejects`.",
+    "empty": "What an empty field is: NULL in numeric columns and '' in text, NULL, or ''.",
+    "nested": "Objects within records: kept as JSON, or made columns.",
+    "pk": "Columns of the primary key, `id,day`.",
+    "index": "Indexes to have, `zip,day+price`: a plus joins columns of one.",
+    "fts": "Columns to search in, `title,body`.",
+    "extract": "Columns to move to a table of their own, `city:cities,state`: after a colon that "
+    "table's name.",
+    "columns": "Columns to keep, in this order, `zip,price:cost`: after a colon their new names.",
+}
 READING = frozenset({"encoding", "delimiter", "header", "empty", "on_bad_rows", "nested"})
 MAX_DELIMITER = 1  # characters
 

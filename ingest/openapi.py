@@ -33,6 +33,7 @@ _VERSION = "3.1.0"
 _SCHEMAS = "#/components/schemas/"
 _PIECE = re.compile(r"\{(\w+)(?::[^{}]*)?\}")
 _PROBLEM = "application/problem+json"
+_TEXTS = frozenset({"text/csv", "text/html"})
 _NO_BODY = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_DELETE, hdrs.METH_OPTIONS})
 _SAFE = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 
@@ -55,6 +56,7 @@ _REFUSED: dict[Who, tuple[str, ...]] = {
     Who.ANYBODY: (),
     Who.KNOWN: _KNOWN,
     Who.WRITER: (*_KNOWN, "cross-site", "forbidden", *_KEPT),
+    Who.ROWS: (),
     Who.ADMIN_READER: (*_KNOWN, "forbidden"),
     Who.ADMIN: (*_KNOWN, "cross-site", "forbidden", *_KEPT),
 }
@@ -128,7 +130,12 @@ class _Schemas:
     def make(self) -> dict[str, Any]:
         """Give the schemas by name."""
         _, named = schemas_of(self._types, _SCHEMAS, _DESCRIBED_BY)
-        named["Problem"]["properties"]["code"]["enum"] = list(REFUSALS)
+        # As openapi-generator knows it.
+        titles = [title for _, title in REFUSALS.values()]
+        named["Problem"]["properties"]["code"] |= {
+            "enum": list(REFUSALS),
+            "x-enum-descriptions": titles,
+        }
         return dict(sorted(named.items()))
 
 
@@ -197,7 +204,7 @@ def _describe_answer(answer: Answer, schemas: _Schemas) -> dict[str, Any]:
         }
     if answer.schema is not None:
         described["content"] = {
-            kind: {"schema": schemas.refer(answer.schema if "json" in kind else {"type": "string"})}
+            kind: {"schema": {"type": "string"} if kind in _TEXTS else schemas.refer(answer.schema)}
             for kind in answer.kinds
         }
     return described
@@ -213,15 +220,17 @@ def _refused(declared: Operation) -> tuple[str, ...]:
     codes = [*declared.refuses, *_REFUSED[declared.who]]
     if declared.checked:
         codes.append("invalid-option")
-    if declared.about is None:  # the primary answers it
+    if declared.about is None and declared.who is not Who.ROWS:  # the primary answers it
         codes += _ANY_TIME
     return tuple(dict.fromkeys(codes))
 
 
 def _operation_id(method: str, path: str) -> str:
-    """Name an operation by its method and path, without what all paths have in common."""
-    words = re.findall(r"\w+", path)
-    return "_".join([method.lower(), *(words[1:] or words)])
+    """Name an operation by its method and path, without what most paths have in common."""
+    first, *words = re.findall(r"\w+", path)
+    if first != "ingest" or not words:
+        words.insert(0, first)
+    return "_".join([method.lower(), *words])
 
 
 def _name(concern: ModuleType) -> str:

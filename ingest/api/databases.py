@@ -7,7 +7,7 @@ from aiohttp import web
 from headrace.names import check_database_name
 from headrace.operation import Who, operation
 from headrace.web import answer_json
-from ingest.api.declared import DATABASE, TABLE, answers_json
+from ingest.api.declared import IN_DATABASE, IN_TABLE, answers_json
 from ingest.api.node import NODE
 from ingest.documents import Removed
 
@@ -18,7 +18,7 @@ routes = web.RouteTableDef()
 
 
 @routes.delete("/ingest/databases/{database}")
-@operation(DATABASE, answers=_GONE, refuses=_REFUSES, who=Who.WRITER)
+@operation(IN_DATABASE, answers=_GONE, refuses=_REFUSES, who=Who.WRITER)
 async def delete_database(request: web.Request) -> web.Response:
     """Publish a generation without a database."""
     node = request.app[NODE]
@@ -32,7 +32,7 @@ async def delete_database(request: web.Request) -> web.Response:
 
 
 @routes.delete("/ingest/databases/{database}/{table}")
-@operation(DATABASE, TABLE, answers=_GONE, refuses=_REFUSES, who=Who.WRITER)
+@operation(IN_DATABASE, IN_TABLE, answers=_GONE, refuses=_REFUSES, who=Who.WRITER)
 async def delete_table(request: web.Request) -> web.Response:
     """Publish a generation without a table."""
     node = request.app[NODE]

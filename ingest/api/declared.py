@@ -15,8 +15,8 @@ GENERATION = 10**18 - 1  # the largest number that is taken for one
 _EXAMPLE = "019abc0123456789abcdef0123456789"
 
 RECEIPT = in_path("id", "Id of the receipt.", pattern=RECEIPT_ID, example=_EXAMPLE)
-DATABASE = in_path("database", "Name of the database.", pattern=_DATABASE_NAME, example="sales")
-TABLE = in_path(
+IN_DATABASE = in_path("database", "Name of the database.", pattern=_DATABASE_NAME, example="sales")
+IN_TABLE = in_path(
     "table", "Name of the table.", minLength=1, maxLength=MAX_TABLE_NAME, example="orders"
 )
 

@@ -42,7 +42,7 @@ routes = web.RouteTableDef()
     answers={
         200: Answer(
             what="Server-Sent Events `state`, `progress`, `live`, `end`.",
-            schema={"type": "string"},
+            schema={"description": "Each with an `id`, and `data` in JSON."},
             kinds=("text/event-stream",),
         ),
         204: Answer(what="There is nothing more to come."),

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from headrace.errors import Refusal
+from headrace.errors import Refusal, StoreError
 from headrace.generation import format_txid
 from headrace.history import read_back
 from headrace.names import check_database_name
 from headrace.operation import Parameter, Who, in_path, number, operation
 from headrace.web import answer_json
-from ingest.api.declared import DATABASE, GENERATION, answers_json
+from ingest.api.declared import GENERATION, IN_DATABASE, answers_json
 from ingest.api.node import NODE
 from ingest.documents import GenerationPage, RolledBack
 
@@ -24,7 +24,7 @@ PAGE = 100  # entries
 _BEFORE = number("before", "Only generations before that one.", low=1, high=GENERATION)
 _NUMBER = in_path("number", "Number of the generation.", pattern="^[0-9]{1,18}$", example="42")
 _ONE_DATABASE = Parameter(
-    name="database", what="Take back that database alone.", schema=DATABASE.schema
+    name="database", what="Take back that database alone.", schema=IN_DATABASE.schema
 )
 
 routes = web.RouteTableDef()
@@ -45,12 +45,16 @@ async def get_generations(request: web.Request) -> web.Response:
     node = request.app[NODE]
     reader = node.identify(request)
     newest = int(request.query.get("before", node.primary.state.number + 1)) - 1
-    entries = [entry.document() async for entry in read_back(node.generations, newest, PAGE)]
-    next_page = f"/ingest/generations?before={entries[-1]['generation']}"
-    full = len(entries) == PAGE and entries[-1]["generation"] > 1
+    newest = min(newest, node.primary.state.number)
+    try:
+        entries = [entry.document() async for entry in read_back(node.generations, newest, PAGE)]
+    except StoreError as exc:
+        raise Refusal("replication-down", "the object store cannot be asked for them") from exc
+    oldest = entries[-1]["generation"] if len(entries) == PAGE else 1
     for entry in entries:
         _show_only(entry, reader)
-    return answer_json({"generations": entries, "next": next_page if full else None})
+    next_page = f"/ingest/generations?before={oldest}" if oldest > 1 else None
+    return answer_json({"generations": entries, "next": next_page})
 
 
 @routes.post("/ingest/generations/{number}/rollback")

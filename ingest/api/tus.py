@@ -111,7 +111,7 @@ def _problem(request: web.Request, refusal: Refusal) -> web.Response:
 @routes.options(protocol.PATH)
 @routes.options(_ONE)
 @operation(
-    _ID,
+    in_path("id", "Anything: no upload is looked at.", example="0" * 32),
     answers={
         204: Answer(
             what="Version, extensions, algorithms, and the largest file.",
@@ -240,7 +240,7 @@ async def delete_upload(request: web.Request) -> web.Response:
     bodies=(_BYTES,),
     body_required=False,
     answers={**_FOUND, **_TAKEN},
-    refuses=_APPENDS,
+    refuses=(*_APPENDS, "method-not-allowed"),
     who=Who.WRITER,
 )
 async def post_method(request: web.Request) -> web.StreamResponse:
