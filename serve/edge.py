@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})  # they are for proxies that people ask for
+_WRITES = frozenset({"DELETE", "PATCH", "POST", "PUT"})
 METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"  # that some path takes
 MIN_GENERATION_WAIT_S = 5.0
 TRIES = 3  # of a read, each on the set that is in service then
@@ -161,7 +162,7 @@ class Edge:
             if path == "/ingest" or path.startswith("/ingest/"):
                 kind = "ingest"
                 return kind, await self._answer_ingest(request, target, caller)
-            if request.method == "POST" and (row_path := find_row_path(path)) is not None:
+            if request.method in _WRITES and (row_path := find_row_path(path)) is not None:
                 kind = "rows"
                 return kind, await self._rows.answer(request, target, row_path, caller)
             kind = "datasette"
