@@ -43,11 +43,7 @@ async def reprocess(url: str, receipt_id: str, options: Sequence[str]) -> None:
     Raises:
         HeadraceError: It refused, or cannot be reached, or an option has no value.
     """
-    pairs = [each.partition("=") for each in options]
-    for name, equals, _value in pairs:
-        if not equals:
-            raise HeadraceError(f"cannot use {name!r}", hint="write options as name=value")
-    asked = {name: value for name, _equals, value in pairs}
+    asked = read_options(options)
     answer = await ask(url, f"/ingest/receipts/{receipt_id}/reprocess", asked, prefer=WAIT)
     where = f"in generation {answer['generation']}: {answer['url']}" if answer["url"] else ""
     click.echo(f"receipt {answer['id']}: {answer['state']} {where}".rstrip())
@@ -69,6 +65,19 @@ async def prune(url: str, *, dry_run: bool) -> None:
     print_table(("kind", "name", "objects", "bytes"), rows)
     said = "would be deleted" if dry_run else "deleted"
     click.echo(f"{answer['objects']} objects, {answer['bytes']} bytes {said}")
+
+
+def read_options(options: Sequence[str]) -> dict[str, str]:
+    """Read options of an upload, each ``name=value``.
+
+    Raises:
+        HeadraceError: One has no value.
+    """
+    pairs = [each.partition("=") for each in options]
+    for name, equals, _value in pairs:
+        if not equals:
+            raise HeadraceError(f"cannot use {name!r}", hint="write options as name=value")
+    return {name: value for name, _equals, value in pairs}
 
 
 def read_token(file: Path | None) -> str:

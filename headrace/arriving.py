@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 256 * 1024
 MAX_FIELD_BYTES = 4096  # of a form field that is not a file
+MAX_METADATA_BYTES = 256 * 1024  # of the one that may be a file all the same: a metadata.yaml
 MAX_FILES = 100  # in one form
 STALL_S = 60.0  # for a client to send the next bytes
 
@@ -51,6 +52,7 @@ class ArrivedFile:
         spooled: The file itself; None if it did not arrive whole.
         archive: Its key in the object store; None if it is not there.
         from_receipt: Id of the receipt whose archived bytes it is; None if it was sent.
+        source_url: Where it was fetched from, as it is shown; None if it was sent.
         refusal: What speaks against it.
         cut: Whether the request that it came in did not arrive whole.
         arrived_at: When it had arrived; None: now.
@@ -62,6 +64,7 @@ class ArrivedFile:
     spooled: Spooled | None = None
     archive: str | None = None
     from_receipt: str | None = None
+    source_url: str | None = None
     refusal: Refusal | None = None
     cut: bool = False
     arrived_at: datetime | None = None
@@ -145,7 +148,7 @@ async def receive_form(
         while (part := await _in_time(form.next())) is not None:
             if not isinstance(part, BodyPartReader):
                 raise Refusal("bad-request", "a part of the form has parts itself")
-            if part.name == "file" or part.filename is not None:
+            if part.name != "metadata" and (part.name == "file" or part.filename is not None):
                 if len(arrived) == MAX_FILES:
                     raise Refusal("bad-request", f"one form takes {MAX_FILES} files at most")
                 arrived.append(await _receive_part(keeper, part))
@@ -205,9 +208,10 @@ async def _read_field(part: BodyPartReader) -> str:
         Refusal: ``bad-request``.
     """
     body = bytearray()
+    most_bytes = MAX_METADATA_BYTES if part.name == "metadata" else MAX_FIELD_BYTES
     while chunk := await _in_time(part.read_chunk(MAX_FIELD_BYTES)):
         body += chunk
-        if len(body) > MAX_FIELD_BYTES:
+        if len(body) > most_bytes:
             raise Refusal("bad-request", f"the field {part.name!r} is too long")
     try:
         return body.decode()

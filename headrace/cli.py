@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from headrace import __version__, admin_commands, history_commands, token_commands
+from headrace import (
+    __version__,
+    admin_commands,
+    history_commands,
+    schedule_commands,
+    token_commands,
+)
 from headrace.config import (
     IngestSettings,
     ServeSettings,
@@ -116,7 +122,6 @@ def _asks_primary(command: Command) -> Command:
     """Give a command the option that says where the primary is asked."""
     return click.option(
         "--to",
-        "url",
         default="http://127.0.0.1:8000",
         show_default=True,
         help="A reader, or the primary. The token is in HEADRACE_TOKEN.",
@@ -127,26 +132,66 @@ def _asks_primary(command: Command) -> Command:
 @click.argument("generation", type=int)
 @click.option("--database", help="Only this one.")
 @_asks_primary
-def rollback(generation: int, database: str | None, url: str) -> None:
+def rollback(generation: int, database: str | None, to: str) -> None:
     """Publish what an earlier generation held, as a new one."""
-    _run(admin_commands.roll_back(url, generation, database))
+    _run(admin_commands.roll_back(to, generation, database))
 
 
 @main.command()
 @click.argument("receipt")
 @click.argument("options", nargs=-1, metavar="[NAME=VALUE]...")
 @_asks_primary
-def reprocess(receipt: str, options: tuple[str, ...], url: str) -> None:
+def reprocess(receipt: str, options: tuple[str, ...], to: str) -> None:
     """Take an archived upload once more, with the options of that time or with others."""
-    _run(admin_commands.reprocess(url, receipt, options))
+    _run(admin_commands.reprocess(to, receipt, options))
 
 
 @main.command()
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 @_asks_primary
-def prune(dry_run: bool, url: str) -> None:
+def prune(dry_run: bool, to: str) -> None:
     """Delete what no kept generation names: lineages, archived uploads, old entries."""
-    _run(admin_commands.prune(url, dry_run=dry_run))
+    _run(admin_commands.prune(to, dry_run=dry_run))
+
+
+@main.group()
+def schedule() -> None:
+    """Fetch files from URLs again and again."""
+
+
+@schedule.command("add")
+@click.argument("url")
+@click.option("--cron", required=True, help="When: minute hour day month weekday.")
+@click.option("--timezone", default="UTC", show_default=True, help="That these hold in.")
+@click.option("--database", help="Where it goes; else it is named after the file.")
+@click.argument("options", nargs=-1, metavar="[NAME=VALUE]...")
+@_asks_primary
+def schedule_add(options: tuple[str, ...], to: str, **asked: str | None) -> None:
+    """Fetch a URL at the times of a cron expression, with the options of an upload."""
+    _run(schedule_commands.add(to, asked, options))
+
+
+@schedule.command("list")
+@_asks_primary
+def schedule_list(to: str) -> None:
+    """List all schedules, and what came of their last runs."""
+    _run(schedule_commands.list_all(to))
+
+
+@schedule.command("remove")
+@click.argument("schedule_id", metavar="SCHEDULE")
+@_asks_primary
+def schedule_remove(schedule_id: str, to: str) -> None:
+    """Remove a schedule; what it fetched stays."""
+    _run(schedule_commands.remove(to, schedule_id))
+
+
+@schedule.command("run")
+@click.argument("schedule_id", metavar="SCHEDULE")
+@_asks_primary
+def schedule_run(schedule_id: str, to: str) -> None:
+    """Run a schedule now."""
+    _run(schedule_commands.run(to, schedule_id))
 
 
 @main.group()

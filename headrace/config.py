@@ -162,6 +162,12 @@ class WriterSettings(UploadSettings):
     upload_retention: float = setting(
         30.0, gt=0, le=36500, description="Days that the bytes of uploads are kept."
     )
+    fetch: str = setting(
+        "off",
+        description="From where files may be fetched: off, public, or hosts and origins with "
+        "commas between.",
+    )
+    fetch_time: float = setting(600.0, gt=0, description="Seconds that fetching a file may take.")
     audit_retention: float = setting(
         400.0, ge=1, le=36500, description="Days that rows of the audit log are kept."
     )

@@ -68,11 +68,13 @@ class KeptReceipt(TypedDict):
     sha256: str | None
     archive: str | None
     from_receipt: str | None
+    source_url: str | None
     format: str | None
     encoding: str | None
     database: str | None
     tables: list[TableOutcome]
     mode: str
+    metadata: dict[str, Any] | None
     generation: int | None
     lineage: str | None
     txid: str | None

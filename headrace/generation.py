@@ -75,6 +75,8 @@ class Cut:
         tables: Rows of each public table.
         updated_at: When it was last changed.
         source: The file it was last changed by; None after a deletion of a table.
+        metadata: What people say about it (metadata.py). It belongs to the cut: so whatever
+            compares, keeps or brings back a database does so with what is said about it.
     """
 
     lineage: str
@@ -85,10 +87,11 @@ class Cut:
     tables: Mapping[str, int]
     updated_at: datetime
     source: Source | None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def encode(self) -> dict[str, Any]:
         """Give the JSON form."""
-        return {
+        document = {
             "lineage": self.lineage,
             "txid": format_txid(self.txid),
             "page_size": self.page_size,
@@ -99,6 +102,7 @@ class Cut:
             "source": self.source
             and {"filename": self.source.filename, "sha256": self.source.sha256},
         }
+        return {**document, "metadata": dict(self.metadata)} if self.metadata else document
 
     @classmethod
     def decode(cls, document: dict[str, Any]) -> Cut:
@@ -113,6 +117,7 @@ class Cut:
             tables={name: int(table["rows"]) for name, table in document["tables"].items()},
             updated_at=parse_time(document["updated_at"]),
             source=source and Source(filename=source["filename"], sha256=source["sha256"]),
+            metadata=document.get("metadata") or {},
         )
 
 

@@ -11,6 +11,7 @@ from headrace.generation import State, format_txid
 from headrace.keys import ltx_level_key, parse_ltx_name
 from headrace.litestream_restore import LitestreamRestore
 from headrace.log import CHECKPOINT_EVERY
+from headrace.metadata import changed_keys
 from headrace.patience import Patience
 from headrace.plan import LEVELS
 from headrace.roll import Aim, Roller, begin
@@ -109,6 +110,16 @@ def compare(first: State, second: State) -> list[TableDifference]:
             for table in sorted({*old, *new})
         ]
         found += [each for each in tables if each.before != each.after] or tables
+    return found
+
+
+def compare_metadata(first: State, second: State) -> dict[str, list[str]]:
+    """Give what is said otherwise of a database that both generations have, as keys."""
+    found = {}
+    for name in sorted(first.databases.keys() & second.databases.keys()):
+        before, after = first.databases[name].metadata, second.databases[name].metadata
+        if keys := changed_keys(before, after):
+            found[name] = keys
     return found
 
 

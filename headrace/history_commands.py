@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from headrace.config import store_url
+from headrace.errors import RestoreError
 from headrace.generation import format_time, format_txid
-from headrace.history import compare, read_at, read_back, restore_files
+from headrace.history import compare, compare_metadata, read_at, read_back, restore_files
 from headrace.log import GenerationLog
 from headrace.store import Store
 
@@ -32,11 +34,14 @@ async def list_generations(settings: StoreSettings, limit: int) -> None:
 async def show_difference(settings: StoreSettings, first: int, second: int) -> None:
     """Print the tables that differ between two generations."""
     log = GenerationLog(Store(store_url(settings)))
-    found = compare(await read_at(log, first), await read_at(log, second))
+    before, after = await read_at(log, first), await read_at(log, second)
+    found = compare(before, after)
     rows = [
         (each.database, each.table, _rows(each.before), _rows(each.after), _change(each))
         for each in found
     ]
+    for name, keys in compare_metadata(before, after).items():
+        rows.append((name, "", "", "", f"metadata: {', '.join(keys)}"))
     print_table(("database", "table", f"rows in {first}", f"rows in {second}", ""), rows)
 
 
@@ -47,10 +52,19 @@ async def restore_files_of(
     store = Store(store_url(settings))
     state = await read_at(GenerationLog(store), number)
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    said = {name: dict(cut.metadata) for name, cut in state.databases.items() if cut.metadata}
+    if database is not None:
+        said = {name: metadata for name, metadata in said.items() if name == database}
+    about = folder / "metadata.json"
+    if said and about.exists():
+        raise RestoreError(f"find {about} in the way", hint="choose an empty folder")
     async for name, txid in restore_files(store, state, folder, database):
         wanted = state.databases[name].txid
         note = "" if txid == wanted else f" (the nearest that is kept to {format_txid(wanted)})"
         click.echo(f"{folder / name}.db: TXID {format_txid(txid)}{note}")
+    if said:
+        about.write_text(json.dumps({"databases": said}, ensure_ascii=False, indent=2) + "\n")
+        click.echo(f"{about}: what is said about them")
 
 
 def _row(entry: Entry) -> tuple[str, ...]:

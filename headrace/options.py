@@ -6,11 +6,12 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import multipart
 
 from headrace.errors import Refusal
+from headrace.metadata_text import read_metadata_text
 from headrace.names import (
     check_database_name,
     check_table_name,
@@ -35,6 +36,7 @@ ABOUT = {
     "added or changed by their key, or must not be there.",
     "filename": "The file's name.",
     "wait_for": "Answer only when all regions show it, within the wait.",
+    "metadata": "What is said about the database: `metadata.json` or `metadata.yaml`.",
     **ABOUT_WISHES,
 }
 FIELDS = frozenset(ABOUT)
@@ -59,6 +61,7 @@ class Target:
         warnings: Names that were changed.
         wishes: How the file is read and shaped.
         table_given: Whether the client named the table.
+        metadata: What the request says about the database; None if nothing.
     """
 
     database: str
@@ -68,13 +71,14 @@ class Target:
     warnings: tuple[str, ...]
     wishes: Wishes
     table_given: bool
+    metadata: dict[str, Any] | None = None
 
 
 def read_target(fields: Mapping[str, str], filename: str | None) -> Target:
     """Work out where a file goes, from the fields and its name.
 
     Raises:
-        Refusal: ``invalid-option`` or ``invalid-name``.
+        Refusal: ``invalid-option``, ``invalid-name`` or ``invalid-metadata``.
     """
     check_known(fields)
     mode = fields.get("mode", "replace")
@@ -103,14 +107,17 @@ def read_target(fields: Mapping[str, str], filename: str | None) -> Target:
     elif table != without_brackets(table):
         _warn_of_change(warnings, "table", table, without_brackets(table))
         table = without_brackets(table)
+    check_database_name(database)
+    said = read_metadata_text(fields["metadata"], database) if "metadata" in fields else None
     return Target(
-        database=check_database_name(database),
+        database=database,
         table=check_table_name(table),
         mode=mode,
         filename=filename or database,
-        warnings=tuple(warnings),
+        warnings=(*warnings, *(said.warnings if said else ())),
         wishes=read_wishes(fields),
         table_given="table" in fields,
+        metadata=said.metadata if said else None,
     )
 
 

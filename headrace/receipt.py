@@ -139,6 +139,9 @@ class Receipt:
         error: The problem document, if it failed.
         timings_s: Seconds of each step.
         published_at: When it was published.
+        source_url: Where it was fetched from, without user, password and query; None if it was
+            sent.
+        metadata: What it said about the database, besides its rows; None if nothing.
         from_receipt: Id of the receipt whose archived bytes were taken once more; None if they were
             sent.
     """
@@ -164,6 +167,8 @@ class Receipt:
     timings_s: dict[str, float] = field(default_factory=dict)
     published_at: datetime | None = None
     from_receipt: str | None = None
+    metadata: dict[str, Any] | None = None
+    source_url: str | None = None
 
     def encode(self) -> documents.KeptReceipt:
         """Give the JSON form that clients see."""
@@ -175,11 +180,13 @@ class Receipt:
             "sha256": self.sha256,
             "archive": self.archive,
             "from_receipt": self.from_receipt,
+            "source_url": self.source_url,
             "format": self.format,
             "encoding": self.encoding,
             "database": self.database,
             "tables": [table.encode() for table in self.tables],
             "mode": self.mode,
+            "metadata": self.metadata,
             "generation": self.generation,
             "lineage": self.lineage,
             "txid": None if self.txid is None else format_txid(self.txid),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from headrace.actor_claim import ALL, HEADER, ActorClaims
@@ -111,21 +112,22 @@ class Access:
         self._tokens.note_use(token)
         return token.writer(address)
 
-    def recall(self, writer_id: str, database: str | None) -> Writer:
+    def recall(self, writer_id: str, database: str | None, address: str) -> Writer:
         """Give who began something, after a while: he was allowed to then.
 
         Args:
             writer_id: His id.
             database: That he may go on with; a token that has ended since allows nothing.
+            address: Where he wrote from.
         """
         if writer_id == ROOT.id:
-            return ROOT
+            return replace(ROOT, address=address)
         scopes = frozenset() if database is None else frozenset({INGEST + database})
         token = self._tokens.find_by_id(writer_id.removeprefix("token:"))
         if token is not None and token.fault(self._now()) is not None:
             scopes = frozenset()
         name = writer_id.partition(":")[2] if token is None else token.name
-        return Writer(id=writer_id, name=name, scopes=scopes)
+        return Writer(id=writer_id, name=name, scopes=scopes, address=address)
 
     def session_of(self, writer: Writer) -> tuple[str, int]:
         """Give the cookie of a writer who has shown a token, and for how many seconds it is good.

@@ -15,6 +15,7 @@ class Invitation(TypedDict):
         formats: Names of those that are known.
         modes: What ``mode`` can be.
         options: Names of all options of an upload.
+        fetch: Whether files are fetched from URLs.
         max_upload_bytes: The largest file that is taken.
         default_wait_s: For how long an upload is waited for, where the request does not say.
         idempotency_key_s: For how long an ``Idempotency-Key`` is known.
@@ -25,6 +26,7 @@ class Invitation(TypedDict):
     formats: list[str]
     modes: list[str]
     options: list[str]
+    fetch: bool
     max_upload_bytes: int
     default_wait_s: float
     idempotency_key_s: float
@@ -83,6 +85,7 @@ class Cut(TypedDict):
     tables: dict[str, TableSize]
     updated_at: str
     source: CutSource | None
+    metadata: NotRequired[dict[str, Any]]
 
 
 class Generation(TypedDict):
@@ -110,6 +113,65 @@ class GenerationPage(TypedDict):
 
     generations: list[Generation]
     next: str | None
+
+
+class Said(TypedDict):
+    """What is said about a database.
+
+    Attributes:
+        database: Its name.
+        generation: That says so.
+        metadata: As Datasette knows it.
+        warnings: What of it was left out, after a change.
+    """
+
+    database: str
+    generation: int
+    metadata: dict[str, Any]
+    warnings: NotRequired[list[str]]
+
+
+class Schedule(TypedDict):
+    """What is fetched when.
+
+    Attributes:
+        url: What is fetched, without user, password and query.
+        options: What becomes of it.
+    """
+
+    id: str
+    url: str
+    options: dict[str, str]
+    cron: str
+    timezone: str
+    made_by: str
+    created_at: str
+    next_at: str
+    last_at: str | None
+    last_receipt: str | None
+    last_outcome: str | None
+    last_error: dict[str, Any] | None
+    failures: int
+
+
+class ScheduleList(TypedDict):
+    """All schedules of the databases that one may write to.
+
+    Attributes:
+        schedules: Each with what came of its last run.
+    """
+
+    schedules: list[Schedule]
+
+
+class ScheduleRemoved(TypedDict):
+    """A schedule that is gone.
+
+    Attributes:
+        removed: Its id.
+    """
+
+    removed: str
 
 
 class RolledBack(TypedDict):

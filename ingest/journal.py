@@ -68,6 +68,13 @@ CREATE TABLE IF NOT EXISTS aliases (  -- receipts of requests that turned out to
     id TEXT PRIMARY KEY,
     receipt TEXT NOT NULL  -- id of the receipt that is shown for it
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS notes (  -- what else a successor has to know
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    note TEXT NOT NULL,  -- JSON
+    number INTEGER NOT NULL,  -- grows with each note of its kind
+    PRIMARY KEY (kind, id)
+) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS receipts_rows ON receipts (id)
     WHERE instr(receipt, '"format": "rows"') > 0;
 CREATE INDEX IF NOT EXISTS receipts_unfinished ON receipts (id)
@@ -85,6 +92,7 @@ class Options:
         media_type: As the client sent it; None if it said nothing.
         wishes: How the file is read and shaped.
         table_given: Whether the client named the table.
+        metadata: What the request says about the database; None if nothing.
         sent_by: Id of who sent it. It is nothing about the file: two that differ in it are equal.
     """
 
@@ -92,6 +100,7 @@ class Options:
     media_type: str | None
     wishes: Wishes = field(default_factory=Wishes)
     table_given: bool = False
+    metadata: dict[str, Any] | None = None
     sent_by: str = field(default="root", compare=False)
 
 
@@ -271,6 +280,48 @@ class Journal:
         rows = await self._run(lambda: self._db.execute(query, (generation,)).fetchall())
         return {region: at for region, _generation, at in rows}
 
+    async def put_note(self, kind: str, note_id: str, note: dict[str, Any], *, keep: int) -> None:
+        """Write down a note, or what has become of it, durably.
+
+        Args:
+            kind: What it is about.
+            note_id: Which of these.
+            note: JSON.
+            keep: How many of a kind are kept: the oldest go.
+        """
+
+        def write() -> None:
+            self._db.execute(
+                "INSERT INTO notes SELECT ?1, ?2, ?3, coalesce(max(number), 0) + 1 FROM notes "
+                "WHERE kind = ?1 ON CONFLICT DO UPDATE SET note = excluded.note",
+                (kind, note_id, _dump(note)),
+            )
+            self._db.execute(
+                "DELETE FROM notes WHERE kind = ?1 AND number <= "
+                "(SELECT max(number) - ?2 FROM notes WHERE kind = ?1)",
+                (kind, keep),
+            )
+
+        await self._run(write)
+
+    async def find_note(self, kind: str, note_id: str) -> dict[str, Any] | None:
+        """Read one note."""
+        query = "SELECT note FROM notes WHERE kind = ? AND id = ?"
+        row = await self._run(lambda: self._db.execute(query, (kind, note_id)).fetchone())
+        note: dict[str, Any] | None = row and json.loads(row[0])
+        return note
+
+    async def read_notes(self, kind: str) -> list[dict[str, Any]]:
+        """Read all notes of a kind, the oldest first."""
+        query = "SELECT note FROM notes WHERE kind = ? ORDER BY number"
+        rows = await self._run(lambda: self._db.execute(query, (kind,)).fetchall())
+        return [json.loads(row[0]) for row in rows]
+
+    async def delete_note(self, kind: str, note_id: str) -> None:
+        """Forget one note."""
+        query = "DELETE FROM notes WHERE kind = ? AND id = ?"
+        await self._run(lambda: self._db.execute(query, (kind, note_id)))
+
     async def _run(self, work: Callable[[], Done]) -> Done:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
@@ -299,6 +350,7 @@ def _dump_options(options: Options) -> str:
             "media_type": options.media_type,
             "wishes": options.wishes.encode(),
             "table_given": options.table_given,
+            "metadata": options.metadata,
             "sent_by": options.sent_by,
         }
     )

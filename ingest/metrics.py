@@ -87,6 +87,14 @@ class IngestMetrics:
             "Requests taken that a reader had taken in while no primary was there.",
             registry=self.registry,
         )
+        self.fetches = Counter(
+            "headrace_ingest_fetches",
+            "Files that were fetched from URLs, by what came of it.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for outcome in ("fetched", "unchanged", "failed"):
+            self.fetches.labels(outcome)
         self.in_flight = Gauge(
             "headrace_ingest_uploads_in_flight",
             "Uploads between their last byte and their end.",

@@ -19,6 +19,7 @@ from headrace.reader_operations import READER
 from headrace.receipt import Progress, Receipt, TableOutcome
 from ingest import documents as of_primary
 from ingest.audit_rows import AuditRow
+from ingest.schedules import Schedule
 from ingest.sessions import COOKIE
 from ingest.token_store import Token
 from ingest.writer import Writer
@@ -45,6 +46,7 @@ _DESCRIBED_BY: dict[type, type] = {
     of_primary.Cut: Cut,
     of_primary.CutSource: Source,
     of_primary.Generation: Entry,
+    of_primary.Schedule: Schedule,
     of_primary.Token: Token,
     of_primary.NewToken: Token,
     of_primary.AuditEntry: AuditRow,

@@ -8,21 +8,23 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import structlog
 
 from headrace.errors import LitestreamError, Refusal, StoreError
 from headrace.generation import Cut
 from headrace.keys import ltx_key
+from headrace.metadata import without_table
+from ingest.described import check_described
 from ingest.insist import insist
 from ingest.merge import FIRST_TXIDS, drop_table
 from ingest.volume import delete_lineage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 
     from headrace.generation import Entry, Source, State
     from headrace.keys import PrimaryPaths
@@ -33,6 +35,23 @@ if TYPE_CHECKING:
     from ingest.replicate import Litestream
 
 log = structlog.get_logger()
+
+Metadata: TypeAlias = "Mapping[str, Any]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """What came of changing what is said about a database.
+
+    Attributes:
+        generation: The one that shows it.
+        metadata: What is said now.
+        warnings: What Datasette will not show, or that nothing changed.
+    """
+
+    generation: int
+    metadata: Metadata
+    warnings: tuple[str, ...]
 
 
 class Primary:
@@ -107,6 +126,16 @@ class Primary:
             raise Refusal("not-found", f"there is no database {database!r}")
         return found
 
+    def kept_metadata(self, database: str, tables: Collection[str]) -> Metadata:
+        """Give what is still said about a database when it has these tables."""
+        before = self.state.databases.get(database)
+        if before is None:
+            return {}
+        metadata: Metadata = before.metadata
+        for gone in before.tables.keys() - set(tables):
+            metadata = without_table(metadata, gone)
+        return metadata
+
     def unpublished_cut(self, lineage: str, tables: Mapping[str, int], source: Source) -> Cut:
         """Give the cut of a merge that is not replicated yet; ``replicate`` fills in the rest."""
         return Cut(
@@ -171,6 +200,32 @@ class Primary:
                 await self.let_go(name, old.lineage)
         return entry
 
+    async def change_metadata(
+        self, database: str, change: Callable[[Metadata], Metadata]
+    ) -> Described:
+        """Publish a generation in which something else is said about a database.
+
+        Args:
+            database: Its name.
+            change: Gives what is said, from what was said before.
+
+        Raises:
+            Refusal: ``not-found`` or ``invalid-metadata``.
+        """
+        async with self.database_lock(database):
+            cut = self.cut(database)
+            metadata = change(cut.metadata)
+            if metadata == cut.metadata:
+                nothing = "nothing changed: no new generation was published"
+                return Described(
+                    generation=self.state.number, metadata=metadata, warnings=(nothing,)
+                )
+            path = self._paths.database(database, cut.lineage)
+            warnings = await check_described(metadata, [path], self._paths.staging)
+            cut = replace(cut, metadata=metadata)
+            entry = await self.publish(cause={"kind": "metadata"}, databases={database: cut})
+            return Described(generation=entry.number, metadata=metadata, warnings=warnings)
+
     async def delete_database(self, database: str) -> Entry:
         """Publish a generation without a database.
 
@@ -192,7 +247,10 @@ class Primary:
             path = self._paths.database(database, cut.lineage)
             dropped = await asyncio.to_thread(drop_table, path, table)
             tables = {name: rows for name, rows in cut.tables.items() if name != dropped}
-            cut = replace(cut, tables=tables, updated_at=datetime.now(UTC), source=None)
+            metadata = without_table(cut.metadata, dropped)
+            cut = replace(
+                cut, tables=tables, updated_at=datetime.now(UTC), source=None, metadata=metadata
+            )
             cut = await self.replicate(database, cut)
             return await self.publish(cause={"kind": "delete"}, databases={database: cut})
 

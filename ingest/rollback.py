@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from headrace.errors import LitestreamError, LogError, Refusal
@@ -66,16 +66,25 @@ class Rollback:
             for name in wanted:  # always in the order of the names: two never wait for each other
                 await locks.enter_async_context(self._primary.database_lock(name))
             now = self._primary.state.databases
-            differing = [
-                name for name in wanted if not is_same(target.databases.get(name), now.get(name))
-            ]
+            then = target.databases
+            differing = [name for name in wanted if not is_same(then.get(name), now.get(name))]
+            described = {  # the rows are the same, and something else was said about them
+                name: replace(now[name], metadata=then[name].metadata)
+                for name in wanted
+                if name not in differing
+                and name in then
+                and now[name].metadata != then[name].metadata
+            }
             cuts = {name: target.databases[name] for name in differing if name in target.databases}
             revived = await self._revive(cuts)
             removed = tuple(name for name in differing if name not in revived)
-            if differing:
+            if differing or described:
                 await self._primary.publish(
                     cause={"kind": "rollback", "to": str(number)},
-                    databases={name: cut for name, (cut, _txid) in revived.items()},
+                    databases={
+                        **described,
+                        **{name: cut for name, (cut, _txid) in revived.items()},
+                    },
                     removed=removed,
                 )
             return GoneBack(

@@ -36,6 +36,8 @@ from ingest.checksums import Checksums
 from ingest.converters import Limits
 from ingest.converters.registry import Converter
 from ingest.disk import Disk
+from ingest.fetch import Fetcher
+from ingest.fetch_rules import FetchRules
 from ingest.holds import Holds
 from ingest.incoming import Incoming
 from ingest.journal import Journal
@@ -54,6 +56,7 @@ from ingest.replicate import Litestream
 from ingest.rollback import Rollback
 from ingest.rows.commit import Commit
 from ingest.rows.writer import RowWriter
+from ingest.schedules import Scheduler
 from ingest.stopping import come_to_rest
 from ingest.succession import JournalReplica, find_journal
 from ingest.token_store import TokenStore
@@ -164,6 +167,7 @@ async def _lead(
     give_up: Callable[[BaseException], None],
 ) -> tuple[Node, Listener]:
     """Start what only the holder of the lease may do; the stack ends it."""
+    fetcher = Fetcher(FetchRules.parse(settings.fetch), settings.fetch_time)
     retention, believed = _retention(settings), taken.believed
     publisher = Publisher(generations, await generations.read_newest(), lambda: lease.epoch)
     if not believed:
@@ -308,6 +312,8 @@ async def _lead(
         stop=stop,
         requests=Requests(),
         store=store,
+        fetcher=fetcher,
+        schedules_changed=asyncio.Event(),
         incoming_told=asyncio.Event(),
         max_upload_bytes=settings.max_upload,
     )
@@ -322,6 +328,7 @@ async def _open(
 ) -> Listener:
     """Take uploads, by each of the ways in; the stack ends it."""
     await stack.enter_async_context(_running(Incoming(node, node.store).run(), give_up))
+    await stack.enter_async_context(_running(Scheduler(node).run(), give_up))
     sweep_s = min(sweep.LOOK_EVERY_S, settings.tus_expiry * 3600)
     await stack.enter_async_context(_running(sweep.run(node, every_s=sweep_s), give_up))
     # A client that hangs up must not cancel the writing down of what happened to its upload.

@@ -22,6 +22,7 @@ from headrace.errors import LogError, PrimaryLostError, Refusal, StoreError
 from headrace.receipt import NEXT_STATE, Receipt, TableOutcome, UploadState
 from ingest.convert import Spare, bare_environment, convert
 from ingest.converters import Conversion, Converted
+from ingest.described import brought, check_described, described
 from ingest.detect import detect
 from ingest.insist import insist
 from ingest.merge import Merged, adopt, count_tables, find_last_merge, merge, require_keys
@@ -247,10 +248,13 @@ class Uploads:
         async with self._primary.database_lock(database):
             if staged is not None:
                 receipt, cut = await self._merge(receipt, staged, options)
-                if cut is None:
+            before = self._primary.state.databases.get(database)
+            metadata = described(receipt, before.metadata if before else {})
+            if cut is None:  # no row changed: there is a database, then
+                cut = self._primary.cut(database)
+                if metadata == cut.metadata:
                     return await self._end_unchanged(receipt)
-            assert cut is not None  # noqa: S101 - merged now, or found merged
-            return await self._publish(receipt, cut)
+            return await self._publish(receipt, replace(cut, metadata=metadata))
 
     async def _find_merged(self, receipt: Receipt) -> tuple[Receipt, Cut | None]:
         """Find the cut of a resumed upload that was merged before the stop, into a live lineage."""
@@ -338,9 +342,10 @@ class Uploads:
             tables=tuple(TableOutcome(name=each.name, rows=each.rows) for each in staged.tables),
             warnings=(*receipt.warnings, *staged.warnings),
         )
-        receipt = await self._advance(receipt)
         database = receipt.database or ""
         before = self._primary.state.databases.get(database)
+        receipt = await self._describe(receipt, staged, options, before)
+        receipt = await self._advance(receipt)
         staging = self._paths.staging / receipt.id / "staging.db"
         growing = [self._paths.staging / receipt.id]
         if before is not None:
@@ -359,6 +364,27 @@ class Uploads:
                 unwanted = {each.name: each.unwanted for each in staged.tables}
                 receipt, cut = await self._merge_rows(receipt, staging, options, before, unwanted)
         return replace(receipt, timings_s=timings_s), cut
+
+    async def _describe(
+        self, receipt: Receipt, staged: Converted, options: Options, before: Cut | None
+    ) -> Receipt:
+        """Note what an upload says about the database, if that can be shown of what will be there.
+
+        Raises:
+            Refusal: ``invalid-metadata``.
+        """
+        database = receipt.database or ""
+        said = brought(staged.metadata, options.metadata, database)
+        if said is None:
+            return receipt
+        receipt = replace(receipt, metadata=said.metadata)
+        scratch = self._paths.staging / receipt.id
+        files = [scratch / "staging.db"]
+        if before is not None and not (is_sqlite(receipt.format) and receipt.mode == "replace"):
+            files.append(self._paths.database(database, before.lineage))
+        metadata = described(receipt, before.metadata if before else {})
+        warnings = await check_described(metadata, files, scratch)
+        return replace(receipt, warnings=(*receipt.warnings, *said.warnings, *warnings))
 
     async def _begin_lineage(
         self, receipt: Receipt, staging: Path, options: Options, before: Cut | None
@@ -432,7 +458,8 @@ class Uploads:
             last is not None
             and (last.sha256, last.mode) == (receipt.sha256, "replace")
             and is_sqlite(last.format)
-            and await self._journal.find_options(last.id) == options
+            and (asked := await self._journal.find_options(last.id)) is not None
+            and replace(asked, metadata=options.metadata) == options
         )
 
     async def _end_unchanged(self, receipt: Receipt) -> Receipt:

@@ -16,7 +16,7 @@ from headrace.generation import Cut, format_txid
 from headrace.names import quote_identifier
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from headrace.generation import State
@@ -71,7 +71,18 @@ def _describe_slot(cut: Cut, slot: Path) -> dict[str, Any]:
         "size": cut.pages * cut.page_size,
         "file": slot.name,
         "tables": {name: {"count": rows} for name, rows in _count_tables(cut, slot).items()},
+        "columns": _read_columns(slot, cut.metadata.get("tables", {})),
     }
+
+
+def _read_columns(slot: Path, tables: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Give the columns, with their declared types, of those tables that are there."""
+    if not tables:
+        return {}
+    with closing(sqlite3.connect(f"file:{slot}?immutable=1", uri=True)) as db:
+        query = "SELECT name, type FROM pragma_table_xinfo(?)"
+        found = {table: dict(db.execute(query, (table,)).fetchall()) for table in tables}
+    return {table: columns for table, columns in found.items() if columns}
 
 
 def _count_tables(cut: Cut, slot: Path) -> dict[str, int]:

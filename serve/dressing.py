@@ -23,8 +23,10 @@ from datasette.utils import parse_metadata
 from datasette.utils.internal_db import init_internal_db, populate_schema_tables
 
 from serve.metadata import assemble_metadata, describe_database
+from serve.published import names_units, showable
 from serve.slot_database import SlotConnections, SlotDatabase
 from serve.templates import TEMPLATES
+from serve.units import load_units
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -82,8 +84,13 @@ class DressedDatasette(Datasette):  # type: ignore[misc] # Datasette has no type
                 each.pop(name, None)
         for name, database in change.databases.items():
             slots[name] = SlotDatabase(self, name, database.slot, self._connections)
-            sections[name] = describe_database(user_sections.get(name) or {}, name, database.cut)
+            columns = database.inspected.get("columns", {})
+            said = showable(database.cut.metadata, database.cut.tables, columns)
+            user_section = user_sections.get(name) or {}
+            sections[name] = describe_database(user_section, name, database.cut, said)
             inspected[name] = database.inspected
+            if names_units(said):
+                load_units()
         if change.order is not None:
             slots = {name: slots[name] for name in change.order}
             sections = {name: sections[name] for name in change.order}

@@ -17,6 +17,7 @@ import structlog
 from headrace.arriving import ArrivedFile, receive_body, receive_form
 from headrace.backoff import Pauses
 from headrace.errors import LogError, ObjectExistsError, Refusal, StoreError
+from headrace.fetching import is_fetch
 from headrace.idempotency import KeysInFlight, fingerprint, read_key
 from headrace.incoming import IncomingFile, IncomingRequest, find_incoming, find_incoming_receipt
 from headrace.keys import incoming_key, incoming_receipt_key
@@ -109,6 +110,8 @@ class IncomingUploads:
                 ``replication-down``: it cannot be taken here, or not now.
         """
         self._check(request.headers)
+        if is_fetch(request):
+            raise Refusal("primary-away", "only the primary fetches files, and it did not answer")
         key = read_key(request.headers)
         taking = asyncio.create_task(self._take(request, key))
         self._taking.add(taking)

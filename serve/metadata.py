@@ -7,10 +7,12 @@ Datasette escapes: file names come from strangers. What the user wrote wins.
 from __future__ import annotations
 
 import copy
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.errors import WorkerError
 from headrace.names import INTERNAL_TABLES
+from serve.published import prefer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from headrace.generation import Cut
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 # What a user writes under one of these names replaces what Headrace would say.
 _SAID_BY = {
     "description": ("description", "description_html"),
@@ -56,18 +59,21 @@ def assemble_metadata(
     return merged
 
 
-def describe_database(user: Any, name: str, cut: Cut) -> dict[str, Any]:
+def describe_database(
+    user: Any, name: str, cut: Cut, published: Mapping[str, Any] = NOTHING
+) -> dict[str, Any]:
     """Give the metadata of one database.
 
     Args:
         user: What the user says about it, ``{}`` if nothing.
         name: Its name.
         cut: What it is.
+        published: What is said about it in the generation.
 
     Raises:
         WorkerError: The user's metadata has another shape than Datasette's.
     """
-    merged = _section(user, f"databases.{name}")
+    merged = prefer(_section(user, f"databases.{name}"), published)
     _say(merged, "description", _database_description(cut))
     if cut.source is not None:
         _say(merged, "source", _one_line(cut.source.filename))

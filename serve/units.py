@@ -43,6 +43,14 @@ def _names_units(metadata: Path) -> bool:
         return False
 
 
+def load_units() -> None:
+    """Load them now: where a database that is attached names some, and before a page needs them."""
+    from datasette.views.base import ureg  # noqa: PLC0415 - not before defer_units
+
+    if isinstance(ureg, _Registry):
+        ureg.load()
+
+
 class _StandIn(Deferred):
     """Makes registries that load pint when they are used; all else loads it at once."""
 

@@ -15,12 +15,14 @@ from ingest.api import (
     description,
     events,
     generations,
+    metadata,
     preview,
     prune,
     readers,
     receipts,
     reprocess,
     rows,
+    schedules,
     session,
     tokens,
     tus,
@@ -38,7 +40,7 @@ __all__ = ["PUBLIC", "Node", "make_app"]
 # What readers hand on. Whatever is answered there is declared (``headrace/operation.py``).
 PUBLIC = (
     *(uploads, preview, tus, receipts, watching, events, reprocess, databases),
-    *(generations, prune, rows, tokens, session, audit, description),
+    *(metadata, generations, prune, rows, schedules, tokens, session, audit, description),
 )
 
 

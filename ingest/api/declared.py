@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from headrace import documents
 from headrace.idempotency import HEADER as IDEMPOTENCY_KEY
 from headrace.names import MAX_DATABASE_NAME, MAX_TABLE_NAME
-from headrace.operation import Answer, Body, header, in_path
+from headrace.operation import JSON, Answer, Body, header, in_path
 from headrace.option_parameters import option_parameters
 from ingest.api.allowing import FORM
 
@@ -53,6 +55,16 @@ FILES = Body(
     },
 )
 
+FETCHED: dict[str, Any] = {
+    "type": "object",
+    "required": ["url"],
+    "properties": {
+        "url": {"type": "string", "description": "Where the file is."},
+        **{each.name: {"description": each.what} for each in OPTIONS},
+    },
+}
+FETCH = Body(kind=JSON, schema=FETCHED)
+
 _SAID = (documents.Receipt, documents.ReceiptList)
 _LOCATION = {"Location": "The receipt; of several files that of the first."}
 UPLOADED = {
@@ -74,7 +86,10 @@ UNUSABLE = (
     "duplicate-key",
     "cannot-append",
     "table-exists",
+    "invalid-metadata",
 )
+# What fetching a file can be refused for.
+NOT_FETCHED = ("fetch-off", "fetch-forbidden", "fetch-failed")
 # What becomes of any request that makes an upload.
 NOT_TAKEN = (
     "bad-request",

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ingest.audit import AuditLog
     from ingest.converters.registry import Registry
     from ingest.disk import Disk
+    from ingest.fetch import Fetcher
     from ingest.holds import Holds
     from ingest.journal import Journal
     from ingest.lease import LeaseHolder
@@ -80,6 +81,8 @@ class Node:
     """The parts of a running primary.
 
     Attributes:
+        fetcher: Fetches files from URLs.
+        schedules_changed: Set when a schedule is made, or has run.
         incoming_told: Set when a reader says that it took uploads in this one's place.
     """
 
@@ -113,6 +116,8 @@ class Node:
     stop: Stop
     requests: Requests
     store: Store
+    fetcher: Fetcher
+    schedules_changed: asyncio.Event
     incoming_told: asyncio.Event
     max_upload_bytes: int
 

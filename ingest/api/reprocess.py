@@ -100,4 +100,5 @@ def read_target_again(fields: Mapping[str, str], receipt: Receipt, options: Opti
     check_known(fields)
     target = read_target({**kept, **given}, receipt.filename)
     asked = {name: getattr(target.wishes, name) for name in WISHES & fields.keys()}
-    return replace(target, wishes=replace(options.wishes, **asked))
+    metadata = target.metadata if "metadata" in fields else options.metadata
+    return replace(target, wishes=replace(options.wishes, **asked), metadata=metadata)

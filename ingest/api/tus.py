@@ -150,6 +150,7 @@ async def post_upload(request: web.Request) -> web.Response:
     wanted = TusUpload(
         id=new_upload_id(),
         owner=writer.id,
+        address=writer.address,
         metadata=request.headers.get("Upload-Metadata", ""),
         length=protocol.read_length(request.headers),
         concat=request.headers.get("Upload-Concat"),

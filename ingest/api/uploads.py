@@ -15,6 +15,7 @@ from aiohttp import HttpVersion11, web
 from headrace import __version__, documents
 from headrace.arriving import name_and_sha256, receive_body, receive_form
 from headrace.errors import Refusal
+from headrace.fetching import decode_fetch, is_fetch, read_fetch
 from headrace.idempotency import KEPT_FOR, Claim, fingerprint, read_key
 from headrace.operation import Who, operation
 from headrace.options import (
@@ -32,10 +33,12 @@ from ingest.api.allowing import FORM, audit_rows_of, key_of_writer, require_earl
 from ingest.api.declared import (
     DIGESTS,
     DISPOSITION,
+    FETCH,
     FILE,
     FILES,
     KEY,
     NOT_ARRIVED,
+    NOT_FETCHED,
     NOT_TAKEN,
     OPTIONS,
     PREFER,
@@ -43,9 +46,10 @@ from ingest.api.declared import (
     UPLOADED,
     answers_json,
 )
-from ingest.api.node import NODE
+from ingest.api.node import DATABASE, NODE
 from ingest.api.receipts import encode_receipt
 from ingest.documents import Invitation
+from ingest.fetched import upload
 from ingest.journal import Options
 from ingest.outcome import refusal_of
 from ingest.stopping import UPLOADS
@@ -72,6 +76,7 @@ async def get_ingest(request: web.Request) -> web.Response:
         "formats": list(node.registry.names),
         "modes": list(MODES),
         "options": sorted(FIELDS),
+        "fetch": node.fetcher.rules.on,
         "max_upload_bytes": node.max_upload_bytes,
         "default_wait_s": DEFAULT_WAIT_S,
         "idempotency_key_s": KEPT_FOR.total_seconds(),
@@ -105,16 +110,21 @@ async def invite(request: web.Request) -> web.StreamResponse | None:
     KEY,
     DISPOSITION,
     *DIGESTS,
-    bodies=(FILE, FILES),
-    answers=UPLOADED,
-    refuses=(*NOT_TAKEN, *NOT_ARRIVED, "digest-mismatch", *UNUSABLE, "primary-lost", "overloaded"),
+    bodies=(FILE, FILES, FETCH),
+    answers={**answers_json(documents.Receipt, "Not changed since it was fetched."), **UPLOADED},
+    refuses=(
+        *(*NOT_TAKEN, *NOT_ARRIVED, *NOT_FETCHED, *UNUSABLE),
+        *("digest-mismatch", "primary-lost", "overloaded"),
+    ),
     who=Who.WRITER,
     checked=False,
 )
 async def post_ingest(request: web.Request) -> web.Response:
-    """Take one file as the body, or several as a form."""
+    """Take one file as the body, several as a form, or one that a URL leads to."""
     node = request.app[NODE]
     writer = node.check_writer(request)
+    if is_fetch(request):
+        return await _post_fetch(request, writer)
     require_early(request, writer)
     key = key_of_writer(writer, read_key(request.headers))
     with node.keys_in_flight.hold(key):
@@ -128,6 +138,21 @@ async def post_ingest(request: web.Request) -> web.Response:
         return await answer_for(request, ids, fields)
 
 
+async def _post_fetch(request: web.Request, writer: Writer) -> web.Response:
+    """Fetch a file; what has not changed since the last time is answered with that receipt."""
+    node = request.app[NODE]
+    asked = decode_fetch(await read_fetch(request))
+    if "database" in asked.fields:
+        request[DATABASE] = asked.fields["database"]
+        writer.require(asked.fields["database"])
+    key = key_of_writer(writer, read_key(request.headers))
+    with node.keys_in_flight.hold(key), node.uploads.places.hold(writer.id):
+        receipt_id, same = await upload(node, asked, writer, key)
+    if same is not None:
+        return answer_json(await encode_receipt(node, same))
+    return await answer_for(request, (receipt_id,), asked.fields)
+
+
 async def start(
     node: Node,
     arrived: list[ArrivedFile],
@@ -137,6 +162,7 @@ async def start(
     writer: Writer,
     read: ReadTarget = read_target,
     promised: bool = False,
+    mark: str | None = None,
 ) -> tuple[str, ...]:
     """Journal a request, and send its files on their way; give the ids of its receipts.
 
@@ -152,12 +178,13 @@ async def start(
         read: Works out where a file goes, from the options and its name.
         promised: Whether its receipts were given out already. Then they lead to those of the first
             time, and whoever calls deletes the bytes of which nothing is done.
+        mark: What tells the request from others, if that is not its options and files.
 
     Raises:
         Refusal: ``key-reused``, or that of a file whose bytes did not arrive whole.
     """
     dropped = [] if promised else arrived
-    claim = None if key is None else await _claim(node, arrived, fields, key, dropped)
+    claim = None if key is None else await _claim(node, arrived, fields, key, dropped, mark=mark)
     ids = claim.receipts if claim else tuple(each.receipt_id for each in arrived)
     uploads = [
         _prepare(node, each, fields, read, writer) for each in arrived if each.receipt_id in ids
@@ -166,13 +193,13 @@ async def start(
     aliases = [(sent, shown) for sent, shown in pairs if promised and sent != shown]
     for each in dropped:
         if each.refusal is not None or each.receipt_id not in ids:
-            await _drop(node, each)
+            await drop(node, each)
     if uploads or aliases:
         try:
             await node.uploads.start(uploads, claim, aliases, audit_rows_of(node, uploads, writer))
         except sqlite3.Error as exc:  # of a disk that is full
             for each in dropped:
-                await _drop(node, each)
+                await drop(node, each)
             raise refusal_of(exc) from exc
     return ids
 
@@ -183,6 +210,8 @@ async def _claim(
     fields: Mapping[str, str],
     key: str,
     dropped: list[ArrivedFile],
+    *,
+    mark: str | None,
 ) -> Claim | None:
     """Give what a key stands for: these files, those of the first time, or some of each.
 
@@ -194,7 +223,7 @@ async def _claim(
     """
     ids = tuple(each.receipt_id for each in arrived)
     broken = next((each.refusal for each in arrived if each.spooled is None or each.cut), None)
-    mark = fingerprint(fields, map(name_and_sha256, arrived))
+    mark = mark or fingerprint(fields, map(name_and_sha256, arrived))
     before = await node.journal.find_claim(key)
     if before is None:
         if broken is None:
@@ -204,7 +233,7 @@ async def _claim(
         return None
     if broken is not None or before.fingerprint != mark:
         for each in dropped:
-            await _drop(node, each)
+            await drop(node, each)
         raise broken or Refusal(
             "key-reused", "another request had this Idempotency-Key in the last 24 hours"
         )
@@ -236,7 +265,7 @@ async def answer_for(
     return _answer(request, receipts, encoded)
 
 
-async def _drop(node: Node, arrived: ArrivedFile) -> None:
+async def drop(node: Node, arrived: ArrivedFile) -> None:
     """Let go of bytes that nothing will be done with."""
     if arrived.spooled is not None and arrived.spooled.path is not None:
         arrived.spooled.path.unlink(missing_ok=True)
@@ -271,12 +300,14 @@ def _prepare(
         warnings=target.warnings if target else (),
         created_at=arrived.arrived_at or datetime.now(UTC),
         from_receipt=arrived.from_receipt,
+        source_url=arrived.source_url,
     )
     options = Options(
         table=target.table if target else None,
         media_type=arrived.media_type,
         wishes=target.wishes if target else Wishes(),
         table_given=target is not None and target.table_given,
+        metadata=target.metadata if target else None,
         sent_by=writer.id,
     )
     if arrived.refusal is not None:

@@ -307,12 +307,14 @@ class Converted:
         warnings: What was changed on the way, a sentence each.
         format: What the receipt calls the format, where that is known only now; None: as detected.
         encoding: What a text file was in; None for other files.
+        metadata: The ``metadata.yaml`` that lay beside the files of an archive; not checked.
     """
 
     tables: tuple[TableRows, ...]
     warnings: tuple[str, ...] = ()
     format: str | None = None
     encoding: str | None = None
+    metadata: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -515,6 +517,7 @@ def decode_outcome(data: bytes) -> Converted | Refusal:
         warnings=tuple(members["warnings"]),
         format=members.get("format"),
         encoding=members.get("encoding"),
+        metadata=members.get("metadata"),
     )
 
 

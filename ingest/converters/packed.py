@@ -12,9 +12,16 @@ import shutil
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Refusal
+from headrace.metadata import refuse
+from headrace.metadata_text import (
+    MAX_TEXT_BYTES,
+    is_metadata,
+    load_metadata_text,
+    looks_like_metadata,
+)
 from headrace.names import MAX_TABLE_NAME, file_stem, safe_table_name
 from ingest.converters import (
     Conversion,
@@ -35,6 +42,7 @@ if TYPE_CHECKING:
 
 NAME_PATTERN = "{name}"  # in a table's name: stands for the name of the file in an archive
 MAX_WARNINGS = 100  # the rest is counted
+_METADATA_PARTS = 2  # it lies at the top, or at that of a folder that all lies in
 _MAX_LISTED = 10  # names in one warning
 _UNPACKING_SHARE = 0.2  # of the work, as progress shows it
 _WATCHED_BYTES = 1024 * 1024  # smaller files are done before one looks
@@ -97,6 +105,7 @@ class _Unpacking:
         self._encodings: set[str | None] = set()
         self._ignored = conversion.wishes.reading  # by all files so far
         self._warnings: list[str] = []
+        self._metadata: tuple[_Packed, dict[str, Any]] | None = None
 
     def convert(self) -> Converted:
         whole = _Packed(
@@ -113,6 +122,11 @@ class _Unpacking:
             if made is not None:
                 staged.append(made)
             packed.path.unlink()
+        if not staged and self._metadata is not None:  # it is all there is: so it is a file of rows
+            packed, _document = self._metadata
+            self._metadata = None
+            if (made := self._convert_file(packed)) is not None:
+                staged.append(made)
         if not staged:
             raise self._nothing()
         if self._ignored:
@@ -127,6 +141,7 @@ class _Unpacking:
             warnings=tuple(self._warnings),
             format=self._name_format(),
             encoding=self._encodings.pop() if len(self._encodings) == 1 else None,
+            metadata=self._metadata[1] if self._metadata else None,
         )
 
     def _unpack(self, packed: _Packed) -> Iterator[_Packed]:
@@ -186,7 +201,15 @@ class _Unpacking:
             path.unlink()
             return
         around = (*outer.around, outer.found)
-        yield _Packed(path=path, name=name, found=found, around=around, start=start, end=end)
+        packed = _Packed(path=path, name=name, found=found, around=around, start=start, end=end)
+        document = _read_metadata(packed) if _archive_of(around) else None
+        if document is None:
+            yield packed
+        elif self._metadata is None:
+            self._metadata = (packed, document)
+        else:
+            first = self._metadata[0].name
+            raise refuse("", f"there are two files of it in the archive: {first} and {name}")
 
     def _convert_file(self, packed: _Packed) -> Staged | None:
         """Convert one file into a staging database of its own."""
@@ -327,6 +350,26 @@ def _run(conversion: Conversion) -> Converted:
 
     with reporting(conversion, show) as watched:
         return run_converter(watched)
+
+
+def _read_metadata(packed: _Packed) -> dict[str, Any] | None:
+    """Read a file of an archive that says something about its database; None if it is any other.
+
+    Raises:
+        Refusal: ``invalid-metadata``.
+    """
+    path = PurePosixPath(packed.name)
+    if len(path.parts) > _METADATA_PARTS or packed.path.stat().st_size > MAX_TEXT_BYTES:
+        return None
+    text = packed.path.read_bytes().decode(errors="replace")
+    if not looks_like_metadata(path.name, text):
+        return None
+    try:
+        document = load_metadata_text(text)
+    except Refusal as refusal:
+        refusal.extra["file"] = packed.name
+        raise
+    return document if is_metadata(document) else None
 
 
 def _check_nesting(packed: _Packed) -> None:

@@ -192,6 +192,7 @@ class Commit:
         """
         database = receipt.database or ""
         started_s = time.perf_counter()
+        cut = replace(cut, metadata=self._primary.kept_metadata(database, cut.tables))
         cut, _ = await asyncio.gather(
             self._primary.replicate(database, cut), self._journal_replica.replicate()
         )

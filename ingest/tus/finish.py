@@ -63,7 +63,7 @@ async def _finish(node: Node, upload: TusUpload) -> TusUpload:
     if await node.journal.find(receipt_id) is None:
         with node.keys_in_flight.hold(upload.key):
             arrived = await _arrive(node, upload, receipt_id)
-            writer = node.access.recall(upload.owner, _database_of(upload))
+            writer = node.access.recall(upload.owner, _database_of(upload), upload.address)
             fields = upload.description.fields
             (receipt_id,) = await start(node, [arrived], fields, upload.key, writer=writer)
     await node.journal_replica.keep()

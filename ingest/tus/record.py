@@ -19,6 +19,7 @@ class TusUpload:
     Attributes:
         id: 32 hex digits that cannot be guessed.
         owner: Who made it.
+        address: Where he wrote from.
         metadata: ``Upload-Metadata``, as it was sent.
         length: Bytes that it will have; None: the client does not know yet.
         offset: Bytes that are here, durably.
@@ -32,6 +33,7 @@ class TusUpload:
 
     id: str
     owner: str
+    address: str
     metadata: str
     length: int | None
     concat: str | None

@@ -17,6 +17,7 @@ from tests.ports import free_ports
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto"
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CONSOLE = re.compile(r"^```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 UP = """
 headrace up --readers 1 --workers 1 > up.log 2> up.err & HEADRACE_PID=$!
 until grep -q ready: up.log; do kill -0 $HEADRACE_PID; sleep 0.1; done
@@ -95,6 +96,27 @@ def test_guide_to_roll_back_works(tmp_path: Path) -> None:
     assert "Bern|133000\n" in output
     assert "generation 3 holds what 1 held" in output
     assert "0 objects, 0 bytes would be deleted" in output
+
+
+def test_guide_to_describe_a_database_works(tmp_path: Path) -> None:
+    """Who follows the guide has a title, a licence and a query, as the guide prints them."""
+    output = run("describe-a-database.md", tmp_path, before=UP, after=DOWN)
+    printed = CONSOLE.search((HOWTO / "describe-a-database.md").read_text())
+    assert printed
+    assert all(line in output for line in printed[1].splitlines())
+    assert "metadata: title\n" in output  # what `headrace diff` says
+    said = json.loads((tmp_path / "before" / "metadata.json").read_text())
+    assert said["databases"]["cities"]["title"] == "Cities of Switzerland"
+
+
+def test_guide_to_fetch_from_a_url_works(tmp_path: Path) -> None:
+    """Who follows the guide has the file of the web, and a schedule that notices what is new."""
+    before = "export HEADRACE_FETCH=http://127.0.0.1:8103\n" + UP
+    output = run("fetch-from-a-url.md", tmp_path, before=before, after=DOWN)
+    assert '"source_url": "http://127.0.0.1:' in output
+    runs = re.findall(r"^receipt [0-9a-f]{32}: (\w+)$", output, re.MULTILINE)
+    assert runs == ["published", "unchanged"]
+    assert "0 6 * * *  Europe/Zurich" in output
 
 
 def test_guide_to_write_rows_works(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_uploads_without_a_primary_are_taken_and_finished_once(tmp_path: Path, s
         assert there.take(b"n\n2\n", "sales.csv", key="one", mode="append") == one
         other = there.post(b"n\n3\n", "sales.csv", key="one", mode="append")
         assert (other.status_code, other.json()["code"]) == (422, "key-reused")
-        two = there.take(b"n\n4\n", "sales.csv", mode="append")
+        two = there.take(b"n\n4\n", "sales.csv", mode="append", metadata="title: Sales")
         bad = here.take(b"a,b\n1\n", "bad.csv")
         big = here.take(large, "large.csv")
         form = here.client.post(
@@ -167,6 +167,7 @@ def test_uploads_without_a_primary_are_taken_and_finished_once(tmp_path: Path, s
             receipts = [here.wait_end(each) for each in (one, two, big)]
             assert [receipt["state"] for receipt in receipts] == ["published"] * 3
             assert [receipt["id"] for receipt in receipts] == [one, two, big]
+            assert receipts[1]["metadata"] == {"title": "Sales"}
             assert receipts[2]["tables"][0]["rows"] == 12_000
             assert there.wait_end(bad)["error"]["code"] == "invalid-file"
             for receipt in form.json()["receipts"]:
@@ -193,10 +194,15 @@ def refuses_what_is_wrong(reader: Reader) -> None:
     for body, options, code in (
         (b"n\n9\n", {"moode": "append"}, "invalid-option"),
         (b"n\n9\n", {"database": "../x"}, "invalid-name"),
+        (b"n\n9\n", {"metadata": "allow: true"}, "invalid-metadata"),
         (b"", {}, "empty-file"),
         (bytes(20_000_001), {}, "too-large"),
     ):
         assert reader.post(body, "sales.csv", **options).json()["code"] == code
+    fetch = reader.client.post(
+        "/ingest", json={"url": "http://a.org/"}, headers={"Authorization": f"Bearer {TOKEN}"}
+    )
+    assert (fetch.status_code, fetch.json()["code"]) == (503, "primary-away")
     digest = {"Authorization": f"Bearer {TOKEN}", "Content-Digest": "sha-256=:AAAA:"}
     answer = reader.client.post(url, content=b"n\n1\n", headers=digest)
     assert answer.json()["code"] == "digest-mismatch"

@@ -32,18 +32,22 @@ def rewind(system: System, receipt: dict[str, Any], state: str, **members: Any) 
 
 
 def test_merge_before_a_crash_is_not_done_again_and_keeps_its_counts(tmp_path: Path) -> None:
-    """An upload that was merged and not published is published, with what its merge did."""
+    """An upload that was merged and not published is published, with what it did and said."""
     system = System(tmp_path / "data").start()
     try:
         system.upload(b"id,name\n1,Ada\n", "people.csv")
         receipt = system.upload(b"id,name\n1,Ada\n2,Grace\n", "people.csv")
         system.stop()
         tables = [{"name": "people", "rows": 2}]
-        rewind(system, receipt, "merging", tables=tables, generation=None, published_at=None)
+        said = {"metadata": {"title": "People"}, "generation": None, "published_at": None}
+        rewind(system, receipt, "merging", tables=tables, **said)
         system.start()
         path = f"/ingest/receipts/{receipt['id']}"
         wait_for(lambda: system.client.get(path).json()["state"] == "published")
         assert system.client.get(path).json()["tables"] == [COUNTS]
+        path = "/ingest/databases/people/metadata"
+        shown = system.client.get(path, headers=system.auth).json()
+        assert shown["metadata"] == {"title": "People"}
     finally:
         system.stop()
         system.client.close()

@@ -215,9 +215,13 @@ def test_resumable_upload_is_its_makers_and_goes_to_his_database_alone(system: S
         return httpx.patch(url, content=b"id\n1\n", headers=headers)
 
     assert send(other).status_code == 404
-    assert send(mine).status_code == 204
-    log = {(row["what"], row["database"], row["outcome"]) for row in read_audit(system)}
+    sent = send(mine)
+    assert sent.status_code == 204
+    rows = read_audit(system)
+    log = {(row["what"], row["database"], row["outcome"]) for row in rows}
     assert ("upload", "wages", "forbidden") in log
+    by_receipt = {row["receipt"]: row["address"] for row in rows}
+    assert by_receipt[sent.headers["Headrace-Receipt"]] == "127.0.0.1"
 
 
 def test_token_sees_the_receipts_and_generations_of_its_databases(system: System) -> None:
