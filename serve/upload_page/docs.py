@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _PROBLEM = "application/problem+json"
+EVERYWHERE = ("internal-error", "primary-away")  # said once
 _HOST = "https://data.example.org"
 _FORM = "multipart/form-data"
 _JSON = "application/json"
@@ -48,6 +49,8 @@ class Shown:
         bodies: Names of what it may carry, by media type; ``""`` for bytes and forms.
         needs_token: Whether somebody has to say who he is.
         curl: A command that asks for it.
+        parameters: What it takes, besides the options of an upload.
+        takes_options: Whether it takes these.
     """
 
     method: str
@@ -58,6 +61,8 @@ class Shown:
     bodies: Mapping[str, str]
     needs_token: bool
     curl: str
+    parameters: tuple[Mapping[str, Any], ...]
+    takes_options: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +92,8 @@ def describe(document: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "about": document["info"]["description"].strip().split("\n\n"),
         "version": document["info"]["version"],
+        "options": _options(document),
+        "everywhere": EVERYWHERE,
         "problems": _problems(document),
         "groups": [(tag, shown[tag["name"]]) for tag in document["tags"] if shown[tag["name"]]],
         "schemas": {name: (schema, _members(schema)) for name, schema in schemas.items()},
@@ -95,7 +102,12 @@ def describe(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def _show(method: str, path: str, said: Mapping[str, Any], document: Mapping[str, Any]) -> Shown:
     content = said.get("requestBody", {}).get("content", {})
-    problems = {status: _codes(each) for status, each in said["responses"].items()}
+    parameters = said.get("parameters", [])
+    options = _options(document)
+    problems = {
+        status: tuple(code for code in _codes(each) if code not in EVERYWHERE)
+        for status, each in said["responses"].items()
+    }
     return Shown(
         method=method,
         path=path,
@@ -105,6 +117,8 @@ def _show(method: str, path: str, said: Mapping[str, Any], document: Mapping[str
         bodies={kind: _name(each["schema"]) for kind, each in content.items()},
         needs_token=bool(said.get("security")),
         curl=_curl(method, path, said, document),
+        parameters=tuple(each for each in parameters if each not in options),
+        takes_options=any(each in options for each in parameters),
     )
 
 
@@ -128,6 +142,12 @@ def _codes(response: Mapping[str, Any]) -> tuple[str, ...]:
         for part in schema.get("allOf", [])
         for code in part.get("properties", {}).get("code", {}).get("enum", [])
     )
+
+
+def _options(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Give the options of an upload, which several operations take."""
+    upload = document["paths"]["/ingest"]["post"]
+    return [each for each in upload["parameters"] if each["in"] == "query"]
 
 
 def _problems(document: Mapping[str, Any]) -> list[dict[str, str]]:
