@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -10,10 +9,10 @@ import click
 
 from headrace.errors import HeadraceError
 from headrace.history_commands import print_table
+from headrace.remote.credentials import find_token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 TIMEOUT_S = 3600.0  # a rollback copies whole databases
 WAIT = "wait=600"  # seconds for a conversion; what takes longer goes on
@@ -80,20 +79,6 @@ def read_options(options: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _equals, value in pairs}
 
 
-def read_token(file: Path | None) -> str:
-    """Give the token to ask with: that of the file, of HEADRACE_TOKEN, or ``""``.
-
-    Raises:
-        HeadraceError: The file cannot be read.
-    """
-    if file is None:
-        return os.environ.get("HEADRACE_TOKEN", "")
-    try:
-        return file.read_text().strip()
-    except OSError as exc:
-        raise HeadraceError(f"cannot read the token in {file}: {exc.strerror}") from exc
-
-
 async def ask(
     url: str,
     path: str,
@@ -112,13 +97,13 @@ async def ask(
         params: The query.
         method: How it is asked.
         document: Sent as JSON.
-        token: None: that of HEADRACE_TOKEN.
+        token: None: that of the environment, or of `headrace login`.
         prefer: How long to wait.
 
     Raises:
         HeadraceError: It refused, or cannot be reached.
     """
-    headers = {"Authorization": f"Bearer {read_token(None) if token is None else token}"}
+    headers = {"Authorization": f"Bearer {token or find_token(url) or ''}"}
     if prefer is not None:
         headers["Prefer"] = prefer
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)

@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from headrace import (
-    __version__,
-    admin_commands,
-    history_commands,
-    schedule_commands,
-    token_commands,
-)
+from headrace import __version__
 from headrace.config import (
     IngestSettings,
     ServeSettings,
@@ -24,6 +18,7 @@ from headrace.config import (
     load_settings,
 )
 from headrace.errors import HeadraceError
+from headrace.remote.commands import COMMANDS, DEFAULT_URL, asks_server
 from headrace.settings import Command, options_of
 
 if TYPE_CHECKING:
@@ -89,6 +84,8 @@ def verify(data: Path) -> None:
 @click.option("--limit", default=20, show_default=True, help="How many at the most.")
 def generations(limit: int, **flags: Any) -> None:
     """List the newest generations: when, why, and what they changed."""
+    from headrace import history_commands  # noqa: PLC0415
+
     _run(history_commands.list_generations(_load(StoreSettings, flags), limit))
 
 
@@ -98,6 +95,8 @@ def generations(limit: int, **flags: Any) -> None:
 @options_of(StoreSettings)
 def diff(first: int, second: int, **flags: Any) -> None:
     """Say which tables changed from one generation to another."""
+    from headrace import history_commands  # noqa: PLC0415
+
     _run(history_commands.show_difference(_load(StoreSettings, flags), first, second))
 
 
@@ -114,6 +113,8 @@ def diff(first: int, second: int, **flags: Any) -> None:
 @options_of(StoreSettings)
 def restore(generation: int, folder: Path, database: str | None, **flags: Any) -> None:
     """Write the databases of a generation as SQLite files, straight from the store."""
+    from headrace import history_commands  # noqa: PLC0415
+
     settings = _load(StoreSettings, flags)
     _run(history_commands.restore_files_of(settings, generation, folder, database))
 
@@ -122,9 +123,11 @@ def _asks_primary(command: Command) -> Command:
     """Give a command the option that says where the primary is asked."""
     return click.option(
         "--to",
-        default="http://127.0.0.1:8000",
+        default=DEFAULT_URL,
         show_default=True,
-        help="A reader, or the primary. The token is in HEADRACE_TOKEN.",
+        envvar="HEADRACE_URL",
+        show_envvar=True,
+        help="A reader, or the primary. The token is in HEADRACE_TOKEN, or that of `login`.",
     )(command)
 
 
@@ -134,6 +137,8 @@ def _asks_primary(command: Command) -> Command:
 @_asks_primary
 def rollback(generation: int, database: str | None, to: str) -> None:
     """Publish what an earlier generation held, as a new one."""
+    from headrace import admin_commands  # noqa: PLC0415
+
     _run(admin_commands.roll_back(to, generation, database))
 
 
@@ -143,6 +148,8 @@ def rollback(generation: int, database: str | None, to: str) -> None:
 @_asks_primary
 def reprocess(receipt: str, options: tuple[str, ...], to: str) -> None:
     """Take an archived upload once more, with the options of that time or with others."""
+    from headrace import admin_commands  # noqa: PLC0415
+
     _run(admin_commands.reprocess(to, receipt, options))
 
 
@@ -151,6 +158,8 @@ def reprocess(receipt: str, options: tuple[str, ...], to: str) -> None:
 @_asks_primary
 def prune(dry_run: bool, to: str) -> None:
     """Delete what no kept generation names: lineages, archived uploads, old entries."""
+    from headrace import admin_commands  # noqa: PLC0415
+
     _run(admin_commands.prune(to, dry_run=dry_run))
 
 
@@ -168,6 +177,8 @@ def schedule() -> None:
 @_asks_primary
 def schedule_add(options: tuple[str, ...], to: str, **asked: str | None) -> None:
     """Fetch a URL at the times of a cron expression, with the options of an upload."""
+    from headrace import schedule_commands  # noqa: PLC0415
+
     _run(schedule_commands.add(to, asked, options))
 
 
@@ -175,6 +186,8 @@ def schedule_add(options: tuple[str, ...], to: str, **asked: str | None) -> None
 @_asks_primary
 def schedule_list(to: str) -> None:
     """List all schedules, and what came of their last runs."""
+    from headrace import schedule_commands  # noqa: PLC0415
+
     _run(schedule_commands.list_all(to))
 
 
@@ -183,6 +196,8 @@ def schedule_list(to: str) -> None:
 @_asks_primary
 def schedule_remove(schedule_id: str, to: str) -> None:
     """Remove a schedule; what it fetched stays."""
+    from headrace import schedule_commands  # noqa: PLC0415
+
     _run(schedule_commands.remove(to, schedule_id))
 
 
@@ -191,28 +206,14 @@ def schedule_remove(schedule_id: str, to: str) -> None:
 @_asks_primary
 def schedule_run(schedule_id: str, to: str) -> None:
     """Run a schedule now."""
+    from headrace import schedule_commands  # noqa: PLC0415
+
     _run(schedule_commands.run(to, schedule_id))
 
 
 @main.group()
 def token() -> None:
     """Make tokens that may do less than the one in `data/token`, list and revoke them."""
-
-
-def _asks_as_admin(command: Command) -> Command:
-    """Give a command the options that say where the primary is asked, and by which token."""
-    command = click.option(
-        "--to",
-        "url",
-        default="http://127.0.0.1:8000",
-        show_default=True,
-        help="A reader, or the primary.",
-    )(command)
-    return click.option(
-        "--token-file",
-        type=click.Path(dir_okay=False, path_type=Path),
-        help="File of an admin's token (default: HEADRACE_TOKEN, else data/token).",
-    )(command)
 
 
 @token.command("create")
@@ -225,26 +226,32 @@ def _asks_as_admin(command: Command) -> Command:
 )
 @click.option("--expires", default="90d", show_default=True, help="12h, 30d, … or never.")
 @click.option("--name", help="Who or what it is for (default: its scopes).")
-@_asks_as_admin
+@asks_server
 def create_token(
     scopes: tuple[str, ...], expires: str, name: str | None, url: str, token_file: Path | None
 ) -> None:
     """Make a token, and print it: it is not kept, so it cannot be read again."""
+    from headrace import token_commands  # noqa: PLC0415
+
     _run(token_commands.create(url, token_file, name=name, scopes=scopes, expires=expires))
 
 
 @token.command("list")
-@_asks_as_admin
+@asks_server
 def list_tokens(url: str, token_file: Path | None) -> None:
     """List tokens: what they may do, when they end, when they were used last."""
+    from headrace import token_commands  # noqa: PLC0415
+
     _run(token_commands.show(url, token_file))
 
 
 @token.command("revoke")
 @click.argument("token_id", metavar="ID")
-@_asks_as_admin
+@asks_server
 def revoke_token(token_id: str, url: str, token_file: Path | None) -> None:
     """End a token, at once."""
+    from headrace import token_commands  # noqa: PLC0415
+
     _run(token_commands.revoke(url, token_file, token_id))
 
 
@@ -276,4 +283,8 @@ def _fail(exc: HeadraceError) -> NoReturn:
     click.echo(f"headrace: {exc}", err=True)
     if exc.hint:
         click.echo(f"  {exc.hint}", err=True)
-    sys.exit(1)
+    sys.exit(exc.exit_code)
+
+
+for _command in COMMANDS:
+    main.add_command(_command)

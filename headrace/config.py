@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace.converter_command import ConverterCommand, decode_commands
 from headrace.errors import ConfigError
-from headrace.settings import Bytes, decode_settings, names_of, read_environment, setting
+from headrace.settings import Bytes, Texts, decode_settings, names_of, read_environment, setting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -189,6 +189,26 @@ class WriterSettings(UploadSettings):
     litestream_config: Path | None = setting(
         None, description="litestream.yml to use instead of Headrace's own."
     )
+    incoming_interval: float | None = setting(
+        None,
+        ge=0,
+        le=86_400,
+        description="Seconds between two looks for files that others put under incoming/ and "
+        "where --watch says; 0: only when an event comes (default: 120, in a folder 2).",
+    )
+    watch: Texts = setting(
+        (),
+        description="Bucket and prefix, or folder, whose files <database>/<file> are taken as "
+        "well; may be given several times.",
+    )
+    after_taking: str = setting(
+        "keep",
+        description="What becomes of a file of --watch that was taken: keep, or move.",
+    )
+    mirror_deletes: bool = setting(
+        False,
+        description="Delete what a file of --watch made when that file is deleted there.",
+    )
     convert_memory: Bytes = setting(
         Bytes(4 * GIB), ge=64 * MIB, description="Memory of a converter's process, in bytes."
     )
@@ -257,7 +277,7 @@ def load_settings(kind: type[Settings], flags: Mapping[str, Any]) -> Settings:
     Raises:
         ConfigError: A value does not fit; says which.
     """
-    given = {name: value for name, value in flags.items() if value is not None}
+    given = {name: value for name, value in flags.items() if value not in (None, ())}
     nearer = {**read_environment(kind), **given}
     return decode_settings(kind, {**_read_config(nearer), **nearer})
 

@@ -5,6 +5,7 @@
     HeadraceError
     ├── ConfigError            settings that cannot work
     ├── StoreError             the object store did not do what was asked
+    │   ├── ObjectChangedError the object is another by now
     │   ├── ObjectExistsError  a create-only put found the key taken
     │   └── ObjectMissingError the key is not there (or not yet)
     ├── LogError               the generation log says something it must not
@@ -15,6 +16,11 @@
     ├── RestoreError           a copy could not be made
     │   └── ProofError         a copy was made, and is not what the generation says
     ├── WorkerError            a Datasette worker did not start, or failed its probe
+    ├── RemoteError            a server that a command asked did not do it, for good
+    │   ├── UnreachableError   it cannot be reached, or is not able to now
+    │   ├── NotAllowedError    the token may not do that
+    │   ├── LateError          it took the file, and is not done with it in time
+    │   └── RefusedError       it said no, and why
     ├── RowsError              a write of rows that Datasette would refuse, in its own words
     └── Refusal                a request that is refused, with a stable code for the client
 
@@ -27,13 +33,18 @@ from enum import IntEnum
 from http import HTTPStatus
 from typing import Any
 
+from headrace.exits import Exit
+
 
 class HeadraceError(Exception):
     """The root: everything that Headrace raises on purpose.
 
     Attributes:
         hint: What a person can do about it, or None.
+        exit_code: How a command ends that fails by it.
     """
+
+    exit_code = Exit.FAILED
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -54,6 +65,10 @@ class ObjectExistsError(StoreError):
 
 class ObjectMissingError(StoreError):
     """The key is not there, or not visible yet."""
+
+
+class ObjectChangedError(StoreError):
+    """The object is not the one any more that was looked at."""
 
 
 class LogError(HeadraceError):
@@ -86,6 +101,61 @@ class ProofError(RestoreError):
 
 class WorkerError(HeadraceError):
     """A Datasette worker did not start, or failed its probe."""
+
+
+class RemoteError(HeadraceError):
+    """A server that a command asked did not do it.
+
+    Attributes:
+        code: Of the problem document, or a word of the command's own.
+        document: The problem document; empty if there was none.
+    """
+
+    code = "failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        code: str | None = None,
+        document: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code or self.code
+        self.document = document or {}
+
+
+class UnreachableError(RemoteError):
+    """It cannot be reached, or says that it is not able to now.
+
+    Attributes:
+        retry_after_s: How long it wants to be left alone; None: it did not say.
+    """
+
+    exit_code = Exit.UNREACHABLE
+    code = "unreachable"
+    retry_after_s: float | None = None
+
+
+class NotAllowedError(RemoteError):
+    """There is no token, or it may not do that."""
+
+    exit_code = Exit.NOT_ALLOWED
+    code = "not-allowed"
+
+
+class LateError(RemoteError):
+    """It took the file, and is not done with it in time."""
+
+    exit_code = Exit.LATE
+    code = "late"
+
+
+class RefusedError(RemoteError):
+    """It said no, and why."""
+
+    code = "refused"
 
 
 class RowsError(HeadraceError):

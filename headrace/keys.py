@@ -21,6 +21,7 @@ JOURNAL_DATABASE = "_headrace"
 UPLOADS_PREFIX = "uploads"
 LEASES_PREFIX = "leases"
 PROBES_PREFIX = "probes"
+INCOMING_ROOT = "incoming"
 # No database has that name: what others drop into the bucket lies under those of databases.
 INCOMING_PREFIX = "incoming/_headrace/requests"
 INCOMING_RECEIPTS_PREFIX = "incoming/_headrace/receipts"

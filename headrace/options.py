@@ -8,8 +8,6 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import multipart
-
 from headrace.errors import Refusal
 from headrace.metadata_text import read_metadata_text
 from headrace.names import (
@@ -136,6 +134,8 @@ def filename_of(headers: Mapping[str, str]) -> str | None:
     header = headers.get("Content-Disposition")
     if header is None:
         return None
+    from aiohttp import multipart  # noqa: PLC0415 - commands read this table without it
+
     _kind, parameters = multipart.parse_content_disposition(header)
     return multipart.content_disposition_filename(parameters)
 

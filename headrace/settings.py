@@ -24,6 +24,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Settings = TypeVar("Settings")
 
 Bytes = NewType("Bytes", int)
+Texts = tuple[str, ...]  # a flag that is given several times; in a variable, spaces are between
 
 _PREFIX = "HEADRACE_"
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])?(i)?b?)?\s*", re.IGNORECASE)
@@ -58,6 +59,8 @@ class _Setting:
     def decode(self, value: Any) -> Any:
         if self.decode_table is not None:
             return self.decode_table(value)
+        if self.kind == Texts:
+            return _decode_texts(self.flag, value)
         try:
             if not isinstance(value, str | int | float | Path):
                 raise click.BadParameter(f"{value!r} is not one value")
@@ -132,11 +135,13 @@ def options_of(kind: type) -> Callable[[Command], Command]:
         for each in reversed(_settings_of(kind)):
             if not each.has_flag:
                 continue
-            default = "" if each.default is None else f"  [default: {_written(each.default)}]"
+            said = each.default not in (None, ())
+            default = f"  [default: {_written(each.default)}]" if said else ""
             command = click.option(
                 each.flag,
                 each.name,
                 default=None,
+                multiple=each.kind == Texts,
                 metavar="on|off" if each.kind is bool else None,
                 help=f"{each.description}{default}",
             )(command)
@@ -151,8 +156,9 @@ def as_flags(settings: Any, names: Iterable[str]) -> list[str]:
     parts: list[str] = []
     for name in names:
         value = getattr(settings, name)
-        if value is not None:
-            parts += [flags[name], _written(value)]
+        for each in value if isinstance(value, tuple) else (value,):
+            if each is not None:
+                parts += [flags[name], _written(each)]
     return parts
 
 
@@ -172,6 +178,13 @@ def _settings_of(kind: type) -> list[_Setting]:
         )
         for each in fields(kind)
     ]
+
+
+def _decode_texts(flag: str, value: Any) -> tuple[str, ...]:
+    texts = value.split() if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not all(isinstance(each, str) for each in texts):
+        raise ConfigError(f"cannot use {flag}: it is no list of texts")
+    return tuple(texts)
 
 
 def _without_none(hint: Any) -> Any:

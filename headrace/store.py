@@ -18,7 +18,13 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 
 from headrace.durable import create_file, link_file, replace_file, stream_file
-from headrace.errors import ConfigError, ObjectExistsError, ObjectMissingError, StoreError
+from headrace.errors import (
+    ConfigError,
+    ObjectChangedError,
+    ObjectExistsError,
+    ObjectMissingError,
+    StoreError,
+)
 from headrace.keys import probe_key
 from headrace.store_client import open_client
 from headrace.store_counts import Operation, StoreCounts
@@ -29,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from datetime import datetime
     from pathlib import Path
+
+    from obstore import ObjectMeta
 
 
 ANSWER_S = 30.0  # for a small object, with all tries; some stores queue writers of one key for 10
@@ -47,11 +55,23 @@ class Listed:
         key: Its whole key.
         size_bytes: Its size.
         modified_at: When it was written, by the store's clock.
+        etag: What the store calls this content of it; "" if it does not.
     """
 
     key: str
     size_bytes: int
     modified_at: datetime
+    etag: str = ""
+
+    @classmethod
+    def of(cls, meta: ObjectMeta) -> Listed:
+        """Read what obstore says of an object."""
+        return cls(
+            key=meta["path"],
+            size_bytes=meta["size"],
+            modified_at=meta["last_modified"],
+            etag=meta["e_tag"] or "",
+        )
 
 
 class Store:
@@ -113,6 +133,26 @@ class Store:
         async with self._asking(Operation.HEAD, f"look at {key}", ANSWER_S):
             return (await obstore.head_async(self._store, key))["last_modified"]
 
+    async def look_at(self, key: str) -> Listed:
+        """Say what an object is, without reading it.
+
+        Raises:
+            ObjectMissingError: It is not there, or not visible yet.
+            StoreError: The store could not be asked.
+        """
+        async with self._asking(Operation.HEAD, f"look at {key}", ANSWER_S):
+            return Listed.of(await obstore.head_async(self._store, key))
+
+    async def copy(self, key: str, target: str) -> None:
+        """Have an object under another key as well; its bytes do not pass through here.
+
+        Raises:
+            ObjectMissingError: It is not there, or not visible yet.
+            StoreError: The store could not be asked.
+        """
+        async with self._asking(Operation.PUT, f"copy {key}", None):
+            await obstore.copy_async(self._store, key, target)
+
     async def read_or_spill(
         self, key: str, spill: Path, *, memory_bytes: int, stall_s: float
     ) -> bytes | Path:
@@ -147,15 +187,25 @@ class Store:
                     return spill
                 await asyncio.to_thread(_write_all, file.fileno(), chunk)
 
-    async def stream(self, key: str, *, stall_s: float) -> AsyncIterator[bytes]:
+    async def stream(
+        self, key: str, *, stall_s: float, etag: str | None = None
+    ) -> AsyncIterator[bytes]:
         """Give a whole object in pieces.
 
+        Args:
+            key: The object.
+            stall_s: How long the store may send nothing.
+            etag: Of the content that is wanted, and no other; None: of any.
+
         Raises:
+            ObjectChangedError: It has another content by now.
             ObjectMissingError: It is not there, or not visible yet.
             StoreError: The store could not be asked, or fell silent.
         """
         async with self._asking(Operation.GET, f"read {key}", stall_s):
             result = await obstore.get_async(self._store, key)
+        if etag is not None and (result.meta["e_tag"] or "") != etag:
+            raise ObjectChangedError(f"cannot read {key}: it was written again")
         chunks = aiter(result.stream(_CHUNK_BYTES))
         while (chunk := await self._next(chunks, f"read {key}", stall_s)) is not None:
             yield bytes(chunk)
@@ -175,11 +225,7 @@ class Store:
                 return
             requests = len(metas) // _LISTED_AT_ONCE  # after a full answer comes another
             for meta in metas:
-                yield Listed(
-                    key=meta["path"],
-                    size_bytes=meta["size"],
-                    modified_at=meta["last_modified"],
-                )
+                yield Listed.of(meta)
 
     async def list_sizes(self, prefix: str, *, stall_s: float) -> dict[str, int]:
         """List the objects under a prefix: name after the prefix -> bytes.

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import click
 
-from headrace.admin_commands import ask, read_token
+from headrace.admin_commands import ask
 from headrace.history_commands import print_table
+from headrace.remote.credentials import find_token
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-DEFAULT_FILE = Path("data") / "token"  # of `headrace up`, in the folder that it was started in
-
-
-def _choose(file: Path | None) -> str:
-    """Give the token to ask with: of the file that is named, of HEADRACE_TOKEN, or of ``data``.
-
-    Raises:
-        HeadraceError: The file cannot be read.
-    """
-    if file is None and "HEADRACE_TOKEN" not in os.environ and DEFAULT_FILE.exists():
-        file = DEFAULT_FILE
-    return read_token(file)
+    from pathlib import Path
 
 
 async def create(
@@ -38,7 +25,7 @@ async def create(
         HeadraceError: The primary refused, or cannot be reached.
     """
     document = {"name": name or " ".join(scopes), "scopes": list(scopes), "expires": expires}
-    made = await ask(url, "/ingest/tokens", document=document, token=_choose(file))
+    made = await ask(url, "/ingest/tokens", document=document, token=find_token(url, file))
     ends = made["expires_at"] or "never"
     about = f"token {made['id']} ({', '.join(made['scopes'])}) expires: {ends}"
     click.echo(about, err=True)
@@ -51,7 +38,7 @@ async def show(url: str, file: Path | None) -> None:
     Raises:
         HeadraceError: The primary refused, or cannot be reached.
     """
-    answer = await ask(url, "/ingest/tokens", method="GET", token=_choose(file))
+    answer = await ask(url, "/ingest/tokens", method="GET", token=find_token(url, file))
     rows = [
         (
             each["id"],
@@ -72,5 +59,5 @@ async def revoke(url: str, file: Path | None, token_id: str) -> None:
         HeadraceError: The primary refused, or cannot be reached.
     """
     path = f"/ingest/tokens/{quote(token_id, safe='')}"
-    answer = await ask(url, path, method="DELETE", token=_choose(file))
+    answer = await ask(url, path, method="DELETE", token=find_token(url, file))
     click.echo(f"token {answer['id']} is revoked")

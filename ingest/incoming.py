@@ -43,9 +43,11 @@ class Incoming:
     Args:
         node: The primary.
         store: Where they are.
+        alone: Whether nobody else looks there, and would tell of them.
     """
 
-    def __init__(self, node: Node, store: Store) -> None:
+    def __init__(self, node: Node, store: Store, *, alone: bool = True) -> None:
+        self._look_every_s = LOOK_EVERY_S if alone else None
         self._node = node
         self._store = store
         self._running: dict[str, int] = {}  # receipts of those that were started here: bytes
@@ -57,10 +59,10 @@ class Incoming:
         while True:
             await self._node.litestream.up.wait()  # nothing could be kept before
             told.clear()
-            wait_s = pauses.next_s()
+            wait_s: float | None = pauses.next_s()
             if await self._look():
                 pauses.reset()
-                wait_s = LOOK_EVERY_S
+                wait_s = self._look_every_s
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await told.wait()

@@ -19,6 +19,7 @@ from headrace.receipt import Receipt
 from headrace.wishes import Wishes
 from ingest import audit_rows, token_store
 from ingest.audit_rows import insert_audit
+from ingest.buckets import record
 from ingest.changes import Changes
 
 if TYPE_CHECKING:
@@ -335,7 +336,7 @@ def _open(path: Path) -> sqlite3.Connection:
     # Litestream has not read: they would be missing from the replica, without a word (seen with
     # 0.5.17, where both do it at 1000 pages).
     db.execute("PRAGMA wal_autocheckpoint = 0")
-    db.executescript(_SCHEMA + token_store.SCHEMA + audit_rows.SCHEMA)
+    db.executescript(_SCHEMA + token_store.SCHEMA + audit_rows.SCHEMA + record.SCHEMA)
     return db
 
 

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from headrace import __version__
 from headrace.receipt import UploadState
 from headrace.store_costs import StoreMetrics
+from ingest.buckets.metrics import BucketMetrics
 from ingest.litestream_counts import LitestreamCounts
 
 if TYPE_CHECKING:
@@ -225,6 +226,7 @@ class IngestMetrics:
             "Times that Litestream ended and was started again.",
             registry=self.registry,
         )
+        self.buckets = BucketMetrics(self.registry)
         self._litestream_counts = LitestreamCounts()
         self._ask_litestream: Callable[[], Awaitable[str]] | None = None
 

@@ -51,6 +51,21 @@ class Report:
         return cls(reader=reader, region=region, generation=generation)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What is known of a region.
+
+    Attributes:
+        generation: What all its readers show.
+        readers: How many there are.
+        heard_s_ago: Since when the one was not heard of that was silent for longest.
+    """
+
+    generation: int
+    readers: int
+    heard_s_ago: float
+
+
 class Regions:
     """The readers that this primary hears of."""
 
@@ -112,6 +127,22 @@ class Regions:
                 oldest.get(report.region, report.generation), report.generation
             )
         return oldest
+
+    def heard(self) -> dict[str, Heard]:
+        """Give what is known of each region that was heard of lately."""
+        self._forget_gone()
+        now_s = time.monotonic()
+        silent_s: dict[str, list[float]] = {}
+        for report, heard_s in self._reports.values():
+            silent_s.setdefault(report.region, []).append(now_s - heard_s)
+        return {
+            region: Heard(
+                generation=generation,
+                readers=len(silent_s[region]),
+                heard_s_ago=max(silent_s[region]),
+            )
+            for region, generation in self.oldest().items()
+        }
 
     def _forget_gone(self) -> None:
         deadline_s = time.monotonic() - GONE_AFTER_S

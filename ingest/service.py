@@ -32,6 +32,8 @@ from ingest.api import Node, make_app
 from ingest.api.node import RowLimits
 from ingest.archive import Archive
 from ingest.audit import AuditLog
+from ingest.buckets.places import make_watched
+from ingest.buckets.watching import Buckets
 from ingest.checksums import Checksums
 from ingest.converters import Limits
 from ingest.converters.registry import Converter
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
 
     from headrace.config import IngestSettings
     from headrace.web import Listener
+    from ingest.buckets.places import Watched
     from ingest.lease import Taken
 
 log = structlog.get_logger()
@@ -103,6 +106,7 @@ async def run(settings: IngestSettings) -> None:
     make_folders(paths)
     sort_on_volume(paths.staging)
     store = Store(store_url(settings))
+    watched = make_watched(settings, store)
     stop = Stop(settings.shutdown_timeout)
     stop.listen()
     failed: list[BaseException] = []
@@ -136,6 +140,7 @@ async def run(settings: IngestSettings) -> None:
             settings,
             paths=paths,
             store=store,
+            watched=watched,
             generations=generations,
             lease=lease,
             taken=taken,
@@ -159,6 +164,7 @@ async def _lead(
     *,
     paths: PrimaryPaths,
     store: Store,
+    watched: list[Watched],
     generations: GenerationLog,
     lease: LeaseHolder,
     taken: Taken,
@@ -315,6 +321,7 @@ async def _lead(
         fetcher=fetcher,
         schedules_changed=asyncio.Event(),
         incoming_told=asyncio.Event(),
+        buckets=Buckets(watched),
         max_upload_bytes=settings.max_upload,
     )
     return node, await _open(stack, settings, node, give_up)
@@ -327,7 +334,9 @@ async def _open(
     give_up: Callable[[BaseException], None],
 ) -> Listener:
     """Take uploads, by each of the ways in; the stack ends it."""
-    await stack.enter_async_context(_running(Incoming(node, node.store).run(), give_up))
+    incoming = Incoming(node, node.store, alone=not node.buckets.sees_readers)
+    await stack.enter_async_context(_running(incoming.run(), give_up))
+    await stack.enter_async_context(_running(node.buckets.run(node), give_up))
     await stack.enter_async_context(_running(Scheduler(node).run(), give_up))
     sweep_s = min(sweep.LOOK_EVERY_S, settings.tus_expiry * 3600)
     await stack.enter_async_context(_running(sweep.run(node, every_s=sweep_s), give_up))

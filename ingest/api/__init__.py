@@ -11,6 +11,7 @@ from headrace.operation import find_operation
 from headrace.web import problems
 from ingest.api import (
     audit,
+    bucket_events,
     databases,
     description,
     events,
@@ -24,6 +25,7 @@ from ingest.api import (
     rows,
     schedules,
     session,
+    status,
     tokens,
     tus,
     uploads,
@@ -40,7 +42,8 @@ __all__ = ["PUBLIC", "Node", "make_app"]
 # What readers hand on. Whatever is answered there is declared (``headrace/operation.py``).
 PUBLIC = (
     *(uploads, preview, tus, receipts, watching, events, reprocess, databases),
-    *(metadata, generations, prune, rows, schedules, tokens, session, audit, description),
+    *(metadata, generations, prune, rows, schedules, tokens, session, audit, status),
+    *(bucket_events, description),
 )
 
 

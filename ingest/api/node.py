@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ingest.access import Access
     from ingest.archive import Archive
     from ingest.audit import AuditLog
+    from ingest.buckets.watching import Buckets
     from ingest.converters.registry import Registry
     from ingest.disk import Disk
     from ingest.fetch import Fetcher
@@ -119,6 +120,7 @@ class Node:
     fetcher: Fetcher
     schedules_changed: asyncio.Event
     incoming_told: asyncio.Event
+    buckets: Buckets
     max_upload_bytes: int
 
     def now(self) -> datetime:

@@ -134,6 +134,16 @@ def test_guide_to_reprocess_an_upload_works(tmp_path: Path) -> None:
     assert '"city": "Bern"' in output.splitlines()[-1]
 
 
+def test_guide_to_drop_files_works(tmp_path: Path) -> None:
+    """Who follows the guide reads the rows that were dropped, and why a file was not taken."""
+    before = f"export HEADRACE_INCOMING_INTERVAL=0.2\n{UP}"
+    output = run("drop-files-into-a-bucket.md", tmp_path, before=before, after=DOWN)
+    assert '[{"rowid": 1, "city": "Bern", "people": 133000}]' in output
+    assert '"city": "Basel", "people": 177000' in output
+    assert "line 2 has 1 value where the header has 2" in output
+    assert "/ingest/events?key=" in output
+
+
 def test_guides_to_resume_and_to_watch_an_upload_work(tmp_path: Path) -> None:
     """Who follows the guides has the rows by curl and by tuspy, and sees the upload go live."""
     output = run("resume-an-upload.md watch-an-upload.md", tmp_path, before=UP, after=DOWN)
@@ -158,6 +168,20 @@ def test_guide_to_move_the_primary_works(tmp_path: Path, store: str) -> None:
     (tmp_path / "data" / "token").write_text("of-tests")
     output = run("move-the-primary.md", tmp_path, store=store)
     assert '"unchanged": 1' in output.splitlines()[-1]
+
+
+def test_guides_to_push_files_and_to_watch_a_folder_work(tmp_path: Path) -> None:
+    """Who follows the guides has the rows of all files, knows what failed, and mirrors a folder."""
+    home = "export XDG_STATE_HOME=$PWD/state XDG_CONFIG_HOME=$PWD/config\n"
+    home += "export PYTHON_KEYRING_BACKEND=keyring.backends.fail.Keyring\n"
+    watch = "\n".join(BLOCK.findall((HOWTO / "watch-a-folder.md").read_text()))
+    output = run("push-files.md", tmp_path, before=home + UP, after=watch + DOWN)
+    assert "cities.csv: 2 rows in generation 1: " in output
+    assert "more-2.csv: 1 row in generation " in output
+    assert output.count('"state": "published"') == 1
+    assert ("exit code 1\n" in output, "exit code 4\n" in output) == (True, True)
+    assert "/statistics/cities\n" in output
+    assert "statistics/cities.csv is gone: statistics is deleted\n" in output
 
 
 @pytest.mark.parametrize("path", sorted(HOWTO.glob("*.md")), ids=lambda path: path.name)

@@ -27,7 +27,7 @@ QUICKER = ("--lease-duration", "2", "--lease-renewal", "0.5")  # seconds
 # A primary that dies by kill -9 where it is told to.
 _DYING = """
 import os, signal, {module}
-async def die(*_):
+async def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 {module}.{name} = die
 from headrace.__main__ import run; run()

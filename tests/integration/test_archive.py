@@ -28,7 +28,13 @@ RECEIPT = make_receipt(archive=KEY, sha256=hashlib.sha256(BODY).hexdigest())
 class CutStore(Store):
     """Loses the connection in the middle of a body."""
 
-    async def stream(self, key: str, *, stall_s: float) -> AsyncIterator[bytes]:
+    async def stream(
+        self,
+        key: str,
+        *,
+        stall_s: float,
+        etag: str | None = None,  # noqa: ARG002 - of what it stands for
+    ) -> AsyncIterator[bytes]:
         """Give the first half."""
         async for chunk in super().stream(key, stall_s=stall_s):
             yield chunk[: len(chunk) // 2]

@@ -87,7 +87,8 @@ def test_edge_loads_nothing_that_only_workers_or_ingest_need() -> None:
     """It is one process more than Datasette has, so what it loads counts twice."""
     loaded = _python("import sys, headrace.__main__, serve.service; print(*sys.modules)")
     assert {"aiohttp", "structlog"} <= set(loaded.split())
-    needless = {"datasette", "jinja2", "uvicorn", "pydantic", "pyarrow", "sqlite_utils", "rich"}
+    needless = {"datasette", "jinja2", "uvicorn", "pydantic", "pyarrow", "sqlite_utils"}
+    needless |= {"rich", "httpx", "keyring", "asyncinotify", "headrace.remote.push"}
     assert needless.isdisjoint(loaded.split())
 
 

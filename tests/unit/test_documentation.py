@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pluggy
 
+from docs.reference.make_commands import BEGIN, made
 from headrace.config import IngestSettings, ServeSettings, UpSettings
 from headrace.converter_command import PLACEHOLDERS, ConverterCommand
 from headrace.errors import REFUSALS
@@ -91,3 +92,9 @@ def test_every_file_that_was_not_made_here_says_where_it_is_from() -> None:
     listed = re.findall(r"^\| `([^`]+)`", (folder / "README.md").read_text(), re.MULTILINE)
     stored = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert sorted(listed) == sorted(stored - {"README.md"})
+
+
+def test_every_command_is_documented_with_its_options() -> None:
+    """The reference has the help and the exit codes as they are: `make docs` writes them."""
+    text = (DOCS / "reference" / "commands.md").read_text()
+    assert text.partition(BEGIN)[2].strip() == made().strip()

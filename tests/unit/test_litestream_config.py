@@ -7,6 +7,9 @@ from pathlib import Path
 
 import yaml
 
+from ingest.buckets.places import INTERVAL_S
+from ingest.incoming import LOOK_EVERY_S
+
 CONFIG = yaml.safe_load((Path(__file__).parents[2] / "litestream.yml").read_text())
 REPLICAS = 11  # ten databases and the journal
 PER_HOUR = 200  # requests of a primary at rest, beside its lease
@@ -29,6 +32,13 @@ def test_litestream_asks_little_of_the_store_at_rest() -> None:
     # A snapshot's level is listed before it, and with all others after it.
     each = sum(levels) + looks + (2 + len(levels)) * snapshots
     assert REPLICAS * each + OURS_PER_HOUR <= PER_HOUR
+
+
+def test_looks_for_dropped_files_fit_the_same_budget() -> None:
+    """They take the place of the looks for what readers took, so they are as seldom."""
+    prune = (30 + 23) / 6  # lists and reads, every six hours: docs/reference/stores.md
+    assert INTERVAL_S == LOOK_EVERY_S
+    assert 3600 / INTERVAL_S + prune <= OURS_PER_HOUR
 
 
 def test_litestream_deletes_nothing_from_the_store() -> None:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from headrace.config import ServeSettings, load_settings
 from headrace.errors import ConfigError
-from headrace.settings import as_flags, decode_settings, options_of, setting
+from headrace.settings import Texts, as_flags, decode_settings, options_of, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,13 @@ class Switched:
 
     quiet: bool = setting(False, description="Say nothing.")
     key: str | None = setting(None, secret=True, description="A secret.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Several:
+    """A setting with several values."""
+
+    place: Texts = setting((), description="Places.")
 
 
 def test_switch_is_on_or_off_and_is_handed_on_as_such() -> None:
@@ -36,6 +43,26 @@ def test_switch_is_on_or_off_and_is_handed_on_as_such() -> None:
     assert as_flags(decode_settings(Switched, said), ["quiet"]) == ["--quiet", "on"]
     for off in ("off", "no", False):
         assert as_flags(decode_settings(Switched, {"quiet": off}), ["quiet"]) == ["--quiet", "off"]
+
+
+def test_setting_with_several_values_is_given_several_times() -> None:
+    """As flags, in a variable with spaces between, or as a list of the file; and handed on so."""
+    said: dict[str, Any] = {}
+
+    @click.command()
+    @options_of(Several)
+    def command(**flags: Any) -> None:
+        said.update(flags)
+
+    CliRunner().invoke(command, ["--place", "a", "--place", "b c"], catch_exceptions=False)
+    assert decode_settings(Several, said).place == ("a", "b c")
+    assert decode_settings(Several, {"place": "a  b\n"}).place == ("a", "b")
+    assert decode_settings(Several, {"place": ["a"]}).place == ("a",)
+    assert as_flags(Several(place=("a", "b")), ["place"]) == ["--place", "a", "--place", "b"]
+    assert as_flags(Several(), ["place"]) == []
+    for wrong in (7, ["a", 7], {"a": "b"}):
+        with pytest.raises(ConfigError, match="--place"):
+            decode_settings(Several, {"place": wrong})
 
 
 @pytest.mark.parametrize(

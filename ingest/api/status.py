@@ -1,0 +1,92 @@
+"""How the primary is doing, for `headrace status`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from headrace.generation import format_time
+from headrace.operation import Who, operation
+from headrace.web import answer_json
+from ingest.api.declared import answers_json
+from ingest.api.node import NODE
+from ingest.api.receipts import encode_receipt, keep_failures
+from ingest.status_documents import Status
+
+if TYPE_CHECKING:
+    from ingest.api.node import Node
+    from ingest.writer import Writer
+
+LAST_RECEIPTS = 10
+IN_FLIGHT_AT_MOST = 100
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/ingest/status")
+@operation(
+    answers=answers_json(Status, "How it is doing."),
+    refuses=("replication-down", "lease-lapsed"),
+    who=Who.KNOWN,
+)
+async def get_status(request: web.Request) -> web.Response:
+    """Say what is published, who shows it, and what is on its way, as far as the asker may know."""
+    node = request.app[NODE]
+    writer = node.identify(request)
+    state = node.publisher.state
+    return answer_json(
+        {
+            "epoch": node.lease.epoch,
+            "lease_held": node.lease.held.is_set(),
+            "litestream_up": node.litestream.up.is_set(),
+            "generation": state.number,
+            "published_at": state.created_at and format_time(state.created_at),
+            "databases": {
+                name: {"tables": dict(cut.tables), "updated_at": format_time(cut.updated_at)}
+                for name, cut in sorted(state.databases.items())
+            },
+            "regions": await _describe_regions(node),
+            **await _describe_uploads(node, writer),
+        }
+    )
+
+
+async def _describe_regions(node: Node) -> dict[str, Any]:
+    newest = node.publisher.state.number
+    return {
+        region: {
+            "generation": heard.generation,
+            "readers": heard.readers,
+            "seconds_behind": await _seconds_behind(node, heard.generation, newest),
+            "heard_s_ago": round(heard.heard_s_ago, 1),
+        }
+        for region, heard in sorted(node.regions.heard().items())
+    }
+
+
+async def _seconds_behind(node: Node, shown: int, newest: int) -> float | None:
+    """Say for how long there has been something newer; None if the log does not tell any more."""
+    if shown >= newest:
+        return 0.0
+    following = await node.generations.find_entry(shown + 1)
+    if following is None:
+        return None
+    behind = datetime.now(UTC) - following.created_at
+    return round(max(behind.total_seconds(), 0.0), 1)
+
+
+async def _describe_uploads(node: Node, writer: Writer) -> dict[str, Any]:
+    unfinished = [
+        receipt
+        for receipt, _options in await node.journal.read_unfinished()
+        if writer.sees(receipt.database)
+    ]
+    last = await node.journal.read_newest(limit=LAST_RECEIPTS, databases=writer.databases)
+    await keep_failures(node, last)
+    return {
+        "in_flight": len(unfinished),
+        "uploads": [await encode_receipt(node, each) for each in unfinished[-IN_FLIGHT_AT_MOST:]],
+        "receipts": [await encode_receipt(node, each) for each in last],
+    }

@@ -1,0 +1,284 @@
+"""What the commands decide without a server."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from headrace.cli import main
+from headrace.errors import RefusedError, RemoteError
+from headrace.options import FIELDS
+from headrace.remote import credentials, wording
+from headrace.remote.fields import HELP, OWN, read_fields
+from headrace.remote.files import find_items
+from headrace.remote.folder import is_temporary
+from headrace.remote.remembered import Pushed, Remembered, watch_of
+from headrace.remote.sources import FileSource, StreamSource
+from headrace.remote.unfinished import UnfinishedUploads, mark_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+URL = "http://127.0.0.1:8000"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a home of the test's own, and no token."""
+    for name in ("HEADRACE_TOKEN", "HEADRACE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def push(*arguments: str) -> tuple[int, str]:
+    """Run `headrace push` where nothing listens; give its exit code and what it says."""
+    flags = ["--to", "http://127.0.0.1:1", "--retry-for", "0"]
+    done = CliRunner().invoke(main, ["push", *flags, *arguments])
+    return done.exit_code, done.output
+
+
+def test_every_option_of_an_upload_is_a_flag() -> None:
+    """The command knows every field that the server does, but for those that are its own."""
+    assert set(HELP) | OWN == FIELDS
+
+
+def test_flags_become_the_fields_of_a_request() -> None:
+    """What was not said is not sent; a flag is 1 or 0; --option carries what is not known yet."""
+    flags = {"mode": "append", "header": False, "strict": True, "pk": None, "jobs": 4}
+    fields = read_fields({**flags, "others": ("shape=round", "index=a=b")})
+    assert fields == {
+        "mode": "append",
+        "header": "0",
+        "strict": "1",
+        "shape": "round",
+        "index": "a=b",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["none.csv"], "cannot read none.csv: No such file"),
+        (["*.csv"], "no file is named like '*.csv'"),
+        (["folder"], "`headrace watch folder`"),
+        (["-"], "give --filename, or --database"),
+        (["a.txt", "b.txt", "--filename", "c.csv"], "--filename is for one file"),
+        (["a.txt", "b.txt", "--table", "t"], "take each other's place"),
+        (["a.txt", "--types", "id:word"], "a type is one of"),
+        (["a.txt", "--database", "a b"], "'a_b' would be allowed"),
+        (["a.txt", "--option", "mode"], "write NAME=VALUE"),
+        (["a.txt", "--option", "filename=x"], "write NAME=VALUE"),
+    ],
+)
+def test_command_that_cannot_work_ends_with_2_before_anything_is_sent(
+    home: Path, arguments: list[str], why: str
+) -> None:
+    """Nobody has to find out which half of the files was sent."""
+    (home / "folder").mkdir()
+    (home / "a.txt").write_text("1")
+    (home / "b.txt").write_text("1")
+    code, said = push("a.txt", *arguments) if arguments[0] == "none.csv" else push(*arguments)
+    assert code == 2
+    assert why in " ".join(said.split())
+    assert not (home / "state").exists()
+
+
+def test_server_that_is_not_there_ends_with_3_and_a_line_for_each_file(home: Path) -> None:
+    """A script reads of each file that it was not sent."""
+    for name in ("a.csv", "b.csv"):
+        (home / name).write_text("id\n1\n")
+    done = CliRunner().invoke(
+        main, ["push", "--to", "http://127.0.0.1:1", "--retry-for", "0", "--json", "a.csv", "b.csv"]
+    )
+    documents = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.exit_code == 3
+    assert [each["path"] for each in documents] == ["a.csv", "b.csv"]
+    assert {each["error"]["code"] for each in documents} == {"unreachable"}
+
+
+def test_pattern_that_the_shell_left_is_expanded_once(home: Path) -> None:
+    """Quoted patterns work as unquoted ones, and a file that two of them name is sent once."""
+    for name in ("a.csv", "b.csv", "c.txt"):
+        (home / name).write_text("1")
+    (home / "d.csv").mkdir()
+    items = find_items(["*.csv", "a.*", "c.txt"], None, {})
+    assert [each.shown for each in items] == ["a.csv", "b.csv", "c.txt"]
+
+
+def test_token_is_taken_from_the_nearest_place(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is named comes before the environment, that before what was kept, then data."""
+    assert credentials.find_token(URL) is None
+    (home / "data").mkdir()
+    (home / "data" / "token").write_text("of-data\n")
+    assert credentials.find_token(URL) == "of-data"
+    credentials.keep(URL, "kept")
+    assert credentials.find_token(f"{URL}/") == "kept"
+    monkeypatch.setenv("HEADRACE_TOKEN", "of-environment")
+    assert credentials.find_token(URL) == "of-environment"
+    (home / "named").write_text("named\n")
+    assert credentials.find_token(URL, home / "named") == "named"
+
+
+def test_token_of_this_machine_is_sent_to_no_other(home: Path) -> None:
+    """The folder that a command happens to run in gives nothing away."""
+    (home / "data").mkdir()
+    (home / "data" / "token").write_text("of-data")
+    assert credentials.find_token("https://data.example.org") is None
+    assert credentials.find_token("http://localhost:8000") == "of-data"
+
+
+def test_token_in_a_file_is_nobody_elses_to_read(home: Path) -> None:
+    """Where there is no keyring, a file of mode 0600 has it, for one server alone."""
+    assert credentials.keep("https://a.example.org/", "one").endswith("tokens.json")
+    credentials.keep("https://b.example.org", "other")
+    path = home / "config" / "headrace" / "tokens.json"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert credentials.read_kept("https://A.example.org") == "one"
+    assert credentials.forget("https://a.example.org")
+    assert credentials.read_kept("https://a.example.org") is None
+    assert credentials.read_kept("https://b.example.org") == "other"
+
+
+def test_token_is_kept_in_the_keyring_where_there_is_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is only for machines without."""
+    import keyring  # noqa: PLC0415 - with the environment of the test
+    from keyrings.alt.file import PlaintextKeyring  # noqa: PLC0415
+
+    before = keyring.get_keyring()
+    ring = PlaintextKeyring()
+    monkeypatch.setattr(type(ring), "file_path", str(home / "ring.cfg"))
+    keyring.set_keyring(ring)
+    try:
+        assert credentials.keep(URL, "secret") == "the keyring"
+        assert credentials.find_token(URL) == "secret"
+        assert not (home / "config").exists()
+        assert credentials.forget(URL)
+        assert credentials.find_token(URL) is None
+    finally:
+        keyring.set_keyring(before)
+
+
+def test_upload_that_was_begun_is_found_again_with_its_key(home: Path) -> None:
+    """Whoever is killed goes on with the same key; another file or option is another upload."""
+    path = home / "a.csv"
+    mark = mark_of(URL, path, 5, 7, {"mode": "append"})
+    begun = UnfinishedUploads().begin(mark, "a.csv")
+    UnfinishedUploads().note(mark, "f" * 32)
+    again = UnfinishedUploads().begin(mark, "a.csv")
+    assert (again.key, again.upload) == (begun.key, "f" * 32)
+    others = [
+        mark_of("http://other", path, 5, 7, {"mode": "append"}),
+        mark_of(URL, home / "b.csv", 5, 7, {"mode": "append"}),
+        mark_of(URL, path, 6, 7, {"mode": "append"}),
+        mark_of(URL, path, 5, 8, {"mode": "append"}),
+        mark_of(URL, path, 5, 7, {}),
+    ]
+    assert len({mark, *others}) == 6
+    UnfinishedUploads().end(mark)
+    assert UnfinishedUploads().begin(mark, "a.csv").key != begun.key
+
+
+async def test_file_that_changes_while_it_is_sent_is_not_sent_to_its_end(home: Path) -> None:
+    """No mixture of two files is published."""
+    path = home / "a.csv"
+    path.write_bytes(b"12345")
+    os.utime(path, ns=(0, 1))
+    source = FileSource(path, 5, 1)
+    assert (await source.chunk_at(2)).length == 3
+    path.write_bytes(b"67890")
+    with pytest.raises(RemoteError, match="changed while it was sent"):
+        await source.chunk_at(2)
+
+
+async def test_stream_holds_what_the_server_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was lost on the way is sent again, and what arrived is let go of."""
+    monkeypatch.setattr("headrace.remote.sources.HELD_BYTES", 4)
+    source = StreamSource(io.BytesIO(b"0123456789"))
+
+    async def read(offset: int) -> tuple[bytes, bool]:
+        chunk = await source.chunk_at(offset)
+        blocks = [block async for block in source.blocks(offset, chunk.length)]
+        return b"".join(blocks), chunk.is_last
+
+    assert await read(0) == (b"0123", False)
+    assert await read(1) == (b"1234", False)
+    assert await read(5) == (b"5678", False)
+    assert await read(9) == (b"9", True)
+    with pytest.raises(RefusedError, match="cannot be read again"):
+        await read(3)
+
+
+def test_watch_remembers_by_server_folder_and_options(home: Path) -> None:
+    """The same folder with other options is pushed anew."""
+    pushed = Pushed(size=1, mtime_ns=2, sha256="aa", database="d", tables=("t", "u"))
+    watch = watch_of(URL, home, {})
+    Remembered(watch).note("a.csv", pushed)
+    assert Remembered(watch).read() == {"a.csv": pushed}
+    assert Remembered(watch_of(URL, home, {"mode": "append"})).read() == {}
+    Remembered(watch).forget("a.csv")
+    assert Remembered(watch).read() == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "temporary"),
+    [
+        (".a.csv", True),
+        ("~$a.xlsx", True),
+        ("a.csv~", True),
+        ("a.csv.part", True),
+        ("a.csv.PART", True),
+        ("a.csv.tmp", True),
+        ("a.csv.crdownload", True),
+        ("a.db-wal", True),
+        ("a.db-journal", True),
+        (".a.csv.swp", True),
+        ("a.csv", False),
+        ("part.csv", False),
+        ("a.db", False),
+        ("tmp", False),
+    ],
+)
+def test_names_that_programs_write_under_first_are_nobodys_business(
+    name: str, temporary: bool
+) -> None:
+    """Half a download is not published."""
+    assert is_temporary(name) is temporary
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"detail": "a quote is missing", "line": 3}, "line 3: a quote is missing"),
+        (
+            {"detail": "bad", "line": 3, "column": 4, "hint": "mend it"},
+            "line 3, column 4: bad\n  mend it",
+        ),
+        ({"detail": "line 3 is bad", "line": 3}, "line 3 is bad"),
+    ],
+)
+def test_problem_is_said_with_its_place(document: dict[str, Any], said: str) -> None:
+    """A person finds the line, and what can be done."""
+    assert wording.problem(document) == said
+
+
+def test_names_cannot_write_on_a_terminal() -> None:
+    """A file that is named as an escape sequence is shown as one."""
+    assert wording.printable("a\x1b[2Jb\ud800.csv\n") == "a\ufffd[2Jb\ufffd.csv\n"
+
+
+def test_fields_are_refused_with_the_servers_own_words() -> None:
+    """What the server would say is said before the file is sent."""
+    with pytest.raises(click.UsageError, match="mode is one of"):
+        read_fields({"others": ("mode=sideways",)})
