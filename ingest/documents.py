@@ -115,6 +115,10 @@ class GenerationPage(TypedDict):
     next: str | None
 
 
+class Metadata(TypedDict):
+    """What is said about a database, as Datasette's metadata has it."""
+
+
 class Said(TypedDict):
     """What is said about a database.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aiohttp.http_exceptions import HttpProcessingError
+
 from headrace.errors import Refusal
 from headrace.operation import JSON, Body
 
@@ -35,7 +37,7 @@ async def read_fields(request: web.Request) -> dict[str, list[str]]:
             if not isinstance(value, str):
                 raise Refusal("bad-request", f"the field {name!r} is a file")
             fields.setdefault(name, []).append(value)
-    except ValueError as exc:
+    except (ValueError, HttpProcessingError) as exc:
         raise Refusal("bad-request", "the form cannot be read") from exc
     return fields
 

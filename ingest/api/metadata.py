@@ -15,6 +15,7 @@ from headrace.operation import Body, Who, operation
 from headrace.web import answer_json
 from ingest.api.declared import IN_DATABASE, answers_json
 from ingest.api.node import NODE
+from ingest.documents import Metadata as MetadataDocument
 from ingest.documents import Said
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ JSON = frozenset({"application/json", "application/merge-patch+json"})
 YAML = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
 _AT_MOST_BYTES = 4 * MAX_BYTES
 
-_OBJECT = {"type": "object"}
 _SAID = answers_json(Said, "What is said.")
 _REFUSES = ("bad-request", "invalid-name", "invalid-metadata", "not-found", "too-large")
 
@@ -55,7 +55,7 @@ async def get_metadata(request: web.Request) -> web.Response:
 @routes.patch("/ingest/databases/{database}/metadata")
 @operation(
     IN_DATABASE,
-    bodies=tuple(Body(kind=kind, schema=_OBJECT) for kind in sorted(JSON, reverse=True)),
+    bodies=tuple(Body(kind=kind, schema=MetadataDocument) for kind in sorted(JSON, reverse=True)),
     answers=_SAID,
     refuses=_REFUSES,
     who=Who.WRITER,
@@ -72,7 +72,10 @@ async def patch(request: web.Request) -> web.Response:
 @routes.put("/ingest/databases/{database}/metadata")
 @operation(
     IN_DATABASE,
-    bodies=(Body(kind=APPLICATION_JSON, schema=_OBJECT), Body(kind=_YAML, schema=_OBJECT)),
+    bodies=(
+        Body(kind=APPLICATION_JSON, schema=MetadataDocument),
+        Body(kind=_YAML, schema=MetadataDocument),
+    ),
     answers=_SAID,
     refuses=_REFUSES,
     who=Who.WRITER,

@@ -43,13 +43,13 @@ _VERSION = header(
     "Tus-Resumable",
     "The version of tus.",
     required=True,
-    const=protocol.VERSION,
+    enum=[protocol.VERSION],
     example=protocol.VERSION,
 )
 _COUNT = "^[0-9]{1,18}$"
 _LENGTH = header("Upload-Length", "Bytes of the file.", pattern=_COUNT, example="4096")
 _OFFSET = header("Upload-Offset", "Where the bytes go.", required=True, pattern=_COUNT, example="0")
-_DEFERRED = header("Upload-Defer-Length", "The length is told later.", const="1", example="1")
+_DEFERRED = header("Upload-Defer-Length", "The length is told later.", enum=["1"], example="1")
 _METADATA = header(
     "Upload-Metadata",
     "`filename`, `filetype` and options, each in base64.",

@@ -17,7 +17,21 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import System
 
 # What tus 1.0 says where others say 400: Tus-Resumable, and a method that is none.
-_REJECTED = ["400", "401", "403", "404", "405", "406", "409", "412", "413", "415", "422", "429"]
+_REJECTED = [
+    "400",
+    "401",
+    "403",
+    "404",
+    "405",
+    "406",
+    "409",
+    "410",
+    "412",
+    "413",
+    "415",
+    "422",
+    "429",
+]
 # They take what others take: options of an upload, headers of tus.
 _LIKE_OTHERS = [
     "post_receipts_id_reprocess",

@@ -190,3 +190,12 @@ def test_form_that_is_too_large_and_does_not_say_so_is_a_problem_document(system
     pieces = (b"token=" + b"x" * 65536 for _ in range(64))
     answer = system.client.post("/ingest/session", content=pieces, headers=form)
     assert (answer.status_code, answer.json()["code"]) == (413, "too-large")
+
+
+@pytest.mark.parametrize("path", ["/ingest", "/ingest/session"])
+def test_form_whose_head_is_no_head_is_a_problem_document(system: System, path: str) -> None:
+    """A control character in the name of a field is the client's fault."""
+    form = {**system.auth, "Content-Type": "multipart/form-data; boundary=x"}
+    body = b'--x\r\nContent-Disposition: form-data; name="a\x07"\r\n\r\n1\r\n--x--\r\n'
+    answer = system.client.post(path, content=body, headers=form)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad-request")
