@@ -20,7 +20,6 @@ from ingest.insist import insist
 from ingest.journal import Options
 from ingest.merge import adopt, count_tables, find_last_merge
 from ingest.outcome import refusal_of, url_of
-from ingest.rows.batch import write_batch
 from ingest.upload import ROWS
 from ingest.volume import make_empty, new_lineage
 
@@ -161,6 +160,9 @@ class Commit:
             self._journal.add_now(whole, options, count_alike(audits, receipt.id))
             journalled.append(whole)
             return None if before is None else receipt.id  # a new database: ``adopt`` notes it
+
+        # sqlite-utils, which it loads, is 5 MB that a primary without such writes does not need.
+        from ingest.rows.batch import write_batch  # noqa: PLC0415
 
         tables: Mapping[str, int] = before.tables if before else {}
         try:

@@ -124,7 +124,7 @@ def test_token_writes_rows_of_its_database_alone_and_the_audit_log_says_so(syste
     for database in ("many", "nowhere"):
         denied = send(f"/{database}/t/-/insert")
         assert (denied.status_code, denied.json()["errors"]) == (403, ["Permission denied"])
-    sent = send("/-/insert/zoo/birds?pk=id")
+    sent = send("/-/insert/zoo/owls?pk=id")
     assert sent.status_code == 200, sent.text
 
     rows = system.client.get("/ingest/audit", headers=system.auth).json()["audit"]
