@@ -25,6 +25,7 @@ log = structlog.get_logger()
 
 # A browser's request for a page asks for HTML by name; curl and programs ask for */*.
 _HTML = "text/html"
+PROBLEM = "application/problem+json"
 # Of what aiohttp refuses by itself.
 _CODES = {413: "too-large"}
 _TRY_AGAIN = frozenset({429, 503})
@@ -53,7 +54,7 @@ def problem_response(
     return web.Response(
         status=document["status"],
         text=json.dumps(document, ensure_ascii=False) + "\n",
-        content_type="application/problem+json",
+        content_type=PROBLEM,
         headers=headers,
     )
 

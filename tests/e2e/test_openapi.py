@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import subprocess
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx
@@ -199,3 +202,35 @@ def test_form_whose_head_is_no_head_is_a_problem_document(system: System, path: 
     body = b'--x\r\nContent-Disposition: form-data; name="a\x07"\r\n\r\n1\r\n--x--\r\n'
     answer = system.client.post(path, content=body, headers=form)
     assert (answer.status_code, answer.json()["code"]) == (400, "bad-request")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nA: b\x00c\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: +4\r\n\r\nabcd",
+        b"what is this?\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_a_problem_document(system: System, request_bytes: bytes) -> None:
+    """Also who does not speak HTTP is told so in the form of every other refusal."""
+    with socket.create_connection(("127.0.0.1", system.port), timeout=10) as connection:
+        connection.sendall(request_bytes)
+        answer = b"".join(iter(partial(connection.recv, 65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.")
+    assert b"application/problem+json" in head
+    assert json.loads(body)["code"] == "bad-request"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/ingest/receipts?before=x", "/ingest/receipts?befor=1", "/ingest/generations?before=0"],
+)
+def test_browser_is_told_what_is_wrong_in_a_sentence(system: System, path: str) -> None:
+    """A person sees a page with the sentence, and no JSON."""
+    answer = system.client.get(path, headers={**system.auth, "Accept": "text/html"})
+    assert answer.status_code == 400
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert "<h1>An option cannot be used</h1>" in answer.text
+    assert "befor" in answer.text
