@@ -15,6 +15,7 @@ from headrace.generation import format_time
 from headrace.idempotency import fingerprint
 from headrace.options import clean_filename, read_target
 from headrace.receipt import Receipt, UploadState, new_receipt_id
+from ingest.accept import accept, drop
 from ingest.fetch import Validators
 from ingest.outcome import source_of
 
@@ -149,8 +150,6 @@ async def upload(
     Raises:
         Refusal: ``fetch-off``, ``key-reused`` or ``stopping``.
     """
-    from ingest.api.uploads import drop, start  # noqa: PLC0415 - it takes requests to fetch
-
     mark = fingerprint({**asked.fields, "url": asked.url}, [])
     claim = None if key is None else await node.journal.find_claim(key)
     if claim is not None and claim.fingerprint == mark and not claim.failed:
@@ -161,5 +160,5 @@ async def upload(
         await drop(node, fetched.arrived)
         return fetched.same.id, fetched.same
     arrived = [fetched.arrived]
-    ids = await start(node, arrived, asked.fields, key, writer=writer, mark=mark)
+    ids = await accept(node, arrived, asked.fields, key, writer=writer, mark=mark)
     return ids[0], None

@@ -18,7 +18,7 @@ from headrace.backoff import Pauses
 from headrace.errors import HeadraceError, LogError, Refusal
 from headrace.incoming import IncomingRequest
 from headrace.keys import INCOMING_PREFIX, incoming_key, incoming_receipt_key
-from ingest.api.uploads import start
+from ingest.accept import accept
 from ingest.writer import ROOT
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Incoming:
             for each in request.files
         ]
         try:
-            await start(
+            await accept(
                 self._node, arrived, request.fields, request.key, writer=ROOT, promised=True
             )
         except Refusal as refusal:
@@ -135,7 +135,7 @@ class Incoming:
                 raise
             for each in arrived:
                 each.refusal = refusal
-            await start(self._node, arrived, request.fields, None, writer=ROOT, promised=True)
+            await accept(self._node, arrived, request.fields, None, writer=ROOT, promised=True)
 
     async def _is_known(self, receipt_ids: Iterable[str]) -> bool:
         found = [await self._node.journal.find(each) for each in receipt_ids]

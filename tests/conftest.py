@@ -56,10 +56,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 def wait_for(look: Callable[[], Found | None], *, timeout_s: float = 20.0) -> Found:
     """Look until there is something to see; the deadline is for broken programs, not slow ones."""
     deadline = time.monotonic() + timeout_s
+    pause_s = 0.01  # ever longer: each look takes time of a core from what is waited for
     while True:
         found = look()
         if found:
             return found
         if time.monotonic() > deadline:
             pytest.fail(f"nothing after {timeout_s} s: {look}")
-        time.sleep(0.01)
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.25, 0.1)

@@ -8,18 +8,11 @@ from typing import TYPE_CHECKING
 from headrace.errors import Refusal
 from headrace.options import filename_of, read_target
 from ingest.api.node import DATABASE
-from ingest.audit_actions import REPROCESS, UPLOAD
-from ingest.audit_rows import ACCEPTED, AuditRow
 from ingest.writer import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from aiohttp import web
 
-    from headrace.receipt import Receipt
-    from ingest.api.node import Node
-    from ingest.journal import Options
     from ingest.writer import Writer
 
 FORM = "multipart/form-data"
@@ -47,20 +40,3 @@ def key_of_writer(writer: Writer, key: str | None) -> str | None:
     Those of the root token stand for themselves: readers that take its uploads do not know better.
     """
     return key if key is None or writer.id == ROOT.id else f"{writer.id}\n{key}"
-
-
-def audit_rows_of(
-    node: Node, uploads: Iterable[tuple[Receipt, Options]], writer: Writer
-) -> tuple[AuditRow, ...]:
-    """Say what is done; it is written down along with the receipts."""
-    return tuple(
-        AuditRow.of(
-            writer,
-            REPROCESS if receipt.from_receipt else UPLOAD,
-            node.now(),
-            database=receipt.database,
-            receipt=receipt.id,
-            outcome=receipt.error["code"] if receipt.error else ACCEPTED,
-        )
-        for receipt, _options in uploads
-    )

@@ -14,11 +14,12 @@ from headrace.operation import Who, operation
 from headrace.options import Target, check_known, read_target
 from headrace.receipt import new_receipt_id
 from headrace.wishes import WISHES
+from ingest.accept import accept
 from ingest.api.allowing import key_of_writer
 from ingest.api.declared import KEY, NOT_TAKEN, OPTIONS, PREFER, RECEIPT, UNUSABLE, UPLOADED
 from ingest.api.node import NODE
 from ingest.api.receipts import get_known
-from ingest.api.uploads import answer_for, start
+from ingest.api.uploads import answer_for
 from ingest.archive import key_of
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ async def post_reprocess(request: web.Request) -> web.Response:
                 with node.holds.hold(archived.rpartition("/")[0]):
                     arrived.spooled = await node.archive.copy(before, path, key=arrived.archive)
             asked = {**fields, "from": before.id}  # what an Idempotency-Key stands for
-            ids = await start(node, [arrived], asked, key, writer=writer, read=lambda *_: target)
+            ids = await accept(node, [arrived], asked, key, writer=writer, read=lambda *_: target)
         return await answer_for(request, ids, fields)
 
 

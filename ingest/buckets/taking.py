@@ -17,7 +17,7 @@ from headrace.arriving import ArrivedFile, check_announced_size
 from headrace.errors import HeadraceError, Refusal
 from headrace.options import clean_filename, read_target
 from headrace.receipt import UploadState
-from ingest.api.uploads import start
+from ingest.accept import accept
 from ingest.buckets.names import (
     ERROR,
     FAILED,
@@ -111,7 +111,7 @@ class Taker:
                 if refusal.status >= SERVER_ERROR:
                     raise
                 arrived.refusal = refusal
-            await start(node, [arrived], fields, None, writer=dropper(self._place.url))
+            await accept(node, [arrived], fields, None, writer=dropper(self._place.url))
         outcome = TAKEN if arrived.refusal is None else FAILED_OUTCOME
         self._metrics.files.labels(self._place.url, outcome).inc()
         log.info("dropped file taken", place=self._place.url, receipt=dropped.receipt_id)

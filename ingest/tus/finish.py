@@ -17,7 +17,7 @@ from headrace.durable import link_file
 from headrace.errors import Refusal
 from headrace.options import clean_filename, read_target
 from headrace.receipt import new_receipt_id
-from ingest.api.uploads import start
+from ingest.accept import accept
 from ingest.tus.join import join
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ async def _finish(node: Node, upload: TusUpload) -> TusUpload:
             arrived = await _arrive(node, upload, receipt_id)
             writer = node.access.recall(upload.owner, _database_of(upload), upload.address)
             fields = upload.description.fields
-            (receipt_id,) = await start(node, [arrived], fields, upload.key, writer=writer)
+            (receipt_id,) = await accept(node, [arrived], fields, upload.key, writer=writer)
     await node.journal_replica.keep()
     upload = replace(upload, receipt=receipt_id, finished=True, touched_at=node.now())
     upload = await node.tus.shelf.save(upload)

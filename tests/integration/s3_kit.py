@@ -25,7 +25,9 @@ _PARTS = ("s3", "master", "volume", "filer", "admin")
 _OFF = ("master.telemetry=false", "admin.ui=false", "webdav=false")
 _OFF_PORTS = ("s3.port.iceberg=0", "s3.port.lance=0")  # other protocols, on ports of their own
 START_S = 30.0  # it takes one
-_MEMORY = {"GOMEMLIMIT": "256MiB"}
+# It rests at 200 MB. With a limit of 256 MiB it collected garbage all the time: a put took 12 ms of
+# CPU instead of 2, and 35 ms instead of 4.
+_MEMORY = {"GOMEMLIMIT": "1GiB"}
 
 _PUT = (
     "curl -s -X PUT -o /dev/null -w %{http_code} --aws-sigv4 aws:amz:us-east-1:s3 "
