@@ -3,7 +3,8 @@
 # make test-stores  the tests that need an S3 server, on Ceph instead of SeaweedFS; installs Ceph
 # make faults break everything at once: MINUTES=10 for each of SEEDS="1 2" (odd: a folder, even: S3)
 # make soak   the same for ten minutes; SOAK_SECONDS=… SOAK_SEED=…
-# make fuzz   damaged files through the converters; FUZZ_SECONDS=… for all formats together
+# make fuzz   damaged files through the converters, requests of all kinds to the running service;
+#             FUZZ_SECONDS=… for each of the two
 # make bench  measure, side by side with peers
 # make docs   write docs/reference/commands.md anew, out of the commands' own help
 # make lock   choose versions anew
@@ -46,7 +47,7 @@ soak:
 
 FUZZ_SECONDS ?= 600
 fuzz: $(VENV)/dev.stamp
-	FUZZ_SECONDS=$(FUZZ_SECONDS) $(VENV)/bin/pytest tests/fuzz $(ARGS)
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(VENV)/bin/pytest tests/fuzz tests/e2e/test_openapi.py $(ARGS)
 
 bench: $(VENV)/dev.stamp $(VENV)/bench.stamp
 	$(VENV)/bin/python -m benchmarks.run $(ARGS)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from aiohttp import BodyPartReader, ClientError, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from headrace.errors import Refusal
 from headrace.options import check_digest, clean_filename, filename_of, read_target
@@ -156,8 +157,9 @@ async def receive_form(
                 fields[part.name] = await _read_field(part)
     except Refusal as refusal:
         broken = refusal
-    except (ValueError, ConnectionError, ClientError) as exc:
-        broken = Refusal("bad-request", f"the form cannot be read: {exc}")
+    except (HttpProcessingError, ValueError, ConnectionError, ClientError) as exc:
+        why = getattr(exc, "message", exc)  # the head of a part has a status as well
+        broken = Refusal("bad-request", f"the form cannot be read: {why}")
     if not arrived:
         broken = broken or Refusal("bad-request", "the form has no field 'file'")
         arrived.append(ArrivedFile(receipt_id=new_receipt_id(keeper.now())))

@@ -51,7 +51,12 @@ def parse_time(text: str) -> datetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """The file that a database was last changed by."""
+    """The file that a database was last changed by.
+
+    Attributes:
+        filename: As the client named it.
+        sha256: Of its bytes, 64 hex digits.
+    """
 
     filename: str
     sha256: str

@@ -18,13 +18,27 @@ from headrace.names import (
     safe_table_name,
     without_brackets,
 )
-from headrace.wishes import WISHES, Wishes, read_wishes
+from headrace.wishes import ABOUT as ABOUT_WISHES
+from headrace.wishes import CHOICES as WISH_CHOICES
+from headrace.wishes import Wishes, read_wishes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MODES = ("replace", "append", "upsert", "create")
-FIELDS = frozenset({"database", "table", "mode", "filename", "wait_for", "metadata"}) | WISHES
+# What is written: where a file goes first, then how it is read and shaped.
+ABOUT = {
+    "database": "Name of the database; made from the file's name.",
+    "table": "Name of the table that a one-table file makes; made from the file's name.",
+    "mode": "What is done to a table that is there: it is replaced, gets more rows, gets rows "
+    "added or changed by their key, or must not be there.",
+    "filename": "The file's name.",
+    "wait_for": "Answer only when all regions show it, within the wait.",
+    "metadata": "What is said about the database: `metadata.json` or `metadata.yaml`.",
+    **ABOUT_WISHES,
+}
+FIELDS = frozenset(ABOUT)
+CHOICES = {"mode": MODES, "wait_for": ("regions",), **WISH_CHOICES}
 DEFAULT_WAIT_S = 30.0
 MAX_WAIT_S = 600.0
 MAX_FILENAME = 255  # characters kept of a client's file name

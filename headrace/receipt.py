@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from headrace.generation import format_time, format_txid, parse_time, parse_txid
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
+
+    from headrace import documents
 
 
 class UploadState(StrEnum):
@@ -68,7 +71,7 @@ class Progress:
     bytes: int
     of_bytes: int | None
 
-    def encode(self) -> dict[str, Any]:
+    def encode(self) -> documents.Progress:
         """Give the JSON form that clients see."""
         return {
             "step": self.step,
@@ -97,6 +100,17 @@ class TableOutcome:
     changed: int | None = None
     removed: int | None = None
     unchanged: int | None = None
+
+    def encode(self) -> documents.TableOutcome:
+        """Give the JSON form that clients see."""
+        return {
+            "name": self.name,
+            "rows": self.rows,
+            "added": self.added,
+            "changed": self.changed,
+            "removed": self.removed,
+            "unchanged": self.unchanged,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +170,7 @@ class Receipt:
     metadata: dict[str, Any] | None = None
     source_url: str | None = None
 
-    def encode(self) -> dict[str, Any]:
+    def encode(self) -> documents.KeptReceipt:
         """Give the JSON form that clients see."""
         return {
             "id": self.id,
@@ -170,7 +184,7 @@ class Receipt:
             "format": self.format,
             "encoding": self.encoding,
             "database": self.database,
-            "tables": [asdict(table) for table in self.tables],
+            "tables": [table.encode() for table in self.tables],
             "mode": self.mode,
             "metadata": self.metadata,
             "generation": self.generation,
@@ -181,11 +195,11 @@ class Receipt:
             "error": self.error,
             "timings_s": self.timings_s,
             "created_at": format_time(self.created_at),
-            "published_at": self.published_at and format_time(self.published_at),
+            "published_at": None if self.published_at is None else format_time(self.published_at),
         }
 
     @classmethod
-    def decode(cls, document: dict[str, Any]) -> Receipt:
+    def decode(cls, document: Mapping[str, Any]) -> Receipt:
         """Read the JSON form."""
         values = dict(document)
         values["state"] = UploadState(values["state"])

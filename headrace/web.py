@@ -7,6 +7,7 @@ import html
 import json
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -24,6 +25,9 @@ log = structlog.get_logger()
 
 # A browser's request for a page asks for HTML by name; curl and programs ask for */*.
 _HTML = "text/html"
+PROBLEM = "application/problem+json"
+# Of what aiohttp refuses by itself.
+_CODES = {413: "too-large"}
 _TRY_AGAIN = frozenset({429, 503})
 
 # For what is still being answered when a server ends: whoever stops in order has waited before.
@@ -50,9 +54,18 @@ def problem_response(
     return web.Response(
         status=document["status"],
         text=json.dumps(document, ensure_ascii=False) + "\n",
-        content_type="application/problem+json",
+        content_type=PROBLEM,
         headers=headers,
     )
+
+
+def refuse_method(request: web.BaseRequest, path: str, allowed: str) -> web.Response:
+    """Answer that a path does not take the method of a request.
+
+    Source: RFC 9110, section 15.5.6: ``Allow`` says which ones it takes.
+    """
+    document = problem_document("method-not-allowed", f"{path} takes {allowed}")
+    return problem_response(request, document, {"Allow": allowed})
 
 
 def answer_json(
@@ -75,11 +88,12 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         document = problem_document("not-found", f"there is nothing at {request.path}")
         return problem_response(request, document)
     except web.HTTPMethodNotAllowed as exc:
-        allowed = ", ".join(sorted(exc.allowed_methods))
-        document = problem_document("method-not-allowed", f"{request.path} takes {allowed}")
-        return problem_response(request, document, {"Allow": allowed})
-    except web.HTTPException:
-        raise
+        return refuse_method(request, request.path, ", ".join(sorted(exc.allowed_methods)))
+    except web.HTTPException as exc:
+        if exc.status < HTTPStatus.BAD_REQUEST:
+            raise
+        code = _CODES.get(exc.status, "bad-request")
+        return problem_response(request, problem_document(code, exc.reason))
     except ConnectionError:  # the client is gone: there is nobody to answer
         raise
     except Exception:

@@ -15,7 +15,33 @@ TYPES = frozenset({"text", "integer", "real", "blob"})
 ON_BAD_ROWS = ("fail", "quarantine")
 EMPTY = ("auto", "null", "text")
 NESTED = ("json", "flatten")
-_TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+# What an option can be. Of those that are no flags the first is the default.
+CHOICES = {
+    "on_bad_rows": ON_BAD_ROWS,
+    "empty": EMPTY,
+    "nested": NESTED,
+    "strict": (*_FALSE, *_TRUE),
+    "header": (*_TRUE, *_FALSE),
+}
+# What is written. A value that begins with a bracket is JSON.
+ABOUT = {
+    "types": "Types of columns, `zip:text,price:real`: text, integer, real or blob.",
+    "strict": "Make STRICT tables.",
+    "encoding": "Of a text file, `cp1252` or another name that Python knows; found out.",
+    "delimiter": "Of a delimited file: one character, or `tab`, `comma`, `semicolon`, `pipe`; "
+    "found out.",
+    "header": "Whether the first row names the columns; found out.",
+    "on_bad_rows": "Fail the file, or keep its bad rows in `<table>_rejects`.",
+    "empty": "What an empty field is: NULL in numeric columns and '' in text, NULL, or ''.",
+    "nested": "Objects within records: kept as JSON, or made columns.",
+    "pk": "Columns of the primary key, `id,day`.",
+    "index": "Indexes to have, `zip,day+price`: a plus joins columns of one.",
+    "fts": "Columns to search in, `title,body`.",
+    "extract": "Columns to move to a table of their own, `city:cities,state`: after a colon that "
+    "table's name.",
+    "columns": "Columns to keep, in this order, `zip,price:cost`: after a colon their new names.",
+}
 READING = frozenset({"encoding", "delimiter", "header", "empty", "on_bad_rows", "nested"})
 MAX_DELIMITER = 1  # characters
 
@@ -98,9 +124,9 @@ def read_wishes(values: Mapping[str, str]) -> Wishes:
         encoding=_read_encoding(values),
         delimiter=_read_delimiter(values),
         header=_read_flag(values, "header"),
-        on_bad_rows=_read_choice(values, "on_bad_rows", ON_BAD_ROWS),
-        empty=_read_choice(values, "empty", EMPTY),
-        nested=_read_choice(values, "nested", NESTED),
+        on_bad_rows=_read_choice(values, "on_bad_rows"),
+        empty=_read_choice(values, "empty"),
+        nested=_read_choice(values, "nested"),
         pk=tuple(_read_list(values, "pk")),
         index=tuple(tuple(_split(each, "+")) for each in _read_list(values, "index")),
         fts=tuple(_read_list(values, "fts")),
@@ -122,12 +148,13 @@ def _read_flag(values: Mapping[str, str], name: str) -> bool | None:
     value = values.get(name)
     if value is None:
         return None
-    if value.lower() in _TRUE | _FALSE:
+    if value.lower() in _TRUE + _FALSE:
         return value.lower() in _TRUE
     raise _refuse(name, value, "it is 1 or 0")
 
 
-def _read_choice(values: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
+def _read_choice(values: Mapping[str, str], name: str) -> str:
+    choices = CHOICES[name]
     value = values.get(name, choices[0])
     if value not in choices:
         raise _refuse(name, value, f"it is one of {', '.join(choices)}")

@@ -25,6 +25,13 @@ _ACTIONS = {
     "POST /ingest/schedules/{id}/run": "run-schedule",
     "POST /ingest/generations/{number}/rollback": "roll-back",
     "POST /{database}/-/create": "create-rows",
+    "POST /{database}/{table}/-/insert": "insert-rows",
+    "POST /{database}/{table}/-/upsert": "upsert-rows",
+    "POST /{database}/{table}/-/drop": "drop-rows",
+    "POST /{database}/{table}/{pks}/-/update": "update-rows",
+    "POST /{database}/{table}/{pks}/-/delete": "delete-rows",
+    "POST /-/insert/{database}/{table}": "insert-rows",
+    "POST /-/upsert/{database}/{table}": "upsert-rows",
     "POST /ingest/prune": "prune",
     "POST /ingest/tokens": "create-token",
     "DELETE /ingest/tokens/{id}": "revoke-token",
@@ -36,8 +43,6 @@ _ACTIONS = {
 
 def action_of(request: web.Request) -> str:
     """Name what a request asks for: a word, or its method and route."""
-    if (verb := request.match_info.get("verb")) is not None:  # of Datasette's write API
-        return f"{verb}-rows"
     resource = request.match_info.route.resource
     route = f"{request.method} {resource.canonical if resource else request.path}"
     return _ACTIONS.get(route, route)

@@ -23,7 +23,7 @@ from ingest.buckets import record
 from ingest.changes import Changes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -340,7 +340,7 @@ def _open(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _dump(document: dict[str, Any]) -> str:
+def _dump(document: Mapping[str, Any]) -> str:
     return json.dumps(document, ensure_ascii=False)
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from headrace import documents
+
     EventId = tuple[int, int]
 
 RANKS = {
@@ -46,7 +48,7 @@ class Event:
 
     id: EventId
     name: str
-    data: dict[str, Any]
+    data: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,7 @@ class Sight:
         missing: Regions that do not show it yet, as far as they are known.
     """
 
-    receipt: dict[str, Any]
+    receipt: documents.Receipt
     state: UploadState
     progressed_at: datetime | None
     missing: frozenset[str]

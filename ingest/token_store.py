@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
+    from ingest import documents
     from ingest.journal import Journal
 
 RANDOM_BYTES = 32
@@ -96,7 +97,7 @@ class Token:
             id=f"token:{self.id}", name=self.name, scopes=self.scopes, address=address, by=by
         )
 
-    def encode(self) -> dict[str, Any]:
+    def encode(self) -> documents.Token:
         """Give the JSON form that is shown: without the hash."""
         return {
             "id": self.id,
@@ -104,9 +105,9 @@ class Token:
             "scopes": sorted(self.scopes),
             "created_at": format_time(self.created_at),
             "created_by": self.created_by,
-            "expires_at": self.expires_at and format_time(self.expires_at),
-            "revoked_at": self.revoked_at and format_time(self.revoked_at),
-            "used_at": self.used_at and format_time(self.used_at),
+            "expires_at": None if self.expires_at is None else format_time(self.expires_at),
+            "revoked_at": None if self.revoked_at is None else format_time(self.revoked_at),
+            "used_at": None if self.used_at is None else format_time(self.used_at),
         }
 
 

@@ -12,10 +12,10 @@ from aiohttp import web
 
 from headrace.errors import HeadraceError, Refusal, problem_document
 from headrace.row_paths import find_row_path
-from headrace.web import Requests, problem_response
+from headrace.web import Requests, problem_response, refuse_method
 from serve.arrivals import read_min_generation
 from serve.edge_server import EdgeProtocol, EdgeServer
-from serve.ingest_pages import is_of_person
+from serve.ingest_pages import DOCS, is_of_person
 from serve.proxy import raw_target
 from serve.staleness import HEADER as STALENESS
 from serve.upstream import SAFE_TO_REPEAT
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})  # they are for proxies that people ask for
+_WRITES = frozenset({"DELETE", "PATCH", "POST", "PUT"})
+METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"  # that some path takes
 MIN_GENERATION_WAIT_S = 5.0
 TRIES = 3  # of a read, each on the set that is in service then
 WARM_AT_ONCE = 4
@@ -155,14 +157,12 @@ class Edge:
             target = raw_target(request)
             path = target.partition("?")[0]
             caller = self._callers.tell(request)
-            if request.method in REFUSED_METHODS:
-                raise Refusal("method-not-allowed", f"{request.method} is not answered here")
-            if path in self._own:
+            if path in self._own or request.method in REFUSED_METHODS:
                 return kind, self._sign(self._answer_own(request, path))
             if path == "/ingest" or path.startswith("/ingest/"):
                 kind = "ingest"
                 return kind, await self._answer_ingest(request, target, caller)
-            if request.method == "POST" and (row_path := find_row_path(path)) is not None:
+            if request.method in _WRITES and (row_path := find_row_path(path)) is not None:
                 kind = "rows"
                 return kind, await self._rows.answer(request, target, row_path, caller)
             kind = "datasette"
@@ -186,7 +186,8 @@ class Edge:
     ) -> web.StreamResponse:
         """Answer a program out of the primary, and a person by a page about what that says."""
         current = self._supervisor.current
-        if self._ingest_pages and current and is_of_person(request):
+        wanted = is_of_person(request) or target.partition("?")[0] == DOCS
+        if self._ingest_pages and current and wanted:
             return await self._ingest_pages.answer(request, target, caller, current)
         generation = max(self._supervisor.generation, 0)
         return await self._ingest.answer(request, target, caller, generation)
@@ -227,9 +228,10 @@ class Edge:
     # the reader's own
 
     def _answer_own(self, request: web.BaseRequest, path: str) -> web.Response:
+        if path not in self._own:
+            return refuse_method(request, path, METHODS)
         if request.method not in {"GET", "HEAD"}:
-            document = problem_document("method-not-allowed", f"{path} takes GET, HEAD")
-            return problem_response(request, document, {"Allow": "GET, HEAD"})
+            return refuse_method(request, path, "GET, HEAD")
         return self._own[path]()
 
     def _readyz(self) -> web.Response:

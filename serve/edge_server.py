@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+
+from headrace.errors import problem_document
+from headrace.web import PROBLEM
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -39,6 +43,17 @@ class EdgeProtocol(web.RequestHandler):
         if not self.answering and not self.head_began_s:
             self.head_began_s = asyncio.get_running_loop().time()
         super().data_received(data)
+
+    def handle_error(self, *args: Any, **options: Any) -> web.StreamResponse:
+        """Answer what is no request in the form of every other refusal."""
+        answer = super().handle_error(*args, **options)
+        if answer.status != HTTPStatus.BAD_REQUEST:
+            return answer
+        document = problem_document("bad-request", "the request cannot be read as HTTP")
+        response = web.json_response(document, status=400, content_type=PROBLEM)
+        response.headers["Server"] = "Headrace"
+        response.force_close()
+        return response
 
     def is_late(self, began_before_s: float) -> bool:
         """Tell whether it waits for a head that began before a time; not while it sends."""

@@ -17,6 +17,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from headrace.errors import Refusal
+from headrace.web import refuse_method
 from serve.arrivals import min_generation_cookie, personal_cookies
 from serve.headers import request_headers, response_headers
 from serve.ingest_proxy import pass_back, read_generation
@@ -35,8 +36,11 @@ SESSION_S = 5.0  # for the primary to say who somebody is
 _HTML = "text/html"
 _JSON = "application/json"
 _PROBLEM = "application/problem+json"
+DOCS = "/ingest/docs"
+_OPENAPI = "/ingest/openapi.json"
 _UPLOAD = "/ingest"
 _SESSION = "/ingest/session"
+_ABOUT_A_COPY = ("If-None-Match", "If-Modified-Since", "Range")
 # What a page is made of, by path.
 _PAGES = (
     (re.compile(r"/ingest/receipts/[0-9a-f]{32}"), "receipt"),
@@ -82,6 +86,8 @@ class IngestPages:
                 session = await self._find_session(request, caller)
                 said: dict[str, Any] = {"page": "upload", "session": session}
                 return await self._show(request, target, caller, held, said)
+            if path == DOCS:
+                return await self._show_docs(request, target, caller, held)
             asking = _asking_for_json(request, path)
             answer = await self._ingest.obtain(asking, target, caller, held.state.number)
             return await self._show_answer(request, target, caller, held, answer)
@@ -101,6 +107,21 @@ class IngestPages:
         except (Refusal, TimeoutError):
             return None
         return json.loads(body) if answer.status == HTTPStatus.OK else None
+
+    async def _show_docs(
+        self, request: web.BaseRequest, target: str, caller: Caller, held: WorkerSet
+    ) -> web.Response:
+        """Show what the interface is, as the primary describes it."""
+        if request.method not in {"GET", "HEAD"}:
+            return _signed(refuse_method(request, DOCS, "GET, HEAD"), held)
+        asking = _asking_for_json(request, _OPENAPI).clone(method="GET", rel_url=_OPENAPI)
+        answer = await self._ingest.obtain(asking, _OPENAPI, caller, held.state.number)
+        document = json.loads(await _read_body(answer))
+        if answer.status != HTTPStatus.OK:
+            said = {"page": "problem", "document": document}
+            return await self._show(request, target, caller, held, said, status=answer.status)
+        said = {"page": "docs", "document": document}
+        return await self._show(request, target, caller, held, said)
 
     async def _show_answer(
         self,
@@ -186,6 +207,8 @@ def _asking_for_json(request: web.BaseRequest, path: str) -> web.BaseRequest:
     """Give a browser's request as a program would send it."""
     headers = CIMultiDict(request.headers)
     headers["Accept"] = _JSON
+    for name in _ABOUT_A_COPY:
+        headers.popall(name, None)
     if request.method == "POST" and path == _UPLOAD and "Prefer" not in headers:
         headers["Prefer"] = f"wait={FORM_WAIT_S}"
     return request.clone(headers=headers)

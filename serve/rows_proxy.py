@@ -15,6 +15,7 @@ from aiohttp import web
 
 from headrace.errors import Refusal
 from headrace.row_answers import answer_refusal
+from headrace.web import refuse_method
 from serve.arrivals import min_generation_cookie
 from serve.headers import request_headers, response_headers
 from serve.proxy import forward, read_small_body
@@ -53,6 +54,8 @@ class RowsProxy:
         self, request: web.BaseRequest, target: str, path: RowPath, caller: Caller
     ) -> web.Response:
         """Hand a write on, and the primary's answer back."""
+        if request.method != "POST":
+            return refuse_method(request, target.partition("?")[0], "POST")
         try:
             return await self._answer(request, target, path, caller)
         except Refusal as refusal:

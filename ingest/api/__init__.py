@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from headrace.errors import Refusal
+from headrace.operation import find_operation
 from headrace.web import problems
 from ingest.api import (
     audit,
     bucket_events,
     databases,
+    description,
     events,
     generations,
     metadata,
@@ -34,19 +36,23 @@ from ingest.api.node import NODE, Node
 if TYPE_CHECKING:
     from headrace.web import Handler
 
-__all__ = ["Node", "make_app"]
+__all__ = ["PUBLIC", "Node", "make_app"]
+
+
+# What readers hand on. Whatever is answered there is declared (``headrace/operation.py``).
+PUBLIC = (
+    *(uploads, preview, tus, receipts, watching, events, reprocess, databases),
+    *(metadata, generations, prune, rows, schedules, tokens, session, audit, status),
+    *(bucket_events, description),
+)
 
 
 def make_app(node: Node) -> web.Application:
     """Give the application."""
-    app = web.Application(middlewares=[_counted, problems, _with_generation, _noted])
+    app = web.Application(middlewares=[_counted, problems, _with_generation, _noted, _declared])
     app[NODE] = node
-    for concern in (
-        *(readers, uploads, preview, tus, receipts, watching, events, reprocess, databases),
-        *(metadata, generations, prune, rows, schedules, tokens, session, audit, status),
-    ):
+    for concern in (readers, *PUBLIC):
         app.add_routes(concern.routes)
-    app.add_routes(bucket_events.routes)
     return app
 
 
@@ -68,6 +74,15 @@ async def _noted(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Refusal as refusal:
         request.app[NODE].note_denied(request, refusal)
         raise
+
+
+@web.middleware
+async def _declared(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what the handler does not declare to take."""
+    declared = find_operation(request.match_info.handler)
+    if declared is not None and declared.checked:
+        declared.check_query(request.query)
+    return await handler(request)
 
 
 @web.middleware

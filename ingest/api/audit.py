@@ -8,26 +8,49 @@ from typing import Any
 
 from aiohttp import web
 
-from headrace.errors import Refusal
+from headrace.operation import JSON, Answer, Parameter, Who, number, operation
 from headrace.web import answer_json
 from ingest.api.node import NODE
 from ingest.audit_rows import COLUMNS
+from ingest.documents import AuditPage
 
 PAGE = 100  # rows
 MAX_PAGE = 10_000
-_NEWEST = 2**63 - 1
+_NEWEST = 10**18 - 1  # the largest number that is taken for one
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+_BEFORE = number("before", "Only older rows than that one.", low=1, high=_NEWEST)
+_LIMIT = number("limit", "How many, at most 10,000.", low=1, high=_NEWEST, default=PAGE)
+_FORMAT = Parameter(
+    name="_format",
+    what="In what form; as `Accept` says, if nothing is said.",
+    schema={"enum": ["json", "csv"]},
+)
 
 routes = web.RouteTableDef()
 
 
 @routes.get("/ingest/audit")
+@operation(
+    _BEFORE,
+    _LIMIT,
+    _FORMAT,
+    answers={
+        200: Answer(
+            what="A page of the log.",
+            schema=AuditPage,
+            kinds=(JSON, "text/csv"),
+            headers={"Link": "Where older rows are, of CSV."},
+        )
+    },
+    who=Who.ADMIN_READER,
+)
 async def get_audit(request: web.Request) -> web.Response:
-    """Show the newest rows first; ``?before=<id>`` pages on."""
+    """Show the newest rows of the audit log first."""
     node = request.app[NODE]
     node.identify(request).require_admin()
-    before = _read_number(request, "before", _NEWEST)
-    limit = min(_read_number(request, "limit", PAGE), MAX_PAGE)
+    before = int(request.query.get("before", _NEWEST))
+    limit = min(int(request.query.get("limit", PAGE)), MAX_PAGE)
     kind = _find_format(request)
     rows = await node.audit.read(before=before, limit=limit)
     more = f"/ingest/audit?before={rows[-1]['id']}&limit={limit}" if len(rows) == limit else None
@@ -39,24 +62,9 @@ async def get_audit(request: web.Request) -> web.Response:
     return web.Response(text=_csv(rows), content_type="text/csv", charset="utf-8", headers=headers)
 
 
-def _read_number(request: web.Request, name: str, default: int) -> int:
-    text = request.query.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text)):  # noqa: PLR2004
-        raise Refusal("invalid-option", f"{name} is not a number above 0")
-    return int(text)
-
-
 def _find_format(request: web.Request) -> str:
-    """Tell what is asked for: by ``_format``, as Datasette has it, else by ``Accept``.
-
-    Raises:
-        Refusal: ``invalid-option``.
-    """
+    """Tell what is asked for: by ``_format``, as Datasette has it, else by ``Accept``."""
     chosen = request.query.get("_format")
-    if chosen is not None and chosen not in {"json", "csv"}:
-        raise Refusal("invalid-option", "_format is json or csv")
     return chosen or ("csv" if "text/csv" in request.headers.get("Accept", "") else "json")
 
 

@@ -13,17 +13,22 @@ import binascii
 from aiohttp import web
 
 from headrace.errors import Refusal, problem_document
+from headrace.operation import JSON, Answer, Body, Parameter, Who, header, operation
 from headrace.web import answer_json, problem_response
+from ingest.api.declared import answers_json
 from ingest.api.node import NODE
 from ingest.buckets.events import decode_events
+from ingest.status_documents import EventsHeard, Watching
 
 routes = web.RouteTableDef()
 
 _BODY_AT_MOST_BYTES = 1024 * 1024
 _PATH = "/ingest/events"
+_KEY = Parameter(name="key", what="The key; it takes the place of a token.")
 
 
 @routes.get(_PATH)
+@operation(answers=answers_json(Watching, "The places."), refuses=("forbidden",), who=Who.KNOWN)
 async def get_events(request: web.Request) -> web.Response:
     """Say where files are looked for, and how events are told of."""
     node = request.app[NODE]
@@ -32,6 +37,14 @@ async def get_events(request: web.Request) -> web.Response:
 
 
 @routes.post(_PATH)
+@operation(
+    _KEY,
+    bodies=(Body(kind=JSON, schema={}),),
+    answers=answers_json(EventsHeard, "They were heard."),
+    refuses=("bad-request", "too-large"),
+    who=Who.WRITER,
+    checked=False,
+)
 async def post_events(request: web.Request) -> web.Response:
     """Hear of events, in any of the forms that stores send."""
     node = request.app[NODE]
@@ -50,6 +63,18 @@ async def post_events(request: web.Request) -> web.Response:
 
 
 @routes.options(_PATH)
+@operation(
+    _KEY,
+    header("WebHook-Request-Origin", "Of the service that asks."),
+    answers={
+        200: Answer(
+            what="It may.",
+            headers={"Allow": "Methods.", "WebHook-Allowed-Origin": "The same service."},
+        )
+    },
+    who=Who.WRITER,
+    checked=False,
+)
 async def options_events(request: web.Request) -> web.Response:
     """Allow a service to send CloudEvents.
 

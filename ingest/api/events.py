@@ -14,6 +14,8 @@ from aiohttp import web
 from aiohttp_sse import sse_response
 
 from headrace.errors import Refusal
+from headrace.operation import Answer, header, operation
+from ingest.api.declared import RECEIPT
 from ingest.api.node import NODE
 from ingest.api.receipts import find_receipt
 from ingest.api.watching import watch
@@ -28,10 +30,25 @@ RETRY_MS = 1000  # until a client that lost the stream asks for it again
 HEARTBEAT_S = 5.0
 SEND_S = 30.0  # for a client to take something
 
+_LAST_EVENT = header("Last-Event-ID", "Only what came after that event.", example="2.1500")
+
 routes = web.RouteTableDef()
 
 
 @routes.get("/ingest/receipts/{id}/events", allow_head=False)
+@operation(
+    RECEIPT,
+    _LAST_EVENT,
+    answers={
+        200: Answer(
+            what="Server-Sent Events `state`, `progress`, `live`, `end`.",
+            schema={"description": "Each with an `id`, and `data` in JSON."},
+            kinds=("text/event-stream",),
+        ),
+        204: Answer(what="There is nothing more to come."),
+    },
+    refuses=("not-found", "replication-down", "lease-lapsed", "overloaded"),
+)
 async def get_events(request: web.Request) -> web.StreamResponse:
     """Give what happens to an upload, until there is nothing more to come."""
     node = request.app[NODE]

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aiohttp.http_exceptions import HttpProcessingError
+
 from headrace.errors import Refusal
+from headrace.operation import JSON, Body
 
 if TYPE_CHECKING:
     from aiohttp import web
 
 MAX_BYTES = 64 * 1024
+_FORM = "application/x-www-form-urlencoded"
+
+
+def bodies_of(fields: type) -> tuple[Body, ...]:
+    """Declare a body of such fields."""
+    return Body(kind=JSON, schema=fields), Body(kind=_FORM, schema=fields)
 
 
 async def read_fields(request: web.Request) -> dict[str, list[str]]:
@@ -20,7 +29,7 @@ async def read_fields(request: web.Request) -> dict[str, list[str]]:
     """
     if (request.content_length or 0) > MAX_BYTES:
         raise Refusal("too-large", f"the limit here is {MAX_BYTES} bytes")
-    if request.content_type == "application/json":
+    if request.content_type == JSON:
         return await _read_json(request)
     fields: dict[str, list[str]] = {}
     try:
@@ -28,7 +37,7 @@ async def read_fields(request: web.Request) -> dict[str, list[str]]:
             if not isinstance(value, str):
                 raise Refusal("bad-request", f"the field {name!r} is a file")
             fields.setdefault(name, []).append(value)
-    except ValueError as exc:
+    except (ValueError, HttpProcessingError) as exc:
         raise Refusal("bad-request", "the form cannot be read") from exc
     return fields
 

@@ -8,24 +8,37 @@ from aiohttp import web
 
 from headrace.arriving import too_large
 from headrace.errors import Refusal
+from headrace.operation import Who, flag, operation
 from headrace.options import read_target
 from headrace.web import answer_json
+from ingest.api.declared import FILE, NOT_ARRIVED, OPTIONS, UNUSABLE, answers_json
 from ingest.api.node import NODE
 from ingest.preview import MAX_HEAD_BYTES, Head
+from ingest.preview_documents import Preview
 
 if TYPE_CHECKING:
     from ingest.api.node import Node
+
+_REFUSES = ("bad-request", "invalid-name", "disk-full", "forbidden", "cross-site", "overloaded")
 
 routes = web.RouteTableDef()
 
 
 @routes.post("/ingest/preview")
+@operation(
+    *OPTIONS,
+    flag("complete", "The bytes are all of the file."),
+    bodies=(FILE,),
+    answers=answers_json(Preview, "What the file would become."),
+    refuses=(*_REFUSES, *NOT_ARRIVED, *UNUSABLE),
+    who=Who.KNOWN,
+)
 async def post_preview(request: web.Request) -> web.Response:
-    """Take the first bytes of a file; ``complete=1`` says that they are all."""
+    """Say what a file would become, out of its first bytes; nothing is written."""
     node = request.app[NODE]
     writer = node.identify(request)
     fields = dict(request.query)
-    complete = _read_complete(fields)
+    complete = fields.pop("complete", "0") == "1"
     target = read_target(fields, None)
     writer.require(target.database)
     head = Head(
@@ -35,13 +48,6 @@ async def post_preview(request: web.Request) -> web.Response:
         media_type=request.headers.get("Content-Type"),
     )
     return answer_json(_with_what_is_there(node, await node.previews.make(head)))
-
-
-def _read_complete(fields: dict[str, str]) -> bool:
-    value = fields.pop("complete", "0")
-    if value not in {"0", "1"}:
-        raise Refusal("invalid-option", "complete is 1 or 0")
-    return value == "1"
 
 
 async def _read_head(request: web.Request) -> bytes:

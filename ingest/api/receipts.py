@@ -3,41 +3,53 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from headrace.errors import Refusal, StoreError
 from headrace.incoming import find_incoming_receipt
+from headrace.operation import Parameter, Who, operation
 from headrace.web import answer_json
+from ingest.api.declared import RECEIPT_ID, answers_json
 from ingest.api.node import NODE
+from ingest.documents import ReceiptPage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from headrace import documents
     from headrace.receipt import Receipt
     from ingest.api.node import Node
 
 PAGE = 100  # receipts a page
 
-_RECEIPT_ID = re.compile(r"[0-9a-f]{32}")
+_RECEIPT_ID = re.compile(RECEIPT_ID)
+_BEFORE = Parameter(
+    name="before", what="Id of a receipt: only older ones.", schema={"pattern": RECEIPT_ID}
+)
 
 routes = web.RouteTableDef()
 
 
 @routes.get("/ingest/receipts")
+@operation(
+    _BEFORE,
+    answers=answers_json(ReceiptPage, "A page of receipts."),
+    refuses=("replication-down", "lease-lapsed"),
+    who=Who.KNOWN,
+)
 async def get_receipts(request: web.Request) -> web.Response:
-    """Show the newest of the databases that one may write to; ``?before=<id>`` pages on."""
+    """Show the newest receipts of the databases that one may write to."""
     node = request.app[NODE]
     reader = node.identify(request)
     before = request.query.get("before")
-    if before is not None and not _RECEIPT_ID.fullmatch(before):
-        raise Refusal("invalid-option", "before is not the id of a receipt")
     found = await node.journal.read_newest(limit=PAGE, before=before, databases=reader.databases)
     next_page = f"/ingest/receipts?before={found[-1].id}" if len(found) == PAGE else None
     await keep_failures(node, found)
     receipts = [await encode_receipt(node, receipt) for receipt in found]
-    return answer_json({"receipts": receipts, "next": next_page})
+    page: ReceiptPage = {"receipts": receipts, "next": next_page}
+    return answer_json(page)
 
 
 async def get_known(node: Node, receipt_id: str) -> Receipt:
@@ -90,8 +102,12 @@ async def _find_incoming(node: Node, receipt_id: str) -> Receipt | None:
         raise Refusal("replication-down", "the object store cannot be asked for it") from exc
 
 
-async def encode_receipt(node: Node, receipt: Receipt) -> dict[str, Any]:
+async def encode_receipt(node: Node, receipt: Receipt) -> documents.Receipt:
     """Give a receipt's JSON form, with how far it is and the regions in which it is live by now."""
     live = await node.journal.read_live(receipt.generation) if receipt.generation else {}
     progress = node.uploads.find_progress(receipt.id)
-    return {**receipt.encode(), "progress": progress and progress.encode(), "live": live}
+    return {
+        **receipt.encode(),
+        "progress": None if progress is None else progress.encode(),
+        "live": live,
+    }

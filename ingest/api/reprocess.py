@@ -10,11 +10,13 @@ from aiohttp import web
 from headrace.arriving import ArrivedFile
 from headrace.errors import Refusal
 from headrace.idempotency import read_key
+from headrace.operation import Who, operation
 from headrace.options import Target, check_known, read_target
 from headrace.receipt import new_receipt_id
 from headrace.wishes import WISHES
 from ingest.accept import accept
 from ingest.api.allowing import key_of_writer
+from ingest.api.declared import KEY, NOT_TAKEN, OPTIONS, PREFER, RECEIPT, UNUSABLE, UPLOADED
 from ingest.api.node import NODE
 from ingest.api.receipts import get_known
 from ingest.api.uploads import answer_for
@@ -30,6 +32,16 @@ routes = web.RouteTableDef()
 
 
 @routes.post("/ingest/receipts/{id}/reprocess")
+@operation(
+    RECEIPT,
+    *OPTIONS,
+    PREFER,
+    KEY,
+    answers=UPLOADED,
+    refuses=(*NOT_TAKEN, *UNUSABLE, "not-found", "bytes-gone", "overloaded"),
+    who=Who.WRITER,
+    checked=False,
+)
 async def post_reprocess(request: web.Request) -> web.Response:
     """Take an upload's bytes from the archive, as if they had been sent again.
 

@@ -11,9 +11,13 @@ from yarl import URL
 
 from headrace.errors import Refusal
 from headrace.fetching import decode_fetch, read_fetch
+from headrace.operation import JSON, Answer, Body, Who, in_path, operation
 from headrace.options import read_target
 from headrace.web import answer_json
+from ingest.api.declared import FETCHED, NOT_FETCHED, OPTIONS, answers_json
 from ingest.api.node import NODE
+from ingest.documents import Schedule as ScheduleDocument
+from ingest.documents import ScheduleList, ScheduleRemoved
 from ingest.schedules import (
     KIND,
     MAX_SCHEDULES,
@@ -31,12 +35,25 @@ if TYPE_CHECKING:
 
 _ID = re.compile(r"[0-9a-f]{16}")
 
+_WISH = {
+    **FETCHED,
+    "required": ["url", "cron"],
+    "properties": {
+        **FETCHED["properties"],
+        "cron": {"type": "string", "description": "When: five fields, as crontab(5) has them."},
+        "timezone": {"type": "string", "description": "Where that is so; UTC."},
+    },
+}
+_OF_ONE = in_path("id", "Id of the schedule.", pattern="^[0-9a-f]{16}$", example="0" * 16)
+_ONE = answers_json(ScheduleDocument, "The schedule.")
+
 routes = web.RouteTableDef()
 
 
 @routes.get("/ingest/schedules")
+@operation(answers=answers_json(ScheduleList, "The schedules."), who=Who.KNOWN)
 async def get_schedules(request: web.Request) -> web.Response:
-    """Show all schedules, and what came of their last runs."""
+    """Show the schedules, and what came of their last runs."""
     node = request.app[NODE]
     reader = node.identify(request)
     schedules = [each for each in await read_schedules(node) if reader.sees(each.database)]
@@ -44,8 +61,20 @@ async def get_schedules(request: web.Request) -> web.Response:
 
 
 @routes.post("/ingest/schedules")
+@operation(
+    *OPTIONS,
+    bodies=(Body(kind=JSON, schema=_WISH),),
+    answers={
+        201: Answer(
+            what="The schedule.", schema=ScheduleDocument, headers={"Location": "Its path."}
+        )
+    },
+    refuses=("bad-request", "invalid-option", "invalid-name", "too-large", *NOT_FETCHED),
+    who=Who.WRITER,
+    checked=False,
+)
 async def post_schedule(request: web.Request) -> web.Response:
-    """Make a schedule."""
+    """Make a schedule, by which a file is fetched again and again."""
     node = request.app[NODE]
     writer = node.check_writer(request)
     document = await read_fetch(request)
@@ -68,6 +97,7 @@ async def post_schedule(request: web.Request) -> web.Response:
 
 
 @routes.get("/ingest/schedules/{id}")
+@operation(_OF_ONE, answers=_ONE, refuses=("not-found",), who=Who.KNOWN)
 async def get_schedule(request: web.Request) -> web.Response:
     """Show one schedule."""
     node = request.app[NODE]
@@ -75,6 +105,12 @@ async def get_schedule(request: web.Request) -> web.Response:
 
 
 @routes.delete("/ingest/schedules/{id}")
+@operation(
+    _OF_ONE,
+    answers=answers_json(ScheduleRemoved, "It is gone."),
+    refuses=("not-found",),
+    who=Who.WRITER,
+)
 async def delete_schedule(request: web.Request) -> web.Response:
     """Remove a schedule; what it fetched stays."""
     node = request.app[NODE]
@@ -87,6 +123,7 @@ async def delete_schedule(request: web.Request) -> web.Response:
 
 
 @routes.post("/ingest/schedules/{id}/run")
+@operation(_OF_ONE, answers=_ONE, refuses=("not-found",), who=Who.WRITER)
 async def post_run(request: web.Request) -> web.Response:
     """Run a schedule now, whatever the time; it answers when that is done."""
     node = request.app[NODE]

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from headrace.errors import Refusal
+from headrace.operation import Answer, operation
 from headrace.web import answer_json
 from ingest.access import EndedTokenRefusal, address_of
-from ingest.api.fields import read_fields
+from ingest.api.declared import answers_json
+from ingest.api.fields import bodies_of, read_fields
 from ingest.api.node import NODE
 from ingest.audit_actions import SIGN_IN, SIGN_OUT
+from ingest.documents import Session, SignIn, SignOut
 from ingest.same_origin import require_same_origin
 from ingest.sessions import COOKIE, PATH
 
 if TYPE_CHECKING:
     from ingest.writer import Writer
 
+_SIGNED = {
+    **answers_json(Session, "Who one is now."),
+    303: Answer(
+        what="The same, to a browser: it goes on to `next`.", headers={"Location": "`next`"}
+    ),
+}
+_REFUSES = ("bad-request", "invalid-option", "cross-site", "too-large", "too-many-requests")
+
 routes = web.RouteTableDef()
 
 
 @routes.get("/ingest/session")
+@operation(answers=answers_json(Session, "Who one is."))
 async def get_session(request: web.Request) -> web.Response:
     """Say who one is, and what one may do."""
     node = request.app[NODE]
@@ -33,8 +45,13 @@ async def get_session(request: web.Request) -> web.Response:
 
 
 @routes.post("/ingest/session")
+@operation(
+    bodies=bodies_of(SignIn),
+    answers=_SIGNED,
+    refuses=(*_REFUSES, "unauthorized"),
+)
 async def post_session(request: web.Request) -> web.Response:
-    """Make a cookie of a token."""
+    """Sign in: make a cookie of a token."""
     node = request.app[NODE]
     node.access.count_address(request)
     require_same_origin(request.headers, said=False)  # nobody is to be signed in as somebody else
@@ -63,8 +80,14 @@ async def post_session(request: web.Request) -> web.Response:
 
 @routes.delete("/ingest/session")
 @routes.post("/ingest/session/end")
+@operation(
+    bodies=bodies_of(SignOut),
+    body_required=False,
+    answers=_SIGNED,
+    refuses=_REFUSES,
+)
 async def end_session(request: web.Request) -> web.Response:
-    """Take the cookie back."""
+    """Sign out: take the cookie back."""
     node = request.app[NODE]
     node.access.count_address(request)
     require_same_origin(request.headers, said=False)
@@ -82,7 +105,7 @@ async def end_session(request: web.Request) -> web.Response:
     return response
 
 
-def _encode(writer: Writer) -> dict[str, Any]:
+def _encode(writer: Writer) -> Session:
     return {
         "signed_in": True,
         "id": writer.id,
@@ -92,7 +115,7 @@ def _encode(writer: Writer) -> dict[str, Any]:
     }
 
 
-def _answer(goes_on: str | None, document: dict[str, Any]) -> web.Response:
+def _answer(goes_on: str | None, document: Session) -> web.Response:
     if goes_on is None:
         return answer_json(document)
     headers = {"Location": goes_on, "Cache-Control": "no-store"}

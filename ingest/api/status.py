@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from headrace.generation import format_time
+from headrace.operation import Who, operation
 from headrace.web import answer_json
+from ingest.api.declared import answers_json
 from ingest.api.node import NODE
 from ingest.api.receipts import encode_receipt, keep_failures
+from ingest.status_documents import Status
 
 if TYPE_CHECKING:
     from ingest.api.node import Node
@@ -23,6 +26,11 @@ routes = web.RouteTableDef()
 
 
 @routes.get("/ingest/status")
+@operation(
+    answers=answers_json(Status, "How it is doing."),
+    refuses=("replication-down", "lease-lapsed"),
+    who=Who.KNOWN,
+)
 async def get_status(request: web.Request) -> web.Response:
     """Say what is published, who shows it, and what is on its way, as far as the asker may know."""
     node = request.app[NODE]

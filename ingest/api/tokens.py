@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from headrace.errors import Refusal
+from headrace.operation import Who, in_path, operation
 from headrace.web import answer_json
-from ingest.api.fields import read_fields
+from ingest.api.declared import answers_json
+from ingest.api.fields import bodies_of, read_fields
 from ingest.api.node import NODE
+from ingest.documents import NewToken, Token, TokenList, TokenWish
 from ingest.token_store import MAX_NAME
 from ingest.writer import read_scopes
 
@@ -23,20 +26,30 @@ MAX_LIFETIME = timedelta(days=3650)
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _LIFETIME = re.compile(r"(\d{1,6})([mhd])")
 
+_ID = in_path("id", "Id of the token.", pattern="^[0-9a-f]{12}$", example="0123456789ab")
+
 routes = web.RouteTableDef()
 
 
 @routes.get("/ingest/tokens")
+@operation(answers=answers_json(TokenList, "All of them."), who=Who.ADMIN_READER)
 async def get_tokens(request: web.Request) -> web.Response:
-    """List them; none can be read again."""
+    """List the tokens; the text of none can be read again."""
     node = request.app[NODE]
     node.identify(request).require_admin()
-    return answer_json({"tokens": [token.encode() for token in node.tokens.list_all()]})
+    found: TokenList = {"tokens": [token.encode() for token in node.tokens.list_all()]}
+    return answer_json(found)
 
 
 @routes.post("/ingest/tokens")
+@operation(
+    bodies=bodies_of(TokenWish),
+    answers=answers_json(NewToken, "The token. Its text is shown this once.", 201),
+    refuses=("bad-request", "invalid-option", "invalid-name", "too-large"),
+    who=Who.ADMIN,
+)
 async def post_token(request: web.Request) -> web.Response:
-    """Make one, and show it this once."""
+    """Make a token, and show it this once."""
     node = request.app[NODE]
     writer = node.check_writer(request)
     writer.require_admin()
@@ -53,12 +66,19 @@ async def post_token(request: web.Request) -> web.Response:
     except Refusal:  # nobody will ever know it, so it must not count
         await node.tokens.revoke(writer, token.id)
         raise
-    return answer_json({"token": text, **token.encode()}, status=201)
+    made: NewToken = {"token": text, **token.encode()}
+    return answer_json(made, status=201)
 
 
 @routes.delete("/ingest/tokens/{id}")
+@operation(
+    _ID,
+    answers=answers_json(Token, "The token, which has ended."),
+    refuses=("not-found",),
+    who=Who.ADMIN,
+)
 async def delete_token(request: web.Request) -> web.Response:
-    """Revoke one: from now on it does not count, here and on every later primary."""
+    """Revoke a token: from now on it does not count, here and on every later primary."""
     node = request.app[NODE]
     writer = node.check_writer(request)
     writer.require_admin()

@@ -11,9 +11,11 @@ from aiohttp import hdrs, web
 from headrace.arriving import check_announced_size, too_large
 from headrace.errors import Refusal
 from headrace.idempotency import read_key
+from headrace.operation import Answer, Body, Who, header, in_path, operation
 from headrace.options import read_target
 from headrace.web import problem_response
 from ingest.api.allowing import key_of_writer
+from ingest.api.declared import BYTES, KEY, NOT_ARRIVED, NOT_TAKEN
 from ingest.api.node import DATABASE, NODE
 from ingest.api.tus_headers import headers_of, options_headers
 from ingest.api.uploads import invite
@@ -35,6 +37,44 @@ if TYPE_CHECKING:
 
 _GONE = frozenset({404, 410})
 _ONE = f"{protocol.PATH}/{{id}}"
+
+_ID = in_path("id", "Id of the upload.", pattern="^[0-9a-f]{32}$", example="0" * 32)
+_VERSION = header(
+    "Tus-Resumable",
+    "The version of tus.",
+    required=True,
+    enum=[protocol.VERSION],
+    example=protocol.VERSION,
+)
+_COUNT = "^[0-9]{1,18}$"
+_LENGTH = header("Upload-Length", "Bytes of the file.", pattern=_COUNT, example="4096")
+_OFFSET = header("Upload-Offset", "Where the bytes go.", required=True, pattern=_COUNT, example="0")
+_DEFERRED = header("Upload-Defer-Length", "The length is told later.", enum=["1"], example="1")
+_METADATA = header(
+    "Upload-Metadata",
+    "`filename`, `filetype` and options, each in base64.",
+    example="filename b3JkZXJzLmNzdg==",
+)
+_CONCAT = header("Upload-Concat", "`partial`, or `final;` and the URLs of its parts.")
+_CHECKSUM = header("Upload-Checksum", "`sha256`, `sha1` or `md5`, and the sum in base64.")
+_METHOD = header(
+    "X-HTTP-Method-Override",
+    "The method that is meant.",
+    required=True,
+    enum=[hdrs.METH_DELETE, hdrs.METH_HEAD, hdrs.METH_PATCH],
+    example=hdrs.METH_PATCH,
+)
+_BYTES = Body(kind=protocol.MEDIA_TYPE, schema=BYTES)
+_SAID = {
+    "Upload-Offset": "How many bytes are there, durably.",
+    "Upload-Expires": "When it is dropped if it is not finished.",
+    "Headrace-Receipt": "Id of the receipt, once it is finished.",
+}
+_FOUND = {200: Answer(what="How far it is.", headers=_SAID)}
+_TAKEN = {204: Answer(what="The bytes are there, durably; or it is gone.", headers=_SAID)}
+_ALL = ("bad-request", "tus-version", "not-found", "upload-locked", "bytes-gone")
+_WRITES = (*_ALL, *NOT_TAKEN, *NOT_ARRIVED, "wrong-media-type", "checksum-mismatch", "overloaded")
+_APPENDS = (*_WRITES, "wrong-offset", "final-upload")
 
 routes = web.RouteTableDef()
 
@@ -70,15 +110,40 @@ def _problem(request: web.Request, refusal: Refusal) -> web.Response:
 
 @routes.options(protocol.PATH)
 @routes.options(_ONE)
+@operation(
+    in_path("id", "Anything: no upload is looked at.", example="0" * 32),
+    answers={
+        204: Answer(
+            what="Version, extensions, algorithms, and the largest file.",
+            headers={
+                "Tus-Version": "The versions that are spoken.",
+                "Tus-Extension": "The extensions.",
+                "Tus-Max-Size": "The largest file, in bytes.",
+            },
+        )
+    },
+)
 async def get_options(request: web.Request) -> web.Response:
     """Say what of the protocol there is."""
     return web.Response(status=204, headers=options_headers(request.app[NODE]))
 
 
 @routes.post(protocol.PATH, expect_handler=invite)
+@operation(
+    *(_VERSION, _LENGTH, _DEFERRED, _METADATA, _CONCAT, _CHECKSUM, KEY),
+    bodies=(_BYTES,),
+    body_required=False,
+    answers={
+        201: Answer(
+            what="The upload is there.", headers={**_SAID, "Location": "Path of the upload."}
+        )
+    },
+    refuses=_WRITES,
+    who=Who.WRITER,
+)
 @_tus
 async def post_upload(request: web.Request) -> web.Response:
-    """Make an upload; with its first bytes, if the request has some; or out of others."""
+    """Make a resumable upload; with its first bytes, if the request has some; or out of others."""
     node = request.app[NODE]
     writer = node.check_writer(request)
     node.uploads.places.require(writer.id)
@@ -103,9 +168,10 @@ async def post_upload(request: web.Request) -> web.Response:
 
 
 @routes.head(_ONE)
+@operation(_ID, _VERSION, answers=_FOUND, refuses=_ALL)
 @_tus
 async def head_upload(request: web.Request) -> web.Response:
-    """Say how far an upload is.
+    """Say how far a resumable upload is.
 
     Whatever else is in the way is ``upload-locked``: tus-js-client 4.3 takes every other answer
     that is no success, also a 503, for the end of this upload, and begins a new one.
@@ -123,9 +189,17 @@ async def head_upload(request: web.Request) -> web.Response:
 
 
 @routes.patch(_ONE, expect_handler=invite)
+@operation(
+    *(_ID, _VERSION, _OFFSET, _LENGTH, _CHECKSUM),
+    bodies=(_BYTES,),
+    body_required=False,
+    answers=_TAKEN,
+    refuses=_APPENDS,
+    who=Who.WRITER,
+)
 @_tus
 async def patch_upload(request: web.Request) -> web.Response:
-    """Append bytes to an upload."""
+    """Append bytes to a resumable upload."""
     node = request.app[NODE]
     _check_owner(request, _find(node, request))
     _check_body(request)
@@ -146,9 +220,13 @@ async def patch_upload(request: web.Request) -> web.Response:
 
 
 @routes.delete(_ONE)
+@operation(_ID, _VERSION, answers=_TAKEN, refuses=_ALL, who=Who.WRITER)
 @_tus
 async def delete_upload(request: web.Request) -> web.Response:
-    """Forget an upload; what was made of its bytes stays. Section Termination."""
+    """Forget a resumable upload; what was made of its bytes stays.
+
+    Section Termination.
+    """
     node = request.app[NODE]
     upload = _find(node, request)
     _check_owner(request, upload)
@@ -158,8 +236,16 @@ async def delete_upload(request: web.Request) -> web.Response:
 
 
 @routes.post(_ONE)
+@operation(
+    *(_ID, _METHOD, _VERSION, _LENGTH, _CHECKSUM),
+    bodies=(_BYTES,),
+    body_required=False,
+    answers={**_FOUND, **_TAKEN},
+    refuses=(*_APPENDS, "method-not-allowed"),
+    who=Who.WRITER,
+)
 async def post_method(request: web.Request) -> web.StreamResponse:
-    """Do what ``X-HTTP-Method-Override`` says. Section X-HTTP-Method-Override."""
+    """Do what ``X-HTTP-Method-Override`` says."""
     method = request.headers.get("X-HTTP-Method-Override", "").upper()
     handlers: dict[str, Handler] = {
         hdrs.METH_PATCH: patch_upload,

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import HttpVersion11, web
 
-from headrace import __version__
+from headrace import __version__, documents
 from headrace.arriving import receive_body, receive_form
 from headrace.errors import Refusal
 from headrace.fetching import decode_fetch, is_fetch, read_fetch
 from headrace.idempotency import KEPT_FOR, read_key
+from headrace.operation import Who, operation
 from headrace.options import (
     DEFAULT_WAIT_S,
     FIELDS,
@@ -24,8 +25,25 @@ from headrace.receipt import Receipt, UploadState
 from headrace.web import answer_json, problem_response
 from ingest.accept import accept
 from ingest.api.allowing import FORM, key_of_writer, require_early
+from ingest.api.declared import (
+    DIGESTS,
+    DISPOSITION,
+    FETCH,
+    FILE,
+    FILES,
+    KEY,
+    NOT_ARRIVED,
+    NOT_FETCHED,
+    NOT_TAKEN,
+    OPTIONS,
+    PREFER,
+    UNUSABLE,
+    UPLOADED,
+    answers_json,
+)
 from ingest.api.node import DATABASE, NODE
 from ingest.api.receipts import encode_receipt
+from ingest.documents import Invitation
 from ingest.fetched import upload
 from ingest.stopping import UPLOADS
 
@@ -39,22 +57,22 @@ routes = web.RouteTableDef()
 
 
 @routes.get("/ingest")
+@operation(answers=answers_json(Invitation, "Formats, options and limits."))
 async def get_ingest(request: web.Request) -> web.Response:
     """Say what can be sent."""
     node = request.app[NODE]
-    return web.json_response(
-        {
-            "version": __version__,
-            "formats": list(node.registry.names),
-            "modes": list(MODES),
-            "options": sorted(FIELDS),
-            "fetch": node.fetcher.rules.on,
-            "max_upload_bytes": node.max_upload_bytes,
-            "default_wait_s": DEFAULT_WAIT_S,
-            "idempotency_key_s": KEPT_FOR.total_seconds(),
-            "databases": sorted(node.primary.state.databases),
-        }
-    )
+    invitation: Invitation = {
+        "version": __version__,
+        "formats": list(node.registry.names),
+        "modes": list(MODES),
+        "options": sorted(FIELDS),
+        "fetch": node.fetcher.rules.on,
+        "max_upload_bytes": node.max_upload_bytes,
+        "default_wait_s": DEFAULT_WAIT_S,
+        "idempotency_key_s": KEPT_FOR.total_seconds(),
+        "databases": sorted(node.primary.state.databases),
+    }
+    return web.json_response(invitation)
 
 
 async def invite(request: web.Request) -> web.StreamResponse | None:
@@ -76,8 +94,23 @@ async def invite(request: web.Request) -> web.StreamResponse | None:
 
 
 @routes.post("/ingest", expect_handler=invite)
+@operation(
+    *OPTIONS,
+    PREFER,
+    KEY,
+    DISPOSITION,
+    *DIGESTS,
+    bodies=(FILE, FILES, FETCH),
+    answers={**answers_json(documents.Receipt, "Not changed since it was fetched."), **UPLOADED},
+    refuses=(
+        *(*NOT_TAKEN, *NOT_ARRIVED, *NOT_FETCHED, *UNUSABLE),
+        *("digest-mismatch", "primary-lost", "overloaded"),
+    ),
+    who=Who.WRITER,
+    checked=False,
+)
 async def post_ingest(request: web.Request) -> web.Response:
-    """Take one file as the body, or several as a form."""
+    """Take one file as the body, several as a form, or one that a URL leads to."""
     node = request.app[NODE]
     writer = node.check_writer(request)
     if is_fetch(request):
@@ -134,18 +167,19 @@ async def answer_for(
 
 
 def _answer(
-    request: web.Request, receipts: list[Receipt], encoded: list[dict[str, Any]]
+    request: web.Request, receipts: list[Receipt], encoded: list[documents.Receipt]
 ) -> web.Response:
     """Answer an upload: 201 published, 202 on its way, else the first problem."""
     location = {"Location": f"/ingest/receipts/{receipts[0].id}"}
     for receipt in receipts:
         if receipt.error is not None:
-            document = {**receipt.error, "instance": f"/ingest/receipts/{receipt.id}"}
+            problem = {**receipt.error, "instance": f"/ingest/receipts/{receipt.id}"}
             if len(receipts) > 1:
-                document["receipts"] = encoded
-            return problem_response(request, document, location)
+                problem["receipts"] = encoded
+            return problem_response(request, problem, location)
     published = all(receipt.state is UploadState.PUBLISHED for receipt in receipts)
-    document = encoded[0] if len(receipts) == 1 else {"receipts": encoded}
+    said: documents.Receipt | documents.ReceiptList
+    said = encoded[0] if len(receipts) == 1 else {"receipts": encoded}
     if request.headers.get("Prefer"):
         location["Preference-Applied"] = request.headers["Prefer"]
-    return answer_json(document, status=201 if published else 202, headers=location)
+    return answer_json(said, status=201 if published else 202, headers=location)

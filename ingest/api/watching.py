@@ -3,37 +3,55 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from headrace.errors import Refusal
+from headrace import documents
+from headrace.operation import choice, number, operation
 from headrace.web import answer_json
+from ingest.api.declared import RECEIPT, answers_json
 from ingest.api.node import NODE
 from ingest.api.receipts import encode_receipt, find_receipt, keep_failures
 from ingest.sights import Sight
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator
 
     from ingest.api.node import Node
 
 TICK_S = 0.25  # between looks at the progress
 LOOK_EVERY_S = 1.0  # without a change: regions come and go, readers' uploads are taken
-MAX_WAIT_S = 60.0
+MAX_WAIT_S = 60
 PURPOSES = ("change", "published", "regions")
+
+_WAIT = number("wait", "Wait so many seconds at most.", low=0, high=MAX_WAIT_S, default=0)
+_FOR = choice(
+    "for",
+    "Wait for another state, for the end, or for every known region to show it.",
+    PURPOSES,
+)
 
 routes = web.RouteTableDef()
 
 
 @routes.get("/ingest/receipts/{id}")
+@operation(
+    RECEIPT,
+    _WAIT,
+    _FOR,
+    answers=answers_json(documents.Receipt, "The receipt, as it is now."),
+    refuses=("not-found", "replication-down", "lease-lapsed", "overloaded"),
+)
 async def get_receipt(request: web.Request) -> web.Response:
-    """Show one, or wait for it: ids cannot be guessed, so knowing one is enough."""
+    """Show a receipt, or wait for it.
+
+    Ids cannot be guessed, so knowing one is enough.
+    """
     node = request.app[NODE]
     receipt_id = request.match_info["id"]
-    wait_s, purpose = _read_wait(request.query)
+    wait_s, purpose = int(request.query.get("wait", "0")), request.query.get("for", PURPOSES[0])
     if wait_s:
         with node.watchers.one():
             await _wait_for(node, receipt_id, wait_s, purpose)
@@ -90,17 +108,3 @@ async def _wait_for(node: Node, receipt_id: str, wait_s: float, purpose: str) ->
                     return
                 if purpose == "change" and sight.state is not first.state:
                     return
-
-
-def _read_wait(query: Mapping[str, str]) -> tuple[float, str]:
-    """Read for how long to wait, and for what.
-
-    Raises:
-        Refusal: ``invalid-option``.
-    """
-    wait, purpose = query.get("wait", "0"), query.get("for", "change")
-    if not re.fullmatch("[0-9]{1,2}", wait) or int(wait) > MAX_WAIT_S:
-        raise Refusal("invalid-option", f"wait is 0 to {MAX_WAIT_S:g} seconds")
-    if purpose not in PURPOSES:
-        raise Refusal("invalid-option", f"for is one of {', '.join(PURPOSES)}")
-    return float(wait), purpose

@@ -18,6 +18,7 @@ from datasette.version import __version__ as datasette_version
 from headrace.options import MODES
 from serve.page_header import PAGE_HEADER
 from serve.upload_page.assets import ASSETS, FINGERPRINT
+from serve.upload_page.docs import code_marks, describe, kind_of
 
 if TYPE_CHECKING:
     from datasette.app import Datasette
@@ -29,6 +30,7 @@ _TEMPLATES = {
     "receipts": "headrace_receipts.html",
     "audit": "headrace_audit.html",
     "problem": "headrace_problem.html",
+    "docs": "headrace_docs.html",
 }
 _PREFIX = "/-/upload-page"
 _FOR_EVER = "public, max-age=31536000, immutable"  # a year; the path changes with the content
@@ -85,6 +87,9 @@ async def _page(datasette: Datasette, request: Request) -> Response:
         "modes": MODES,
         "document": None,
         **said,
+        "described": describe(said["document"]) if said["page"] == "docs" else None,
+        "code": code_marks,
+        "kind_of": kind_of,
         "session": _signed_in(said.get("session")),
         "databases": await _visible(datasette, request),
         "database_wanted": request.args.get("database") or "",

@@ -127,6 +127,16 @@ def test_guide_to_write_rows_works(tmp_path: Path) -> None:
     assert [(row["name"], row["breed"]) for row in rows] == [("Cleo", None), ("Pancakes", "Husky")]
 
 
+def test_guide_to_use_the_api_works(tmp_path: Path) -> None:
+    """Who follows the guide sees what it prints."""
+    output = run("use-the-api.md", tmp_path, before=UP, after=DOWN)
+    shown = (HOWTO / "use-the-api.md").read_text()
+    printed = "".join(
+        [*CONSOLE.findall(shown), *re.findall(r"```json\n(.*?)```", shown, re.DOTALL)]
+    )
+    assert output.startswith("".join(printed))
+
+
 def test_guide_to_reprocess_an_upload_works(tmp_path: Path) -> None:
     """Who follows the guide has the rows of a file that was refused."""
     output = run("reprocess-an-upload.md", tmp_path, before=UP, after=DOWN)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given
@@ -20,6 +20,9 @@ from ingest.sights import (
     read_event_id,
 )
 
+if TYPE_CHECKING:
+    from headrace import documents
+
 PROGRESS = {"step": "read", "rows": 1, "bytes": 2, "of_bytes": 3}
 AT = datetime(2026, 11, 27, 12, tzinfo=UTC)
 ONE, TWO = "2026-11-27T12:00:01.000Z", "2026-11-27T12:00:02.000Z"
@@ -29,7 +32,7 @@ def sight(state: str, *missing: str, progress: bool = False, **live: str) -> Sig
     """See an upload."""
     receipt: dict[str, Any] = {"progress": PROGRESS if progress else None, "live": live}
     return Sight(
-        receipt=receipt,
+        receipt=cast("documents.Receipt", receipt),
         state=UploadState(state),
         progressed_at=AT if progress else None,
         missing=frozenset(missing),
