@@ -17,6 +17,7 @@ from datasette.version import __version__ as datasette_version
 
 from headrace.options import MODES
 from serve.page_header import PAGE_HEADER
+from serve.upload_page.advice import of_person
 from serve.upload_page.assets import ASSETS, FINGERPRINT
 from serve.upload_page.docs import code_marks, describe, kind_of
 
@@ -90,6 +91,7 @@ async def _page(datasette: Datasette, request: Request) -> Response:
         "described": describe(said["document"]) if said["page"] == "docs" else None,
         "code": code_marks,
         "kind_of": kind_of,
+        "of_person": of_person,
         "session": _signed_in(said.get("session")),
         "databases": await _visible(datasette, request),
         "database_wanted": request.args.get("database") or "",
