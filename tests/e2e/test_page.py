@@ -251,6 +251,8 @@ def test_page_has_no_barriers_in_any_state(signed_in: Page, system: System) -> N
     states["receipt"] = find_barriers(signed_in)
     signed_in.goto(f"{system.url}/ingest/receipts/{'0' * 32}")
     states["problem"] = find_barriers(signed_in)
+    signed_in.goto(f"{system.url}/ingest/receipts")
+    states["uploads"] = find_barriers(signed_in) + find_overflow(signed_in)
     signed_in.goto(f"{system.url}/ingest/audit")
     states["audit log"] = find_barriers(signed_in) + find_overflow(signed_in)
     signed_in.goto(f"{system.url}/axe")
@@ -276,6 +278,35 @@ def test_page_is_small_and_asks_nobody_else(browser: Browser, session: Any, syst
     assert {urlsplit(url).netloc for url in sizes} == {urlsplit(system.url).netloc}
     assert any(url.endswith("/upload.js") for url in sizes)
     assert sum(sizes.values()) < FIRST_PAINT_AT_MOST_BYTES
+
+
+def test_page_asked_for_is_where_who_signs_in_goes_on(page: Page, system: System) -> None:
+    """Also after a wrong token; from there the uploads and the audit log are a click away."""
+    receipt = system.upload(b"a\n" + b"1\n" * 750_000, "large.csv")
+    page.goto(f"{system.url}/ingest/audit?limit=5")
+    for token in ("wrong", system.token):
+        page.get_by_label("Token").fill(token)
+        page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("heading", name="Audit log").wait_for()
+    assert page.url.endswith("/ingest/audit?limit=5")
+    page.get_by_role("link", name="Upload a file…").click()
+    page.get_by_text("Signed in as root; may write to every database.").wait_for()
+    page.get_by_role("link", name="Audit log").wait_for()
+    page.get_by_role("link", name="Uploads").click()
+    page.locator(f"a[href='/ingest/receipts/{receipt['id']}']").click()
+    page.get_by_text("large.csv, 1.5 MB").wait_for()
+
+
+def test_page_of_one_database_knows_it(page: Page, system: System) -> None:
+    """Who may write to one database sees which, and need not type it; no link is refused."""
+    made = system.client.post(
+        "/ingest/tokens", json={"scopes": ["ingest:only"]}, headers=system.auth
+    ).json()
+    sign_in(page, system.url, made["token"])
+    page.get_by_text("may write to: only.").wait_for()
+    drop(page, ("people.csv", "text/csv", PEOPLE))
+    page.get_by_role("heading", name="New table only/people").wait_for()
+    assert page.get_by_role("link", name="Audit log").count() == 0
 
 
 def test_page_is_linked_and_looks_like_the_instance(page: Page, system: System) -> None:
