@@ -11,7 +11,7 @@ from typing import Any
 
 # Code -> what a person can do about it, in place of the document's own hint.
 BY_CODE = {
-    "unauthorized": "sign in with a token; whoever runs this site can give you one",
+    "unauthorized": "sign in with your token",
     "forbidden": "choose a database that you may write to, or ask whoever runs this site",
     "cross-site": "open the page on this site itself, and try again",
     "not-found": "is the address right, and may you see it?",
@@ -34,6 +34,11 @@ PHRASES = {
     ": ?pk=id": " under Key columns",
     "add ?database=… or ?filename=…": "name a database",
 }
+# Codes of files that no option makes good: the page offers none.
+HOPELESS = (
+    *("empty-file", "unknown-format", "encrypted-file", "unsafe-archive", "too-large"),
+    *("converter-failed", "converter-crashed"),
+)
 _A_WORD = re.compile(r"[a-z]+[ ,]")  # and no name of a file, a column or an option
 
 
@@ -56,7 +61,7 @@ def of_person(problem: dict[str, Any]) -> dict[str, Any]:
 
 def script() -> str:
     """Give the table as a module for browsers."""
-    tables = {"byCode": BY_CODE, "phrases": PHRASES, "quarantine": QUARANTINE}
+    tables = {"byCode": BY_CODE, "phrases": PHRASES, "quarantine": QUARANTINE, "hopeless": HOPELESS}
     return "".join(f"export const {name} = {json.dumps(each)};\n" for name, each in tables.items())
 
 

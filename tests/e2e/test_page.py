@@ -156,6 +156,16 @@ def test_page_file_that_is_wrong_says_where_and_what_to_do(signed_in: Page) -> N
     assert signed_in.locator(".headrace-card details[open]").count() == 1
 
 
+def test_page_file_that_no_option_helps_offers_none(signed_in: Page) -> None:
+    """Nothing can be chosen for a file without a byte, and it can be removed."""
+    drop(signed_in, ("empty.csv", "text/csv", ""))
+    card = signed_in.locator(".headrace-card")
+    card.get_by_text("The file is empty.").wait_for()
+    assert card.get_by_label("Database").is_hidden()
+    card.get_by_role("button", name="Remove empty.csv").click()
+    assert card.count() == 0
+
+
 def test_page_upload_that_fails_says_so_and_can_be_tried_again(
     signed_in: Page, system: System
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from headrace.errors import REFUSALS, Refusal
-from serve.upload_page.advice import BY_CODE, PHRASES, of_person
+from serve.upload_page.advice import BY_CODE, HOPELESS, PHRASES, of_person
 
 
 @pytest.mark.parametrize(
@@ -49,5 +49,5 @@ def test_problem_on_a_page_is_said_once_and_for_people(
 
 def test_problem_advice_is_of_codes_and_phrases_that_there_are() -> None:
     """No code of the table is unknown, and none of its words names a parameter."""
-    assert BY_CODE.keys() <= REFUSALS.keys()
+    assert {*BY_CODE, *HOPELESS} <= REFUSALS.keys()
     assert not any("=" in words or "?" in words for words in PHRASES.values())

@@ -1,6 +1,6 @@
 // One file: what it would become, how it is taken, and what becomes of it.
 
-import { quarantine } from "./advice.js";
+import { hopeless, quarantine } from "./advice.js";
 import { count, make, show, size } from "./dom.js";
 import * as preview from "./preview.js";
 import { describe, ofPerson } from "./problem.js";
@@ -108,6 +108,7 @@ export class Card {
 
   #showPreview(found) {
     this.#find(".headrace-problem").hidden = true;
+    this.#find(".headrace-before").hidden = false;
     this.element.classList.remove("headrace-bad");
     this.#find(".headrace-facts").textContent = preview.facts(found, size(this.file.size));
     const known = new Set(found.options);
@@ -136,6 +137,7 @@ export class Card {
       this.#find(".headrace-facts").textContent = size(this.file.size);
       show(this.#find(".headrace-previews"));
       show(this.#find(".headrace-warnings"));
+      this.#find(".headrace-before").hidden = hopeless.includes(problem.code);
     }
     show(this.#find(".headrace-problem"), ...describe(problem), this.#wayOut(problem));
     this.say(`${before}${problem.title}. ${ofPerson(problem).detail}`);
