@@ -173,7 +173,6 @@ class _Bars:
             transient=True,
         )
         self._tasks: dict[str, TaskID] = {}
-        self._from: dict[str, int] = {}  # how much was sent, as it was said last
 
     def start(self) -> None:
         self._progress.start()
@@ -187,13 +186,8 @@ class _Bars:
         )
 
     def sent(self, item: Item, count: int) -> None:
-        task = self._tasks[item.shown]
-        if (
-            self._from.get(item.shown, count) >= count
-        ):  # nothing, or less than before: what is there
-            self._progress.reset(task, completed=count)
-        self._progress.update(task, completed=count, total=item.size, step=_SEND)
-        self._from[item.shown] = count
+        # What the server had before is the first of them: rich counts no speed from that one.
+        self._progress.update(self._tasks[item.shown], completed=count, total=item.size, step=_SEND)
 
     def step(self, item: Item, said: str, progress: dict[str, Any] | None) -> None:
         task = self._tasks[item.shown]
@@ -208,7 +202,6 @@ class _Bars:
             self._progress.update(task, completed=size)
 
     def remove(self, item: Item) -> None:
-        self._from.pop(item.shown, None)
         self._progress.remove_task(self._tasks.pop(item.shown))
 
 

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ from headrace.cli import main
 from headrace.errors import RefusedError, RemoteError, UnreachableError
 from headrace.options import FIELDS
 from headrace.remote import credentials, wording
+from headrace.remote.display import Screen
 from headrace.remote.fields import HELP, OWN, read_fields
 from headrace.remote.files import Item, find_items
 from headrace.remote.folder import is_temporary
@@ -287,6 +289,35 @@ def test_interruption_says_what_the_same_command_would_do(home: Path, sent: int,
     path = home / "a.csv"
     item = Item(shown="a.csv", path=path, filename="a.csv", size=20_000_000, mtime_ns=0, fields={})
     assert said in wording.interruption(item, sent)
+
+
+def test_bar_counts_what_is_sent_now_and_stays_full_at_the_end(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who goes on at 12 MB does not read 12 MB/s, and a file that was read looks like it."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    written = io.StringIO()
+    monkeypatch.setattr("sys.stderr", written)
+    path, size = home / "a.csv", 20_000_000
+    item = Item(shown="a.csv", path=path, filename="a.csv", size=size, mtime_ns=0, fields={})
+
+    def shown() -> str:
+        written.truncate(0)
+        assert screen._bars is not None
+        screen._bars._progress.refresh()  # it is drawn by a clock else
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.getvalue())
+
+    with Screen(URL, as_json=False) as screen:
+        screen.begun(item)
+        screen.sent(item, 12_000_000)
+        screen.sent(item, 12_000_001)
+        assert "12.0 MB of 20.0 MB" in shown()
+        assert "MB/s" not in shown()
+        screen.step(item, "converting", {"step": "read", "bytes": 0, "of_bytes": size})
+        assert "0 B of 20.0 MB" in shown()
+        screen.step(item, "published", None)
+        assert "20.0 MB of 20.0 MB published" in shown()
 
 
 def test_upload_that_was_begun_is_found_again_with_its_key(home: Path) -> None:
