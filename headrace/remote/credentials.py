@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from headrace.durable import replace_file
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, NotAllowedError
 from headrace.remote.folders import config_folder
 from headrace.remote.urls import is_local
 
@@ -30,15 +30,26 @@ def find_token(url: str, file: Path | None = None) -> str | None:
         file: Named by the person.
 
     Raises:
-        HeadraceError: The file, or the keyring, cannot be read.
+        HeadraceError: The file, or the keyring, cannot be read; or that is no token.
     """
     if file is not None:
-        return read_file(file)
+        return checked(read_file(file))
     if token := os.environ.get("HEADRACE_TOKEN", "").strip() or read_kept(url):
-        return token
+        return checked(token)
     if is_local(url) and LOCAL_FILE.exists():
-        return read_file(LOCAL_FILE)
+        return checked(read_file(LOCAL_FILE))
     return None
+
+
+def checked(token: str) -> str:
+    """Give a token that a header can hold.
+
+    Raises:
+        NotAllowedError: It cannot; what it is, is not said.
+    """
+    if not token.isascii() or not token.isprintable() or not token or " " in token:
+        raise NotAllowedError("that is no token", hint="a token is one word, on one line")
+    return token
 
 
 def goes_in_the_open(url: str) -> bool:

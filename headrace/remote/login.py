@@ -42,10 +42,7 @@ def read_token(token_file: Path | None) -> str:
         token = click.prompt("Token", hide_input=True, err=True)
     else:
         token = sys.stdin.readline()
-    token = token.strip()
-    if not token.isascii() or not token.isprintable() or not token or " " in token:
-        raise NotAllowedError("that is no token")
-    return token
+    return credentials.checked(token.strip())
 
 
 async def _try(url: str, token: str) -> None:

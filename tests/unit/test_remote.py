@@ -263,6 +263,18 @@ def test_token_file_that_is_not_there_ends_with_2(home: Path) -> None:
     assert "Errno" not in said
 
 
+def test_token_that_cannot_be_one_is_neither_sent_nor_shown(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What went wrong with a file of tokens shows nobody the tokens."""
+    (home / "a.csv").write_text("id\n1\n")
+    monkeypatch.setenv("HEADRACE_TOKEN", "secret\nother")
+    code, said = push("a.csv")
+    assert code == 4
+    assert "no token" in said
+    assert "secret" not in said
+
+
 @pytest.mark.parametrize(
     "command", [["generations"], ["diff", "1", "2"], ["restore", "1", "--to", "x"]]
 )
@@ -304,8 +316,9 @@ def test_bar_counts_what_is_sent_now_and_stays_full_at_the_end(
 
     def shown() -> str:
         written.truncate(0)
-        assert screen._bars is not None
-        screen._bars._progress.refresh()  # it is drawn by a clock else
+        bars = screen._bars  # noqa: SLF001
+        assert bars is not None
+        bars._progress.refresh()  # noqa: SLF001 - it is drawn by a clock else
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.getvalue())
 
     with Screen(URL, as_json=False) as screen:
