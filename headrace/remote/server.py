@@ -79,7 +79,8 @@ class Server:
             )
         except httpx.TransportError as exc:
             error = unreachable(self.url, exc)
-            self._was_there = self._was_there or not isinstance(exc, httpx.ConnectError)
+            if not isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout):
+                self._was_there = True
             error.is_first = not self._was_there
             raise error from exc
         except (httpx.InvalidURL, UnicodeError) as exc:

@@ -23,6 +23,7 @@ from headrace.remote.files import Item, find_items
 from headrace.remote.folder import is_temporary
 from headrace.remote.insisting import Insisting
 from headrace.remote.remembered import Pushed, Remembered, watch_of
+from headrace.remote.server import connected
 from headrace.remote.sources import FileSource, StreamSource
 from headrace.remote.unfinished import UnfinishedUploads, mark_of
 from headrace.remote.urls import find_url
@@ -237,12 +238,13 @@ def test_server_of_this_folder_is_asked_if_nobody_says_which(
 async def test_server_that_never_was_there_is_given_up_sooner() -> None:
     """A wrong port is said after seconds; a server that restarts is waited for."""
     insisting = Insisting(60, first_for_s=0)
-    never, away = UnreachableError("refused"), UnreachableError("refused")
-    never.is_first = True
+    async with connected("http://127.0.0.1:1", None) as server:
+        with pytest.raises(UnreachableError) as never:
+            await server.ask("GET", "/")
     with pytest.raises(UnreachableError):
-        await insisting.pause(never)
+        await insisting.pause(never.value)
     async with asyncio.timeout(5):
-        await insisting.pause(away)
+        await insisting.pause(UnreachableError("it restarts"))
 
 
 @pytest.mark.parametrize("command", [["prune"], ["token", "list"], ["rollback", "1"]])
