@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import click
 
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, RemoteError
 from headrace.history_commands import print_table
 from headrace.remote.credentials import find_token
+from headrace.remote.server import connected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -101,22 +102,19 @@ async def ask(
         prefer: How long to wait.
 
     Raises:
-        HeadraceError: It refused, or cannot be reached.
+        HeadraceError: It refused, or cannot be reached; with the exit code that says which.
     """
-    headers = {"Authorization": f"Bearer {token or find_token(url) or ''}"}
-    if prefer is not None:
-        headers["Prefer"] = prefer
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    headers = {} if prefer is None else {"Prefer": prefer}
+    content = None
+    if document is not None:
+        headers["Content-Type"] = "application/json"
+        content = json.dumps(document).encode()
+    async with connected(url, token or find_token(url)) as server:
+        response = await server.ask(
+            method, path, params=params, headers=headers, content=content, silence_s=TIMEOUT_S
+        )
     try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.request(
-                method, url.rstrip("/") + path, params=params, headers=headers, json=document
-            ) as response,
-        ):
-            answer: dict[str, Any] = await response.json(content_type=None)
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:
-        raise HeadraceError(f"cannot ask {url}: {exc}") from exc
-    if not response.ok:
-        raise HeadraceError(str(answer.get("detail")), hint=answer.get("hint"))
+        answer: dict[str, Any] = response.json() if response.content else {}
+    except ValueError as exc:
+        raise RemoteError(f"{url} did not answer by JSON: is it a Headrace?") from exc
     return answer

@@ -18,7 +18,7 @@ from headrace.config import (
     load_settings,
 )
 from headrace.errors import HeadraceError
-from headrace.remote.commands import COMMANDS, DEFAULT_URL, asks_server
+from headrace.remote.commands import COMMANDS, asks_server, to_server
 from headrace.settings import Command, options_of
 
 if TYPE_CHECKING:
@@ -121,14 +121,8 @@ def restore(generation: int, folder: Path, database: str | None, **flags: Any) -
 
 def _asks_primary(command: Command) -> Command:
     """Give a command the option that says where the primary is asked."""
-    return click.option(
-        "--to",
-        default=DEFAULT_URL,
-        show_default=True,
-        envvar="HEADRACE_URL",
-        show_envvar=True,
-        help="A reader, or the primary. The token is in HEADRACE_TOKEN, or that of `login`.",
-    )(command)
+    said = "A reader, or the primary. The token is in HEADRACE_TOKEN, or that of `login`."
+    return to_server("to", said)(command)
 
 
 @main.command()

@@ -131,11 +131,13 @@ class UnreachableError(RemoteError):
 
     Attributes:
         retry_after_s: How long it wants to be left alone; None: it did not say.
+        is_first: Whether no connection was ever made: its URL may be wrong.
     """
 
     exit_code = Exit.UNREACHABLE
     code = "unreachable"
     retry_after_s: float | None = None
+    is_first = False
 
 
 class NotAllowedError(RemoteError):

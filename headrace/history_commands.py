@@ -14,6 +14,7 @@ from headrace.generation import format_time, format_txid
 from headrace.history import compare, compare_metadata, read_at, read_back, restore_files
 from headrace.log import GenerationLog
 from headrace.store import Store
+from headrace.store_url import parse_store_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 async def list_generations(settings: StoreSettings, limit: int) -> None:
     """Print the newest entries of the log, one a line."""
-    log = GenerationLog(Store(store_url(settings)))
+    log = GenerationLog(_open(settings))
     newest = await log.read_newest()
     rows = [_row(entry) async for entry in read_back(log, newest.number, limit)]
     print_table(("generation", "at", "why", "changed", "MB"), rows)
@@ -33,7 +34,7 @@ async def list_generations(settings: StoreSettings, limit: int) -> None:
 
 async def show_difference(settings: StoreSettings, first: int, second: int) -> None:
     """Print the tables that differ between two generations."""
-    log = GenerationLog(Store(store_url(settings)))
+    log = GenerationLog(_open(settings))
     before, after = await read_at(log, first), await read_at(log, second)
     found = compare(before, after)
     rows = [
@@ -49,7 +50,7 @@ async def restore_files_of(
     settings: StoreSettings, number: int, folder: Path, database: str | None
 ) -> None:
     """Write the databases of a generation as files."""
-    store = Store(store_url(settings))
+    store = _open(settings)
     state = await read_at(GenerationLog(store), number)
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     said = {name: dict(cut.metadata) for name, cut in state.databases.items() if cut.metadata}
@@ -65,6 +66,19 @@ async def restore_files_of(
     if said:
         about.write_text(json.dumps({"databases": said}, ensure_ascii=False, indent=2) + "\n")
         click.echo(f"{about}: what is said about them")
+
+
+def _open(settings: StoreSettings) -> Store:
+    """Open the store to look at; a folder that is missing would be made, and be empty.
+
+    Raises:
+        click.UsageError: There is none.
+    """
+    url = store_url(settings)
+    folder = parse_store_url(url).folder
+    if folder is not None and not folder.is_dir():
+        raise click.UsageError(f"there is no store in {folder}: say where by --data, or --store")
+    return Store(url)
 
 
 def _row(entry: Entry) -> tuple[str, ...]:

@@ -138,7 +138,7 @@ class Receipt:
         warnings: What was changed or noticed.
         error: The problem document, if it failed.
         timings_s: Seconds of each step.
-        published_at: When it was published.
+        published_at: When it was published, or found to change nothing.
         source_url: Where it was fetched from, without user, password and query; None if it was
             sent.
         metadata: What it said about the database, besides its rows; None if nothing.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 MADE_PREFIX = "hr_"  # of tokens that were made
+UNKNOWN_HINT = "is it whole, and of this server? It may have been revoked, or have expired long ago"
 
 
 class Tokens:
@@ -38,4 +39,4 @@ class Tokens:
             )
         sent = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
         if not hmac.compare_digest(sent, self._sha256):
-            raise Refusal("unauthorized", "the token is not known")
+            raise Refusal("unauthorized", "the token is not known", hint=UNKNOWN_HINT)

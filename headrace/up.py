@@ -23,6 +23,7 @@ from headrace.config import (
     find_or_make_secret,
     store_url,
 )
+from headrace.durable import replace_file
 from headrace.errors import ConfigError
 from headrace.lock import volume_lock
 from headrace.logs import configure_logs
@@ -68,6 +69,7 @@ async def _run_parts(settings: UpSettings, data: Path, stop: Stop) -> None:
     tasks = [asyncio.create_task(child.run()) for child in children]
     try:
         if await _wait_until_ready(settings, stop, failed):
+            replace_file(data / "url", f"{_first_url(settings)}\n".encode())  # for commands there
             _say_ready(settings, data)
             await stop.asked.wait()
     finally:
@@ -227,7 +229,11 @@ def _say_ready(settings: UpSettings, data: Path) -> None:
         click.echo(f"reader {number}: http://{host}:{settings.port + number}")
     where = "in HEADRACE_TOKEN" if settings.token is not None else f"in {data / 'token'}"
     click.echo(f"token: {where}")
-    click.echo(f"ready: http://{host}:{settings.port}")
+    click.echo(f"ready: {_first_url(settings)}")
+
+
+def _first_url(settings: UpSettings) -> str:
+    return f"http://{_reachable(settings.host)}:{settings.port}"
 
 
 def _reachable(host: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from headrace.actor_claim import ALL, HEADER, ActorClaims
 from headrace.errors import Refusal
+from headrace.tokens import UNKNOWN_HINT
 from ingest.same_origin import SAFE, require_same_origin
 from ingest.sessions import COOKIE, LIFETIME_S, Sessions
 from ingest.writer import INGEST, ROOT, By, Writer
@@ -106,7 +107,7 @@ class Access:
             return _root(address)
         token = self._tokens.find(text)
         if token is None:
-            raise Refusal("unauthorized", "the token is not known")
+            raise Refusal("unauthorized", "the token is not known", hint=UNKNOWN_HINT)
         if fault := token.fault(self._now()):
             raise EndedTokenRefusal(fault, token.writer(address))
         self._tokens.note_use(token)

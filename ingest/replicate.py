@@ -88,6 +88,8 @@ class Litestream:
 
     async def run(self) -> None:
         """Keep Litestream running, and ``up`` true to what it is, until cancelled."""
+        # It warns at each start, straight to standard error.
+        log.info("litestream starts", its_warning_of_retention="as meant: Headrace deletes itself")
         async with self._asking(), asyncio.TaskGroup() as tasks:
             tasks.create_task(self._child.run())
             tasks.create_task(self._watch())

@@ -111,6 +111,7 @@ class Uploads:
         self._journal_replica = journal_replica
         self._on_lost = on_lost
         self._parked = False
+        self._clock = clock
         self._showing = Showing(clock.now)
         self._spare = Spare(paths.staging)
         self._turns = Turns(CONVERSIONS)
@@ -472,7 +473,7 @@ class Uploads:
             lineage=cut.lineage,
             txid=cut.txid,
             url=url_of(receipt),
-            published_at=self._primary.state.created_at,
+            published_at=self._clock.now(),
             warnings=(*receipt.warnings, "nothing changed: no new generation was published"),
         )
         return await self._advance(receipt)

@@ -117,7 +117,7 @@ def read_scopes(texts: Iterable[str]) -> frozenset[str]:
             raise Refusal(
                 "invalid-option",
                 f"the scope {scope!r} is not known",
-                hint="scopes are ingest:<database>, ingest:* and admin",
+                hint="scopes are ingest:<database>, ingest:* and admin (a space ends one)",
             )
         check_database_name(scope.removeprefix(INGEST))
     return frozenset(scopes)

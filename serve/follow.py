@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import time
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -31,6 +32,7 @@ POLL_S = 2.0  # without a push stream
 POLL_WITH_PUSH_S = 30.0
 FIRST_BACKOFF_S = 0.2
 MAX_BACKOFF_S = 5.0
+PATIENCE_S = 30.0  # with a primary that starts beside the reader, or after it
 SILENCE_S = 15.0  # the primary's heartbeat comes every 5 s
 LOOK_PAST_PRUNED_EVERY = 20  # polls; costs one GET more
 HEARTBEAT = b""  # a line. One of a space: the primary is there, but its lease may be another's
@@ -67,6 +69,8 @@ class Follower:
         self.newest: State | None = None
         self.push_connected = False
         self.why: dict[str, str] = {}
+        self._patience_ends_s = time.monotonic() + PATIENCE_S
+        self._was_patient = False
         self._log = generations
         self._session = session
         self._url = f"{primary.rstrip('/')}/-/generations"
@@ -247,12 +251,18 @@ class Follower:
         self._poll_now.set()
         if connected:
             self.why.pop("push", None)
+            self._patience_ends_s, self._was_patient = 0.0, False
             log.info("push connected")
 
     def _note(self, source: str, reason: str) -> None:
         self._metrics.follow_errors.labels(source).inc()
-        if self.why.get(source) != reason:
+        if source == "push" and time.monotonic() < self._patience_ends_s:
+            if not self._was_patient:
+                log.info("waiting for the primary", reason=reason)
+            self._was_patient = True
+        elif self.why.get(source) != reason or (source == "push" and self._was_patient):
             log.warning("following failed", source=source, reason=reason)
+            self._was_patient = self._was_patient and source != "push"
         self.why[source] = reason
 
 

@@ -13,33 +13,46 @@ import click
 from headrace.errors import HeadraceError
 from headrace.exits import Exit
 from headrace.remote.fields import field_options, read_fields
+from headrace.remote.urls import DEFAULT_SAID, find_url, read_url
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-DEFAULT_URL = "http://127.0.0.1:8000"
 WAITS = ("none", "published", "regions")
+RETRY_FOR_S = 120.0
+FIRST_FOR_S = 10.0  # of a server that never was there: its URL is wrong more often than it starts
+
+
+def to_server(name: str, said: str) -> Callable[[Command], Command]:
+    """Give the option that says which server is asked.
+
+    Args:
+        name: Of the command's parameter.
+        said: Its help.
+    """
+    return click.option(
+        "--to",
+        name,
+        default=find_url,
+        show_default=DEFAULT_SAID,
+        envvar="HEADRACE_URL",
+        show_envvar=True,
+        callback=read_url,
+        help=said,
+    )
 
 
 def asks_server(command: Command) -> Command:
     """Give a command the options that say which server is asked, and by which token."""
     command = click.option(
         "--token-file",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
         help="File of the token (default: HEADRACE_TOKEN, else that of `headrace login`, else, for "
         "a server on this machine, data/token).",
     )(command)
-    return click.option(
-        "--to",
-        "url",
-        default=DEFAULT_URL,
-        show_default=True,
-        envvar="HEADRACE_URL",
-        show_envvar=True,
-        help="URL of a reader.",
-    )(command)
+    return to_server("url", "URL of a reader.")(command)
 
 
 @click.command()
@@ -58,8 +71,7 @@ def asks_server(command: Command) -> Command:
 @click.option(
     "--retry-for",
     type=click.FloatRange(0),
-    default=120.0,
-    show_default=True,
+    show_default=f"{RETRY_FOR_S:g}, or {FIRST_FOR_S:g} if it never was there",
     metavar="SECONDS",
     help="How long the server may be away at a stretch.",
 )
@@ -80,10 +92,12 @@ def push(files: tuple[str, ...], url: str, token_file: Path | None, **flags: Any
     from headrace.remote.push import push as send  # noqa: PLC0415
     from headrace.remote.sending import Terms  # noqa: PLC0415
 
+    retry_for_s: float | None = flags.pop("retry_for")
     terms = Terms(
         wait=flags.pop("wait"),
-        retry_for_s=flags.pop("retry_for"),
+        retry_for_s=RETRY_FOR_S if retry_for_s is None else retry_for_s,
         timeout_s=flags.pop("timeout"),
+        first_for_s=FIRST_FOR_S if retry_for_s is None else retry_for_s,
     )
     filename, jobs, as_json = (flags.pop(name) for name in ("filename", "jobs", "as_json"))
     items = find_items(files, filename, read_fields(flags))
@@ -152,9 +166,14 @@ def login(url: str, token_file: Path | None) -> None:
 
     The token is asked for, or read from --token-file or from standard input.
     """
-    from headrace.remote.login import log_in  # noqa: PLC0415
+    from headrace.remote.login import log_in, read_token  # noqa: PLC0415
 
-    run(log_in(url, token_file))
+    with failing():
+        try:
+            token = read_token(token_file)  # before there is a loop, which would take the Ctrl-C
+        except click.Abort:
+            sys.exit(Exit.INTERRUPTED)
+    run(log_in(url, token))
 
 
 @click.command()

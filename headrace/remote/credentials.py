@@ -5,15 +5,15 @@ A token is never an argument of a command: everybody on the machine could read i
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from headrace.durable import replace_file
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, NotAllowedError
 from headrace.remote.folders import config_folder
+from headrace.remote.urls import is_local
 
 SERVICE = "headrace"  # in the keyring
 LOCAL_FILE = Path("data") / "token"  # of `headrace up`, in the folder that it was started in
@@ -30,24 +30,26 @@ def find_token(url: str, file: Path | None = None) -> str | None:
         file: Named by the person.
 
     Raises:
-        HeadraceError: The file, or the keyring, cannot be read.
+        HeadraceError: The file, or the keyring, cannot be read; or that is no token.
     """
     if file is not None:
-        return read_file(file)
+        return checked(read_file(file))
     if token := os.environ.get("HEADRACE_TOKEN", "").strip() or read_kept(url):
-        return token
+        return checked(token)
     if is_local(url) and LOCAL_FILE.exists():
-        return read_file(LOCAL_FILE)
+        return checked(read_file(LOCAL_FILE))
     return None
 
 
-def is_local(url: str) -> bool:
-    """Say whether a URL is one of this machine."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def checked(token: str) -> str:
+    """Give a token that a header can hold.
+
+    Raises:
+        NotAllowedError: It cannot; what it is, is not said.
+    """
+    if not token.isascii() or not token.isprintable() or not token or " " in token:
+        raise NotAllowedError("that is no token", hint="a token is one word, on one line")
+    return token
 
 
 def goes_in_the_open(url: str) -> bool:
@@ -100,8 +102,9 @@ class _Keyring:
 
     @property
     def is_usable(self) -> bool:
-        # Source: keyring 25, backends/fail.py: what is there where no keyring is has priority 0.
-        return float(self._keyring.priority) > 0
+        # Source: keyring 25, backend.py: "a suitable, recommended backend" has at least 1. What is
+        # there where no keyring is has 0, and the plain file of keyrings.alt 0.5.
+        return float(self._keyring.priority) >= 1
 
     def get_password(self, service: str, name: str) -> str | None:
         return self._do("get_password", service, name)
@@ -173,4 +176,5 @@ def read_file(file: Path) -> str:
     try:
         return file.read_text().strip()
     except (OSError, ValueError) as exc:
-        raise HeadraceError(f"cannot read the token in {file}: {exc}") from exc
+        why = getattr(exc, "strerror", None) or exc
+        raise HeadraceError(f"cannot read the token in {file}: {why}") from exc

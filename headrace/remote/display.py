@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _SEND = "send"  # the step before those of the server
 _FINISHED = frozenset({"published", "failed"})
+_READ_WHOLE = frozenset(
+    {"merge", "published", "live"}
+)  # the last count of bytes was a moment before
 
 
 class Screen:
@@ -48,6 +51,7 @@ class Screen:
         )
         self._bars = _Bars(self._console) if self._console.is_terminal else None
         self._said: dict[str, str] = {}
+        self._sent: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         """Begin to show bars, on a terminal."""
@@ -72,6 +76,7 @@ class Screen:
 
     def sent(self, item: Item, count: int) -> None:
         """Show that so many bytes were sent."""
+        self._sent[item.shown] = count
         if self._bars is not None:
             self._bars.sent(item, count)
         elif count == item.size and count:
@@ -88,6 +93,8 @@ class Screen:
         """Show what the server does with a file."""
         if self._bars is not None:
             self._bars.step(item, wording.step(name, progress), progress)
+            if name in _READ_WHOLE:
+                self._bars.fill(item)
         elif name not in _FINISHED:
             self._line(item, name if name != "live" else wording.step(name, progress))
 
@@ -118,6 +125,11 @@ class Screen:
             self._print(sys.stdout, json.dumps(document))
         self._end(item)
 
+    def interrupted(self, item: Item) -> None:
+        """Show where a file is that is left alone: Ctrl-C."""
+        self._failed(item, wording.interruption(item, self._sent.get(item.shown, 0)))
+        self._end(item)
+
     def say(self, line: str) -> None:
         """Print a line that is about no upload."""
         self._print(sys.stderr, line)
@@ -127,6 +139,7 @@ class Screen:
 
     def _end(self, item: Item) -> None:
         self._said.pop(item.shown, None)
+        self._sent.pop(item.shown, None)
         if self._bars is not None:
             self._bars.remove(item)
 
@@ -173,6 +186,7 @@ class _Bars:
         )
 
     def sent(self, item: Item, count: int) -> None:
+        # What the server had before is the first of them: rich counts no speed from that one.
         self._progress.update(self._tasks[item.shown], completed=count, total=item.size, step=_SEND)
 
     def step(self, item: Item, said: str, progress: dict[str, Any] | None) -> None:
@@ -180,6 +194,12 @@ class _Bars:
         self._progress.update(task, step=said)
         if progress is not None and progress.get("of_bytes"):
             self._progress.update(task, completed=progress["bytes"], total=progress["of_bytes"])
+
+    def fill(self, item: Item) -> None:
+        task = self._tasks[item.shown]
+        size = self._progress.tasks[self._progress.task_ids.index(task)].total
+        if size is not None:
+            self._progress.update(task, completed=size)
 
     def remove(self, item: Item) -> None:
         self._progress.remove_task(self._tasks.pop(item.shown))

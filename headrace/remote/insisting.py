@@ -23,12 +23,18 @@ class Insisting:
     Args:
         retry_for_s: How long it may fail at a stretch.
         on_pause: Called with the reason before each pause.
+        first_for_s: How long it may fail if there never was a connection; None: as long.
     """
 
     def __init__(
-        self, retry_for_s: float, on_pause: Callable[[UnreachableError], None] = lambda _exc: None
+        self,
+        retry_for_s: float,
+        on_pause: Callable[[UnreachableError], None] = lambda _exc: None,
+        *,
+        first_for_s: float | None = None,
     ) -> None:
         self._retry_for_s = retry_for_s
+        self._first_for_s = retry_for_s if first_for_s is None else first_for_s
         self._on_pause = on_pause
         self._pauses = Pauses(FIRST_PAUSE_S, MOST_PAUSE_S)
         self._since_s: float | None = None
@@ -47,7 +53,8 @@ class Insisting:
         now_s = time.monotonic()
         if self._since_s is None:
             self._since_s = now_s
-        left_s = self._since_s + self._retry_for_s - now_s
+        for_s = self._first_for_s if exc.is_first else self._retry_for_s
+        left_s = self._since_s + for_s - now_s
         if left_s <= 0:
             raise exc
         self._on_pause(exc)

@@ -18,29 +18,31 @@ if TYPE_CHECKING:
 _UNKNOWN = "unauthorized"
 
 
-async def log_in(url: str, token_file: Path | None) -> Exit:
-    """Ask for a token, try it, and keep it.
+async def log_in(url: str, token: str) -> Exit:
+    """Try a token, and keep it.
 
     Raises:
-        HeadraceError: It cannot be read or kept, or the server does not know it.
+        HeadraceError: It cannot be kept, or the server does not know it.
     """
-    token = _read(token_file)
     await _try(url, token)
     click.echo(f"kept in {credentials.keep(url, token)}")
     return Exit.DONE
 
 
-def _read(token_file: Path | None) -> str:
+def read_token(token_file: Path | None) -> str:
+    """Read a token from a file, from a terminal, or from standard input.
+
+    Raises:
+        click.Abort: Ctrl-C.
+        HeadraceError: It cannot be read, or is none.
+    """
     if token_file is not None:
         token = credentials.read_file(token_file)
     elif sys.stdin.isatty():
         token = click.prompt("Token", hide_input=True, err=True)
     else:
         token = sys.stdin.readline()
-    token = token.strip()
-    if not token.isascii() or not token.isprintable() or not token or " " in token:
-        raise NotAllowedError("that is no token")
-    return token
+    return credentials.checked(token.strip())
 
 
 async def _try(url: str, token: str) -> None:

@@ -66,6 +66,9 @@ class _Pushing:
                 if self._hopeless is not None:
                     raise self._hopeless
                 receipt = await self._sending.send(item)
+            except asyncio.CancelledError:
+                self._screen.interrupted(item)
+                raise
             except RemoteError as exc:
                 if isinstance(exc, UnreachableError) or exc.code == "unauthorized":
                     self._hopeless = exc

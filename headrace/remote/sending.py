@@ -52,11 +52,13 @@ class Terms:
         wait: One of ``WAITS``.
         retry_for_s: How long the server may be away at a stretch.
         timeout_s: How long a file may take in all; None: as long as it takes.
+        first_for_s: How long it may be away if it never was there; None: as long.
     """
 
     wait: str
     retry_for_s: float
     timeout_s: float | None
+    first_for_s: float | None = None
 
 
 class Sending:
@@ -109,7 +111,11 @@ class _One:
         self._item = item
         self._receipt_id: str | None = None
         self._upload: str | None = None
-        self._insisting = Insisting(terms.retry_for_s, lambda exc: display.trouble(item, exc))
+        self._insisting = Insisting(
+            terms.retry_for_s,
+            lambda exc: display.trouble(item, exc),
+            first_for_s=terms.first_for_s,
+        )
         self._source: Source = StreamSource(sys.stdin.buffer)
         if item.path is not None and item.size is not None:
             self._source = FileSource(item.path, item.size, item.mtime_ns)

@@ -40,6 +40,7 @@ class Server:
         self.url = url.rstrip("/")
         self.client = client
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._was_there = False
 
     async def ask(
         self,
@@ -77,9 +78,14 @@ class Server:
                 timeout=timeout,
             )
         except httpx.TransportError as exc:
-            raise unreachable(self.url, exc) from exc
+            error = unreachable(self.url, exc)
+            if not isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout):
+                self._was_there = True
+            error.is_first = not self._was_there
+            raise error from exc
         except (httpx.InvalidURL, UnicodeError) as exc:
             raise RemoteError(f"cannot use the URL {self.url}: {exc}", code="bad-url") from exc
+        self._was_there = True
         if not response.is_success:
             raise error_of(response, response.content)
         return response

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headrace.errors import HeadraceError
+    from headrace.remote.files import Item
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _STEP = 1000.0
@@ -56,6 +57,22 @@ def failure(exc: HeadraceError) -> str:
     if "detail" in document:
         return problem({"hint": exc.hint, **document})
     return f"{exc}\n  {exc.hint}" if exc.hint else str(exc)
+
+
+def interruption(item: Item, sent: int) -> str:
+    """Say how far a file is that is not gone on with now.
+
+    Args:
+        item: The file.
+        sent: How many bytes of it were.
+    """
+    if item.path is None:
+        return "interrupted: standard input cannot be gone on with"
+    if not sent:
+        return "interrupted: the same command begins anew"
+    if sent == item.size:
+        return "interrupted when all was sent: the same command says what became of it"
+    return f"interrupted at {size(sent)}: the same command goes on there"
 
 
 def step(name: str, progress: dict[str, Any] | None) -> str:

@@ -90,22 +90,29 @@ def test_guide_to_give_tokens_works(tmp_path: Path) -> None:
     assert set(log[1:]) == set(lines[-len(log) + 1 :])  # what was refused is written a little later
 
 
-def test_guide_to_roll_back_works(tmp_path: Path) -> None:
-    """Who follows the guide has the old rows again."""
-    output = run("roll-back.md", tmp_path, before=UP, after=DOWN)
+def test_guides_to_roll_back_and_to_describe_a_database_work_on_a_used_system(
+    tmp_path: Path,
+) -> None:
+    """Who follows the guides has the old rows, and a title and a query as they are printed there.
+
+    Other tables and generations are there before: no number in a guide may be that of an empty one.
+    """
+    used = """
+    curl -sf -H "Authorization: Bearer $(cat data/token)" \\
+      --data-binary $'city,mayor\\nBern,Alec\\n' 'http://127.0.0.1:8000/ingest?filename=mayors.csv'
+    """
+    names = "roll-back.md describe-a-database.md"
+    output = run(names, tmp_path, before=UP + used, after=DOWN)
     assert "Bern|133000\n" in output
-    assert "generation 3 holds what 1 held" in output
+    assert "generation 4 holds what 2 held" in output
     assert "0 objects, 0 bytes would be deleted" in output
-
-
-def test_guide_to_describe_a_database_works(tmp_path: Path) -> None:
-    """Who follows the guide has a title, a licence and a query, as the guide prints them."""
-    output = run("describe-a-database.md", tmp_path, before=UP, after=DOWN)
+    assert "generation 8 holds what 6 held" in output
+    assert not list(tmp_path.rglob("described/mayors.db"))
     printed = CONSOLE.search((HOWTO / "describe-a-database.md").read_text())
     assert printed
     assert all(line in output for line in printed[1].splitlines())
     assert "metadata: title\n" in output  # what `headrace diff` says
-    said = json.loads((tmp_path / "before" / "metadata.json").read_text())
+    said = json.loads((tmp_path / "described" / "metadata.json").read_text())
     assert said["databases"]["cities"]["title"] == "Cities of Switzerland"
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -97,6 +98,52 @@ def test_token_that_was_kept_is_used(system: System, tmp_path: Path) -> None:
     assert person.run("push", "kept.csv").returncode == 4
     assert person.run("login", stdin=f"{system.token}\n".encode()).returncode == 0
     assert person.run("push", "kept.csv").returncode == 0
+
+
+def test_first_interrupt_ends_the_prompt_for_a_token(person: Person) -> None:
+    """Who changed his mind is let go, and has the terminal back as it was."""
+    terminal, command = pty.openpty()
+    process = subprocess.Popen(
+        ["setsid", "--ctty", *person.command("login")],
+        env=person.env,
+        stdin=command,
+        stdout=command,
+        stderr=command,
+    )
+    os.close(command)
+    seen = b""
+    while b"Token: " not in seen:
+        seen += os.read(terminal, 65536)
+    os.write(terminal, b"\x03")
+    assert process.wait(10) == 130
+    os.close(terminal)
+
+
+async def test_push_that_is_interrupted_says_what_the_same_command_does(
+    system: System, person: Person
+) -> None:
+    """Nobody has to guess whether what was sent is lost."""
+    (person.home / "stopped.csv").write_bytes(csv_of(6 * MEGABYTE))
+    wire = Wire(system.port)
+    async with wire.listening() as port:
+        with wire.broken("/ingest/tus/", wire.hold_in_the_middle):
+            url = f"http://127.0.0.1:{port}"
+            pushing = await person.start("push", "stopped.csv", HEADRACE_URL=url)
+            await asyncio.wait_for(wire.met.wait(), 30)
+            pushing.send_signal(signal.SIGINT)
+            _output, errors = await pushing.communicate()
+    assert pushing.returncode == 130
+    assert re.search(rb"stopped.csv: interrupted .*: the same command (goes on|says)", errors)
+
+
+def test_command_in_the_folder_of_the_system_finds_its_port(system: System, person: Person) -> None:
+    """Neither --to nor a token has to be said beside `headrace up`, whatever its port."""
+    for name in ("HEADRACE_URL", "HEADRACE_TOKEN"):
+        del person.env[name]
+    (person.home / "data").symlink_to(system.data)
+    assert (system.data / "url").read_text() == f"{system.url}\n"
+    assert system.url.encode() in person.run("status", "--json").stdout
+    assert person.run("token", "list").returncode == 0
 
 
 def test_person_sees_bars_on_a_terminal(person: Person) -> None:

@@ -177,6 +177,7 @@ def test_identical_file_makes_no_new_generation(system: System, tmp_path: Path, 
         assert again[member] == first[member]
     assert [table["unchanged"] for table in again["tables"]] == [2]
     assert any("nothing changed" in warning for warning in again["warnings"])
+    assert again["created_at"] <= again["published_at"]
     assert again["live"]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,15 +14,19 @@ import pytest
 from click.testing import CliRunner
 
 from headrace.cli import main
-from headrace.errors import RefusedError, RemoteError
+from headrace.errors import RefusedError, RemoteError, UnreachableError
 from headrace.options import FIELDS
 from headrace.remote import credentials, wording
+from headrace.remote.display import Screen
 from headrace.remote.fields import HELP, OWN, read_fields
-from headrace.remote.files import find_items
+from headrace.remote.files import Item, find_items
 from headrace.remote.folder import is_temporary
+from headrace.remote.insisting import Insisting
 from headrace.remote.remembered import Pushed, Remembered, watch_of
+from headrace.remote.server import connected
 from headrace.remote.sources import FileSource, StreamSource
 from headrace.remote.unfinished import UnfinishedUploads, mark_of
+from headrace.remote.urls import find_url
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -158,6 +164,7 @@ def test_token_is_kept_in_the_keyring_where_there_is_one(
 
     before = keyring.get_keyring()
     ring = PlaintextKeyring()
+    monkeypatch.setattr(type(ring), "priority", 1)  # as that of a desktop
     monkeypatch.setattr(type(ring), "file_path", str(home / "ring.cfg"))
     keyring.set_keyring(ring)
     try:
@@ -168,6 +175,164 @@ def test_token_is_kept_in_the_keyring_where_there_is_one(
         assert credentials.find_token(URL) is None
     finally:
         keyring.set_keyring(before)
+
+
+def test_plain_file_of_a_keyring_is_not_taken_for_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is told that a token is in the keyring which anybody who reads a backup can read."""
+    import keyring  # noqa: PLC0415 - with the environment of the test
+    from keyrings.alt.file import PlaintextKeyring  # noqa: PLC0415
+
+    before = keyring.get_keyring()
+    monkeypatch.setattr(PlaintextKeyring, "file_path", str(home / "ring.cfg"))
+    keyring.set_keyring(PlaintextKeyring())
+    try:
+        assert credentials.keep(URL, "secret").endswith("tokens.json")
+    finally:
+        keyring.set_keyring(before)
+    assert not (home / "ring.cfg").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("localhost:8300", "did you mean http://localhost:8300?"),
+        (":8399", "did you mean http://127.0.0.1:8399?"),
+        ("data.example.org", "did you mean https://data.example.org?"),
+        ("http://", "is no URL like http://127.0.0.1:8000"),
+        ("ftp://data.example.org", "is no URL like"),
+        ("http://data.example.org:port", "is no URL like"),
+        ("http://data.example.org/?page=1", "is no URL like"),
+        ("", "is no URL like"),
+    ],
+)
+@pytest.mark.parametrize("command", [["push", "a.csv"], ["prune"]])
+def test_url_that_is_none_ends_with_2_and_a_guess(
+    home: Path, command: list[str], url: str, why: str
+) -> None:
+    """Nobody waits for a server that cannot be there."""
+    (home / "a.csv").write_text("id\n1\n")
+    done = CliRunner().invoke(main, [*command, "--to", url])
+    assert (done.exit_code, why in " ".join(done.output.split())) == (2, True), done.output
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("http://127.0.0.1:8300\n", "http://127.0.0.1:8300"),
+        ("https://evil.example.org\n", URL),
+        ("localhost\n", URL),
+    ],
+)
+def test_server_of_this_folder_is_asked_if_nobody_says_which(
+    home: Path, written: str, found: str
+) -> None:
+    """`headrace up --port` needs no --to; a folder of somebody else's leads to no other machine."""
+    assert find_url() == URL
+    (home / "data").mkdir()
+    (home / "data" / "url").write_text(written)
+    assert find_url() == found
+
+
+async def test_server_that_never_was_there_is_given_up_sooner() -> None:
+    """A wrong port is said after seconds; a server that restarts is waited for."""
+    insisting = Insisting(60, first_for_s=0)
+    async with connected("http://127.0.0.1:1", None) as server:
+        with pytest.raises(UnreachableError) as never:
+            await server.ask("GET", "/")
+    with pytest.raises(UnreachableError):
+        await insisting.pause(never.value)
+    async with asyncio.timeout(5):
+        await insisting.pause(UnreachableError("it restarts"))
+
+
+@pytest.mark.parametrize("command", [["prune"], ["token", "list"], ["rollback", "1"]])
+def test_commands_of_an_operator_end_as_the_table_of_exit_codes_says(command: list[str]) -> None:
+    """A script tells a server that is away from one that refuses."""
+    done = CliRunner().invoke(main, [*command, "--to", "http://127.0.0.1:1"])
+    assert done.exit_code == 3
+    assert "cannot reach http://127.0.0.1:1" in done.output
+    assert "is it running" in done.output
+
+
+def test_token_file_that_is_not_there_ends_with_2(home: Path) -> None:
+    """It is the command that is wrong, not the server."""
+    (home / "a.csv").write_text("id\n1\n")
+    code, said = push("a.csv", "--token-file", "nope")
+    assert code == 2
+    assert "'nope' does not exist" in said
+    assert "Errno" not in said
+
+
+def test_token_that_cannot_be_one_is_neither_sent_nor_shown(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What went wrong with a file of tokens shows nobody the tokens."""
+    (home / "a.csv").write_text("id\n1\n")
+    monkeypatch.setenv("HEADRACE_TOKEN", "secret\nother")
+    code, said = push("a.csv")
+    assert code == 4
+    assert "no token" in said
+    assert "secret" not in said
+
+
+@pytest.mark.parametrize(
+    "command", [["generations"], ["diff", "1", "2"], ["restore", "1", "--to", "x"]]
+)
+def test_folder_without_a_store_ends_with_2_and_stays_without(
+    home: Path, command: list[str]
+) -> None:
+    """An empty table would say that there are no generations."""
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 2
+    assert "there is no store in" in done.output
+    assert not (home / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (0, "the same command begins anew"),
+        (12_600_000, "interrupted at 12.6 MB: the same command goes on there"),
+        (20_000_000, "the same command says what became of it"),
+    ],
+)
+def test_interruption_says_what_the_same_command_would_do(home: Path, sent: int, said: str) -> None:
+    """Who pressed Ctrl-C knows whether it was in vain."""
+    path = home / "a.csv"
+    item = Item(shown="a.csv", path=path, filename="a.csv", size=20_000_000, mtime_ns=0, fields={})
+    assert said in wording.interruption(item, sent)
+
+
+def test_bar_counts_what_is_sent_now_and_stays_full_at_the_end(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who goes on at 12 MB does not read 12 MB/s, and a file that was read looks like it."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    written = io.StringIO()
+    monkeypatch.setattr("sys.stderr", written)
+    path, size = home / "a.csv", 20_000_000
+    item = Item(shown="a.csv", path=path, filename="a.csv", size=size, mtime_ns=0, fields={})
+
+    def shown() -> str:
+        written.truncate(0)
+        bars = screen._bars  # noqa: SLF001
+        assert bars is not None
+        bars._progress.refresh()  # noqa: SLF001 - it is drawn by a clock else
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.getvalue())
+
+    with Screen(URL, as_json=False) as screen:
+        screen.begun(item)
+        screen.sent(item, 12_000_000)
+        screen.sent(item, 12_000_001)
+        assert "12.0 MB of 20.0 MB" in shown()
+        assert "MB/s" not in shown()
+        screen.step(item, "converting", {"step": "read", "bytes": 0, "of_bytes": size})
+        assert "0 B of 20.0 MB" in shown()
+        screen.step(item, "published", None)
+        assert "20.0 MB of 20.0 MB published" in shown()
 
 
 def test_upload_that_was_begun_is_found_again_with_its_key(home: Path) -> None:
