@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headrace.errors import REFUSALS, Refusal
 from serve.upload_page.advice import BY_CODE, HOPELESS, PHRASES, of_person
+
+ROOT = Path(__file__).parents[2]
+SIDES = ("headrace", "ingest")
 
 
 @pytest.mark.parametrize(
@@ -48,6 +52,8 @@ def test_problem_on_a_page_is_said_once_and_for_people(
 
 
 def test_problem_advice_is_of_codes_and_phrases_that_there_are() -> None:
-    """No code of the table is unknown, and none of its words names a parameter."""
+    """No code of the table is unknown, some hint has each phrase, and no word is a parameter."""
+    said = "".join(path.read_text() for side in SIDES for path in (ROOT / side).rglob("*.py"))
+    assert [phrase for phrase in PHRASES if phrase not in said] == []
     assert {*BY_CODE, *HOPELESS} <= REFUSALS.keys()
     assert not any("=" in words or "?" in words for words in PHRASES.values())
