@@ -11,10 +11,16 @@ UPLOAD = "upload"
 REPROCESS = "reprocess"
 SIGN_IN = "sign-in"
 SIGN_OUT = "sign-out"
+PREVIEW = "preview"
 
 _ACTIONS = {
     "POST /ingest": UPLOAD,
     "POST /ingest/tus": UPLOAD,
+    "PATCH /ingest/tus/{id}": "send-bytes",
+    "POST /ingest/tus/{id}": "send-bytes",
+    "DELETE /ingest/tus/{id}": "cancel-upload",
+    "POST /ingest/preview": PREVIEW,
+    "POST /ingest/events": "tell-of-objects",
     "POST /ingest/receipts/{id}/reprocess": REPROCESS,
     "DELETE /ingest/databases/{database}": "delete-database",
     "DELETE /ingest/databases/{database}/{table}": "delete-table",

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import yarl
 from aiohttp import web
 from multidict import CIMultiDict
 
@@ -44,6 +46,7 @@ _ABOUT_A_COPY = ("If-None-Match", "If-Modified-Since", "Range")
 # What a page is made of, by path.
 _PAGES = (
     (re.compile(r"/ingest/receipts/[0-9a-f]{32}"), "receipt"),
+    (re.compile(r"/ingest/receipts"), "receipts"),
     (re.compile(r"/ingest/audit"), "audit"),
 )
 _ABOUT_A_BODY = ("Content-Length", "Content-Encoding", "Accept-Encoding")
@@ -183,7 +186,7 @@ class IngestPages:
         asked["Cookie"] = _without_session(asked.pop("Cookie", ""))
         asked[PAGE_HEADER] = "1"
         asked["Content-Type"] = _JSON
-        body = json.dumps(said).encode()
+        body = json.dumps({"goes_on": _find_way_on(request, target), **said}).encode()
         upstream = self._pages.upstream
         async with upstream.limited():
             answer = await upstream.ask(held, "POST", target, asked, body)
@@ -212,6 +215,16 @@ def _asking_for_json(request: web.BaseRequest, path: str) -> web.BaseRequest:
     if request.method == "POST" and path == _UPLOAD and "Prefer" not in headers:
         headers["Prefer"] = f"wait={FORM_WAIT_S}"
     return request.clone(headers=headers)
+
+
+def _find_way_on(request: web.BaseRequest, target: str) -> str:
+    """Tell where who signs in goes on: at the page asked for, or where its form was."""
+    way = target
+    if request.method not in {"GET", "HEAD"}:
+        with suppress(ValueError):  # it is no URL
+            way = yarl.URL(request.headers.get("Referer", "")).raw_path_qs
+    within = way.startswith((f"{_UPLOAD}?", f"{_UPLOAD}/")) and not way.startswith(_SESSION)
+    return way.replace("\\", "%5C") if within else _UPLOAD
 
 
 async def _read_body(answer: aiohttp.ClientResponse | web.Response) -> bytes:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from headrace.generation import Cut
 
+_SHOWN_DIGITS = 12  # of a SHA-256: all 64 are wider than a phone; receipts have them
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 # What a user writes under one of these names replaces what Headrace would say.
 _SAID_BY = {
@@ -113,7 +114,7 @@ def _database_description(cut: Cut) -> str:
     if cut.source is None:
         return f"{updated}."
     filename = _one_line(cut.source.filename)
-    return f"{updated} from {filename} (SHA-256 {cut.source.sha256})."
+    return f"{updated} from {filename} (SHA-256 {cut.source.sha256[:_SHOWN_DIGITS]}…)."
 
 
 def _format_moment(at: datetime) -> str:

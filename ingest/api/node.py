@@ -11,7 +11,7 @@ from aiohttp import web
 from headrace.errors import Refusal
 from headrace.names import MAX_DATABASE_NAME
 from ingest.access import EndedTokenRefusal
-from ingest.audit_actions import action_of
+from ingest.audit_actions import PREVIEW, action_of
 from ingest.metrics import DENIALS
 from ingest.same_origin import SAFE
 from ingest.stopping import BODIES
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from ingest.watchers import Watchers
 
 SERVER_ERROR = 500
+_NOT_ALLOWED = frozenset({401, 403})
 # Of a request: who sends it, as far as that is known; who may write, and was counted; the database
 # that it is about, if its query tells; whether the audit log has a row of it.
 _ASKER = web.RequestKey("ASKER", Writer)
@@ -187,6 +188,8 @@ class Node:
         asker = request.get(_ASKER)
         if asker is None or request.method in SAFE or request.get(_AUDITED):
             return
+        if action_of(request) == PREVIEW and refusal.status not in _NOT_ALLOWED:
+            return  # somebody only looked at a file, and nothing was to be written
         if refusal.status < SERVER_ERROR:
             found = request.match_info.get("database") or request.get(DATABASE)
             database = found or request.query.get("database")

@@ -16,7 +16,9 @@ from datasette.utils.asgi import Response
 from datasette.version import __version__ as datasette_version
 
 from headrace.options import MODES
+from headrace.remote.wording import size
 from serve.page_header import PAGE_HEADER
+from serve.upload_page.advice import of_person
 from serve.upload_page.assets import ASSETS, FINGERPRINT
 from serve.upload_page.docs import code_marks, describe, kind_of
 
@@ -82,6 +84,7 @@ async def _page(datasette: Datasette, request: Request) -> Response:
     said: dict[str, Any] = {"page": "upload"}
     if request.headers.get(PAGE_HEADER.lower()):
         said = json.loads(await request.post_body())
+    session = _signed_in(said.get("session"))
     context = {
         "assets": datasette.urls.path(f"{_PREFIX}/{FINGERPRINT}"),
         "modes": MODES,
@@ -90,9 +93,12 @@ async def _page(datasette: Datasette, request: Request) -> Response:
         "described": describe(said["document"]) if said["page"] == "docs" else None,
         "code": code_marks,
         "kind_of": kind_of,
-        "session": _signed_in(said.get("session")),
+        "of_person": of_person,
+        "size": size,
+        "session": session,
+        "goes_on": said.get("goes_on") or request.full_path,
         "databases": await _visible(datasette, request),
-        "database_wanted": request.args.get("database") or "",
+        "database_wanted": request.args.get("database") or _only_one(session),
         "datasette_version": datasette_version,  # base.html's footer says it
     }
     html = await datasette.render_template(_TEMPLATES[said["page"]], context, request=request)
@@ -102,7 +108,20 @@ async def _page(datasette: Datasette, request: Request) -> Response:
 
 
 def _signed_in(session: dict[str, Any] | None) -> dict[str, Any] | None:
-    return session if session and session["signed_in"] else None
+    """Give who is signed in, and what he may write to: ``databases``, None for all."""
+    if not session or not session["signed_in"]:
+        return None
+    scopes = set(session.get("scopes") or ())
+    everywhere = not scopes.isdisjoint({"admin", "ingest:*"})
+    named = sorted(scope.removeprefix("ingest:") for scope in scopes)
+    databases = None if everywhere else named
+    return {**session, "databases": databases, "is_admin": "admin" in scopes}
+
+
+def _only_one(session: dict[str, Any] | None) -> str:
+    """Give the database that somebody may write to, if there is one only."""
+    databases = session and session["databases"]
+    return databases[0] if databases and len(databases) == 1 else ""
 
 
 async def _visible(datasette: Datasette, request: Request) -> list[str]:

@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from serve.upload_page.advice import script
+
 _FOLDER = Path(__file__).with_name("browser")
 _CONTENT_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
 
@@ -24,13 +26,15 @@ class Asset:
 
 
 def _read() -> dict[str, Asset]:
-    return {
+    found = {
         path.relative_to(_FOLDER).as_posix(): Asset(
             body=path.read_text(), content_type=_CONTENT_TYPES[path.suffix]
         )
         for path in sorted(_FOLDER.rglob("*"))
         if path.suffix in _CONTENT_TYPES
     }
+    found["advice.js"] = Asset(body=script(), content_type=_CONTENT_TYPES[".js"])
+    return found
 
 
 def _fingerprint(assets: dict[str, Asset]) -> str:

@@ -87,6 +87,13 @@ def find_barriers(page: Page) -> list[str]:
     return found
 
 
+def find_overflow(page: Page) -> list[str]:
+    """Say how wide a page is, if that is wider than a phone."""
+    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    return [f"{wide} wide"] if wide > PHONE["width"] else []
+
+
 class CuttingProxy:
     """Passes TCP on, until a client has sent so much over one connection; then it can be cut.
 

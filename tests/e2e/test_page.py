@@ -17,6 +17,7 @@ from tests.e2e.page_kit import (
     chromium,
     drop,
     find_barriers,
+    find_overflow,
     sign_in,
     wait_looked_at,
 )
@@ -140,14 +141,29 @@ def test_page_file_that_is_wrong_says_where_and_what_to_do(signed_in: Page) -> N
     """A broken file names its line before it is sent; an option that mends it makes it ready."""
     drop(signed_in, ("bad.csv", "text/csv", BAD))
     problem = signed_in.locator(".headrace-card .headrace-problem")
-    problem.get_by_text("Line 3.", exact=True).wait_for()
-    assert "What to do" in problem.inner_text()
+    problem.get_by_text("Line 3 has").wait_for()
+    said = problem.inner_text()
+    assert "What to do" in said
+    assert said.lower().count("line 3") == 1
+    assert "on_bad_rows" not in said
     assert signed_in.get_by_role("button", name="Upload").is_hidden()
-    signed_in.locator(".headrace-card summary").click()
-    signed_in.locator(".headrace-card").get_by_label("Bad rows").select_option("quarantine")
+    problem.get_by_role("button", name="Put bad rows in a table of their own").click()
     signed_in.get_by_role("button", name="Upload").wait_for()
+    assert (
+        signed_in.locator(".headrace-card").get_by_label("Bad rows").input_value() == "quarantine"
+    )
     assert problem.is_hidden()
     assert signed_in.locator(".headrace-card details[open]").count() == 1
+
+
+def test_page_file_that_no_option_helps_offers_none(signed_in: Page) -> None:
+    """Nothing can be chosen for a file without a byte, and it can be removed."""
+    drop(signed_in, ("empty.csv", "text/csv", ""))
+    card = signed_in.locator(".headrace-card")
+    card.get_by_text("The file is empty.").wait_for()
+    assert card.get_by_label("Database").is_hidden()
+    card.get_by_role("button", name="Remove empty.csv").click()
+    assert card.count() == 0
 
 
 def test_page_upload_that_fails_says_so_and_can_be_tried_again(
@@ -219,7 +235,7 @@ def test_page_works_without_a_script(browser: Browser, system: System) -> None:
         choose = page.get_by_label("Choose files")
         choose.set_input_files({"name": "bad.csv", "mimeType": "", "buffer": BAD.encode()})
         page.get_by_role("button", name="Upload").click()
-        page.get_by_text("Line 3.").wait_for()
+        page.get_by_text("Line 3 has").wait_for()
         page.get_by_role("link", name="Upload a file…").click()
         page.get_by_label("Database").fill("plain")
         choose.set_input_files({"name": "people.csv", "mimeType": "", "buffer": PEOPLE.encode()})
@@ -230,7 +246,7 @@ def test_page_works_without_a_script(browser: Browser, system: System) -> None:
 
 
 def test_page_has_no_barriers_in_any_state(signed_in: Page, system: System) -> None:
-    """axe-core finds nothing: empty, with previews and errors, done, a receipt, signed out."""
+    """axe-core finds nothing in any page, and none is wider than a phone."""
     states = {"empty": find_barriers(signed_in)}
     drop(signed_in, ("axe.csv", "text/csv", PEOPLE), ("bad.csv", "text/csv", BAD))
     wait_looked_at(signed_in)
@@ -245,6 +261,12 @@ def test_page_has_no_barriers_in_any_state(signed_in: Page, system: System) -> N
     states["receipt"] = find_barriers(signed_in)
     signed_in.goto(f"{system.url}/ingest/receipts/{'0' * 32}")
     states["problem"] = find_barriers(signed_in)
+    signed_in.goto(f"{system.url}/ingest/receipts")
+    states["uploads"] = find_barriers(signed_in) + find_overflow(signed_in)
+    signed_in.goto(f"{system.url}/ingest/audit")
+    states["audit log"] = find_barriers(signed_in) + find_overflow(signed_in)
+    signed_in.goto(f"{system.url}/axe")
+    states["database"] = find_overflow(signed_in)
     signed_in.goto(f"{system.url}/ingest")
     signed_in.get_by_role("button", name="Sign out").click()
     signed_in.get_by_label("Token").wait_for()
@@ -266,6 +288,35 @@ def test_page_is_small_and_asks_nobody_else(browser: Browser, session: Any, syst
     assert {urlsplit(url).netloc for url in sizes} == {urlsplit(system.url).netloc}
     assert any(url.endswith("/upload.js") for url in sizes)
     assert sum(sizes.values()) < FIRST_PAINT_AT_MOST_BYTES
+
+
+def test_page_asked_for_is_where_who_signs_in_goes_on(page: Page, system: System) -> None:
+    """Also after a wrong token; from there the uploads and the audit log are a click away."""
+    receipt = system.upload(b"a\n" + b"1\n" * 750_000, "large.csv")
+    page.goto(f"{system.url}/ingest/audit?limit=5")
+    for token in ("wrong", system.token):
+        page.get_by_label("Token").fill(token)
+        page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("heading", name="Audit log").wait_for()
+    assert page.url.endswith("/ingest/audit?limit=5")
+    page.get_by_role("link", name="Upload a file…").click()
+    page.get_by_text("Signed in as root; may write to every database.").wait_for()
+    page.get_by_role("link", name="Audit log").wait_for()
+    page.get_by_role("link", name="Uploads").click()
+    page.locator(f"a[href='/ingest/receipts/{receipt['id']}']").click()
+    page.get_by_text("large.csv, 1.5 MB").wait_for()
+
+
+def test_page_of_one_database_knows_it(page: Page, system: System) -> None:
+    """Who may write to one database sees which, and need not type it; no link is refused."""
+    made = system.client.post(
+        "/ingest/tokens", json={"scopes": ["ingest:only"]}, headers=system.auth
+    ).json()
+    sign_in(page, system.url, made["token"])
+    page.get_by_text("may write to: only.").wait_for()
+    drop(page, ("people.csv", "text/csv", PEOPLE))
+    page.get_by_role("heading", name="New table only/people").wait_for()
+    assert page.get_by_role("link", name="Audit log").count() == 0
 
 
 def test_page_is_linked_and_looks_like_the_instance(page: Page, system: System) -> None:

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+NAMED = "filename " + base64.b64encode(b"ledger.csv").decode()
+TUS = {"Tus-Resumable": "1.0.0"}
+BYTES = {**TUS, "Content-Type": "application/offset+octet-stream"}
 SECRET = "of-these-tests"  # noqa: S105 - Datasette's, of these tests
 PLACES = 5  # uploads at once
 PLUGIN = """
@@ -452,7 +456,7 @@ def test_write_of_whom_datasette_cannot_tell_is_to_be_sent_again(system: System)
 
 
 def test_audit_log_has_every_write_and_is_read_as_a_table(system: System) -> None:
-    """Uploads, deletions, rollbacks, tokens, sign-ins and what was refused: who, where, what."""
+    """Writes and what was refused of them: who, where, what; looks at a broken file are none."""
     made = make_token(system, "ingest:ledger", name="=cmd()<b>")
     receipt = upload(system, made["token"], "ledger").json()
     upload(system, made["token"], "ledger", body=b"a,b\n1\n")
@@ -460,6 +464,18 @@ def test_audit_log_has_every_write_and_is_read_as_a_table(system: System) -> Non
     httpx.delete(f"{system.url}/ingest/databases/ledger/nothing", headers=system.auth)
     httpx.delete(f"{system.url}/ingest/databases/ledger", headers=system.auth)
     sign_in(system, made["token"])
+    mine_only = {"Authorization": f"Bearer {made['token']}"}
+    for database, status in {"ledger": 422, "wages": 403}.items():
+        url = f"{system.url}/ingest/preview?filename=a.csv&database={database}&complete=1"
+        assert httpx.post(url, content=b"a,b\n1\n", headers=mine_only).status_code == status
+    begun = httpx.post(
+        f"{system.url}/ingest/tus",
+        headers={**mine_only, **TUS, "Upload-Length": "5", "Upload-Metadata": NAMED},
+    )
+    further = {**mine_only, **BYTES, "Upload-Offset": "3"}
+    assert begun.status_code == 201, begun.text
+    at = urljoin(system.url, begun.headers["Location"])
+    assert httpx.patch(at, headers=further, content=b"a").status_code == 409
 
     rows = read_audit(system)
     mine = [row for row in rows if row["who"] == f"token:{made['id']}"]
@@ -468,6 +484,8 @@ def test_audit_log_has_every_write_and_is_read_as_a_table(system: System) -> Non
         ("upload", "ledger", "invalid-file"),
         ("upload", "wages", "forbidden"),
         ("sign-in", None, "ok"),
+        ("preview", "wages", "forbidden"),
+        ("send-bytes", None, "wrong-offset"),
     }
     assert {row["address"] for row in mine} == {"127.0.0.1"}
     assert receipt["id"] in {row["receipt"] for row in mine}

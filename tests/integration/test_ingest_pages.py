@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from headrace.errors import Refusal
 from tests.integration.edge_kit import EdgeClient, edge_of
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ async def primary(request: web.Request) -> web.Response:
     if "away" in request.cookies.values():
         assert request.transport
         request.transport.abort()
+    if request.method == "POST":
+        refusal = Refusal("unauthorized", "the token is not known")
+        kind = "application/problem+json"
+        return web.json_response(refusal.document(), status=401, content_type=kind)
     if request.path == "/ingest/session":
         signed_in = "headrace_session" in request.cookies
         named = {"signed_in": signed_in, "name": "<b>Ada</b>", "by": "session"}
@@ -76,6 +81,25 @@ async def test_page_says_what_is_wrong_in_the_look_of_the_instance(tmp_path: Pat
         assert "The primary cannot be reached" in text
         answer, text = await _get(reader, "/ingest", Cookie=AWAY)
         assert (answer.status, 'name="token"' in text) == (200, True)
+
+
+async def test_page_of_a_wrong_token_leads_back_within_the_host(tmp_path: Path) -> None:
+    """Who signs in goes on where the form was, whatever a page elsewhere says of that."""
+    ways = {
+        "http://here/ingest/audit?limit=5": "/ingest/audit?limit=5",
+        "https://evil.example/ingest/receipts": "/ingest/receipts",
+        "https://evil.example//evil.example/": "/ingest",
+        "http://here/ingest/session": "/ingest",
+        "http://[": "/ingest",
+        "": "/ingest",
+    }
+    async with edge_of(tmp_path, EdgeClient, COOKIES, ingest=primary) as reader:
+        for referer, way in ways.items():
+            headers = {**HTML, "Referer": referer}
+            url = f"{reader.url}/ingest/session"
+            async with reader.session.post(url, headers=headers, data={"token": "x"}) as answer:
+                assert answer.status == 401
+                assert f'name="next" value="{way}"' in await answer.text(), referer
 
 
 async def test_page_that_is_turned_off_is_not_there(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 // One file: what it would become, how it is taken, and what becomes of it.
 
+import { hopeless, quarantine } from "./advice.js";
 import { count, make, show, size } from "./dom.js";
 import * as preview from "./preview.js";
-import { describe } from "./problem.js";
+import { describe, ofPerson } from "./problem.js";
 import { Steps } from "./steps.js";
 
 const SETTLE_MS = 400; // after the last key, before a preview is asked for anew
@@ -107,6 +108,7 @@ export class Card {
 
   #showPreview(found) {
     this.#find(".headrace-problem").hidden = true;
+    this.#find(".headrace-before").hidden = false;
     this.element.classList.remove("headrace-bad");
     this.#find(".headrace-facts").textContent = preview.facts(found, size(this.file.size));
     const known = new Set(found.options);
@@ -135,9 +137,24 @@ export class Card {
       this.#find(".headrace-facts").textContent = size(this.file.size);
       show(this.#find(".headrace-previews"));
       show(this.#find(".headrace-warnings"));
+      this.#find(".headrace-before").hidden = hopeless.includes(problem.code);
     }
-    show(this.#find(".headrace-problem"), ...describe(problem));
-    this.say(`${before}${problem.title}. ${problem.detail || ""}`);
+    show(this.#find(".headrace-problem"), ...describe(problem), this.#wayOut(problem));
+    this.say(`${before}${problem.title}. ${ofPerson(problem).detail}`);
+  }
+
+  // A button for what the hint says, where one choice loads the file.
+  #wayOut(problem) {
+    const choice = this.#find('[name="on_bad_rows"]');
+    if (this.state !== "chosen" || choice.value || !problem.hint?.includes(quarantine)) return null;
+    const button = make("button", { type: "button" }, "Put bad rows in a table of their own");
+    button.addEventListener("click", () => {
+      choice.value = quarantine.split("=")[1];
+      choice.closest("details").open = true;
+      choice.focus();
+      this.look();
+    });
+    return make("p", {}, button);
   }
 
   #lookSoon() {

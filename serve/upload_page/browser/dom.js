@@ -14,7 +14,7 @@ export function show(element, ...children) {
   element.hidden = children.length === 0;
 }
 
-const units = ["bytes", "KB", "MB", "GB", "TB"];
+const units = ["bytes", "kB", "MB", "GB", "TB"];
 
 export function size(bytes) {
   let value = bytes;

@@ -27,9 +27,8 @@ export class Steps {
   }
 
   progress(step, progress) {
-    const words = [progress.step];
-    if (progress.rows) words.push(count(progress.rows, "row"));
-    this.#bar(step, progress.bytes, progress.of_bytes, words.join(": "));
+    const words = progress.rows ? count(progress.rows, "row") : "";
+    this.#bar(step, progress.bytes, progress.of_bytes, words);
   }
 
   note(step, words) {
