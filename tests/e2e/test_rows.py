@@ -182,7 +182,9 @@ def test_dclient_inserts_rows(system: System) -> None:
         env=env,
     )
     assert done.returncode == 0, done.stderr
-    wait_for(lambda: len(system.rows("/zoo/birds")) == 2)
+    expected = [{"id": 1, "name": "Kea"}, {"id": 2, "name": "Tui"}]
+    # Until the reader is there it has no such table.
+    wait_for(lambda: system.client.get("/zoo/birds.json?_shape=array").json() == expected)
 
 
 def test_answered_rows_are_there_once_after_the_primary_is_killed(system: System) -> None:
