@@ -1,6 +1,6 @@
 # make run    install what is needed and run everything on this machine; ARGS="--readers 3" goes on
 # make test   install what is needed; lint, types and all tests
-# make test-stores  the tests that need a store, on a folder and on Ceph instead of SeaweedFS; installs Ceph
+# make test-stores  the tests that need an S3 server, on Ceph instead of SeaweedFS; installs Ceph
 # make faults break everything at once: MINUTES=10 for each of SEEDS="1 2" (odd: a folder, even: S3)
 # make soak   the same for ten minutes; SOAK_SECONDS=… SOAK_SEED=…
 # make fuzz   damaged files through the converters, requests of all kinds to the running service;
@@ -32,7 +32,6 @@ test: $(VENV)/dev.stamp
 
 test-stores: $(VENV)/dev.stamp
 	@tests/system-packages.sh ceph
-	HEADRACE_TEST_STORES=folder $(VENV)/bin/pytest tests/e2e -k folder $(ARGS)
 	HEADRACE_TEST_S3=ceph $(VENV)/bin/pytest -m s3 $(ARGS)
 
 SEEDS ?= 1 2

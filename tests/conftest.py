@@ -46,13 +46,6 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
 @pytest.fixture(params=["folder", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Give a store of each kind."""
-    return make_store(request, tmp_path, monkeypatch)
-
-
-def make_store(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> str:
-    """Give a store of the kind that is asked for."""
     if request.param == "folder":
         return str(tmp_path / "store")
     server: S3 = request.getfixturevalue("s3")

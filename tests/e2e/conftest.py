@@ -14,21 +14,11 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 import pytest
 
-from tests.conftest import make_store, wait_for
+from tests.conftest import wait_for
 from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-# A running system takes long. On a folder, which `headrace up` has anyway: make test-stores.
-STORES = [os.environ.get("HEADRACE_TEST_STORES", "s3")]
-
-
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Give a store of the kind that the run is for."""
-    return make_store(request, tmp_path, monkeypatch)
 
 
 class System:
