@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from itsdangerous import BadData, URLSafeSerializer
 
+ASKED_AT = "/-/headrace-actor.json"  # where a worker says who is signed in
 HEADER = "Headrace-Actor"
 ALL = "*"  # databases
 TOLERANCE_S = 300.0  # between the clocks of two machines, and for the way

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+SESSION_COOKIE = "headrace_session"  # that a token becomes in a browser
 MADE_PREFIX = "hr_"  # of tokens that were made
 UNKNOWN_HINT = "is it whole, and of this server? It may have been revoked, or have expired long ago"
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from headrace.actor_claim import ALL, HEADER, ActorClaims
 from headrace.errors import Refusal
-from headrace.tokens import UNKNOWN_HINT
+from headrace.tokens import SESSION_COOKIE, UNKNOWN_HINT
 from ingest.same_origin import SAFE, require_same_origin
-from ingest.sessions import COOKIE, LIFETIME_S, Sessions
+from ingest.sessions import LIFETIME_S, Sessions
 from ingest.writer import INGEST, ROOT, By, Writer
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Access:
         return self._sessions.encode(token_id, now.fromtimestamp(ends_s, now.tzinfo)), left_s
 
     def _of_cookies(self, request: web.Request, address: str) -> Writer | None:
-        cookie = request.cookies.get(COOKIE)
+        cookie = request.cookies.get(SESSION_COOKIE)
         token_id = None if cookie is None else self._sessions.decode(cookie, self._now())
         if token_id == _ROOT_ID:
             return _root(address, By.SESSION)

@@ -17,10 +17,10 @@ from headrace.json_schema import prose_of, schemas_of
 from headrace.operation import Place, Who, find_operation
 from headrace.reader_operations import READER
 from headrace.receipt import Progress, Receipt, TableOutcome
+from headrace.tokens import SESSION_COOKIE
 from ingest import documents as of_primary
 from ingest.audit_rows import AuditRow
 from ingest.schedules import Schedule
-from ingest.sessions import COOKIE
 from ingest.token_store import Token
 from ingest.writer import Writer
 
@@ -36,7 +36,6 @@ _PIECE = re.compile(r"\{(\w+)(?::[^{}]*)?\}")
 _PROBLEM = "application/problem+json"
 _TEXTS = frozenset({"text/csv", "text/html"})
 _NO_BODY = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_DELETE, hdrs.METH_OPTIONS})
-_SAFE = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 
 # Whose docstrings say what the members of a document mean.
 _DESCRIBED_BY: dict[type, type] = {
@@ -108,7 +107,7 @@ def make_document(concerns: Iterable[ModuleType]) -> dict[str, Any]:
             "schemas": schemas.make(),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
-                "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+                "cookie": {"type": "apiKey", "in": "cookie", "name": SESSION_COOKIE},
             },
         },
     }

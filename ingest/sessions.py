@@ -18,7 +18,6 @@ from itsdangerous import BadData, URLSafeSerializer
 if TYPE_CHECKING:
     from datetime import datetime
 
-COOKIE = "headrace_session"
 PATH = "/ingest"  # Datasette and its plugins never see it
 LIFETIME_S = 30 * 86400
 

@@ -15,9 +15,10 @@ from urllib.parse import urlencode
 import aiohttp
 import structlog
 
-from headrace.actor_claim import HEADER, ActorClaim
+from headrace.actor_claim import ASKED_AT, HEADER, ActorClaim
 from headrace.errors import Refusal
-from serve.headers import rendering_headers
+from headrace.tokens import SESSION_COOKIE
+from serve.headers import rendering_headers, without_session
 from serve.upstream import SAFE_TO_REPEAT
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-PATH = "/-/headrace-actor.json"
-OUR_COOKIES = frozenset({"headrace_session"})  # the primary's: Datasette does not know it
 ANSWER_AT_MOST_BYTES = 256 * 1024
 ANSWER_S = 5.0
 _OK = 200
@@ -69,7 +68,7 @@ class ActorQuestion:
             Refusal: Datasette did not say, and only that could allow what is asked.
         """
         headers = rendering_headers(request.headers, caller)
-        cookies = _without_ours(headers.popall("Cookie", []))
+        cookies = without_session(headers.popall("Cookie", []))
         if not cookies or "Authorization" in headers:
             return {}
         headers["Cookie"] = cookies
@@ -79,7 +78,7 @@ class ActorQuestion:
             claim = await self._read(headers, database)
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError, Refusal) as exc:
             log.warning("actor not asked for", reason=repr(exc))
-            if request.method in SAFE_TO_REPEAT or request.cookies.keys() & OUR_COOKIES:
+            if request.method in SAFE_TO_REPEAT or SESSION_COOKIE in request.cookies:
                 return {}
             if isinstance(exc, Refusal):
                 raise
@@ -97,7 +96,7 @@ class ActorQuestion:
             raise Refusal("not-ready", "no generation is in service yet")
         query = "" if database is None else f"?{urlencode({'database': database})}"
         async with asyncio.timeout(ANSWER_S):
-            answer = await self._upstream.ask(held, "GET", PATH + query, headers)
+            answer = await self._upstream.ask(held, "GET", ASKED_AT + query, headers)
         try:
             body = await answer.read(ANSWER_AT_MOST_BYTES, ANSWER_S)
             if answer.response.status >= _SERVER_ERROR or body is None:
@@ -116,10 +115,3 @@ class ActorQuestion:
 
 def _not_told() -> Refusal:
     return Refusal("worker-failed", "Datasette did not say who is signed in: send it again")
-
-
-def _without_ours(cookies: list[str]) -> str:
-    pairs = [pair.strip() for each in cookies for pair in each.split(";")]
-    return "; ".join(
-        pair for pair in pairs if pair and pair.partition("=")[0].strip() not in OUR_COOKIES
-    )

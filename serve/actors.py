@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 from datasette import Response, hookimpl
 from datasette.utils import actor_matches_allow
 
-from headrace.actor_claim import ALL
+from headrace.actor_claim import ALL, ASKED_AT
 from headrace.names import RESERVED_DATABASES
 
 if TYPE_CHECKING:
     from datasette.app import Datasette
 
 PERMISSION = "headrace-ingest"
-PATH = "/-/headrace-actor.json"
 
 
 # First, so that a plugin of the user has the last word.
@@ -51,7 +50,7 @@ def permission_allowed(
 @hookimpl  # type: ignore[untyped-decorator]
 def register_routes() -> list[tuple[str, Any]]:
     """Answer the reader's question; to everybody else it tells only his own rights."""
-    return [(rf"^{PATH}$", _get_actor)]
+    return [(rf"^{ASKED_AT}$", _get_actor)]
 
 
 async def _get_actor(datasette: Datasette, request: Any) -> Response:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from multidict import CIMultiDict
 
 from headrace.actor_claim import HEADER as ACTOR_HEADER
-from headrace.tokens import MADE_PREFIX
+from headrace.tokens import MADE_PREFIX, SESSION_COOKIE
 from serve.arrivals import personal_cookies
 from serve.cache_rules import NOT_SENT_ON
 from serve.page_header import PAGE_HEADER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from multidict import CIMultiDictProxy, MultiMapping
 
@@ -102,6 +102,14 @@ def may_be_known_to_primary(headers: MultiMapping[str]) -> bool:
     if authorization is None:
         return bool(personal_cookies(headers))
     return authorization.partition(" ")[2].strip().startswith(MADE_PREFIX)
+
+
+def without_session(cookies: Iterable[str]) -> str:
+    """Give cookies without the session's, which is the primary's: Datasette never sees it."""
+    pairs = [pair.strip() for each in cookies for pair in each.split(";")]
+    return "; ".join(
+        pair for pair in pairs if pair and pair.partition("=")[0].strip() != SESSION_COOKIE
+    )
 
 
 def _end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:

@@ -21,7 +21,7 @@ from multidict import CIMultiDict
 from headrace.errors import Refusal
 from headrace.web import refuse_method
 from serve.arrivals import min_generation_cookie, personal_cookies
-from serve.headers import request_headers, response_headers
+from serve.headers import request_headers, response_headers, without_session
 from serve.ingest_proxy import pass_back, read_generation
 from serve.page_header import PAGE_HEADER
 from serve.proxy import finish
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from serve.pages import Pages
     from serve.workers import WorkerSet
 
-SESSION_COOKIE = "headrace_session"  # the primary's: Datasette and its plugins never see it
 FORM_WAIT_S = 2  # for small files: what is there by then needs no second look
 SESSION_S = 5.0  # for the primary to say who somebody is
 _HTML = "text/html"
@@ -183,7 +182,7 @@ class IngestPages:
         asked = request_headers(request.headers, caller)
         for name in _ABOUT_A_BODY:
             asked.popall(name, None)
-        asked["Cookie"] = _without_session(asked.pop("Cookie", ""))
+        asked["Cookie"] = without_session(asked.popall("Cookie", []))
         asked[PAGE_HEADER] = "1"
         asked["Content-Type"] = _JSON
         body = json.dumps({"goes_on": _find_way_on(request, target), **said}).encode()
@@ -241,11 +240,6 @@ async def _read_body(answer: aiohttp.ClientResponse | web.Response) -> bytes:
         raise Refusal("primary-lost", "the primary broke off its answer") from exc
     finally:
         finish(answer)
-
-
-def _without_session(cookies: str) -> str:
-    pairs = [pair.strip() for pair in cookies.split(";")]
-    return "; ".join(pair for pair in pairs if pair.partition("=")[0] != SESSION_COOKIE)
 
 
 def _signed(response: web.Response, held: WorkerSet) -> web.Response:

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from headrace.errors import Refusal
 from headrace.operation import Answer, operation
+from headrace.tokens import SESSION_COOKIE
 from headrace.web import answer_json
 from ingest.access import EndedTokenRefusal, address_of
 from ingest.api.declared import answers_json
@@ -16,7 +17,7 @@ from ingest.api.node import NODE
 from ingest.audit_actions import SIGN_IN, SIGN_OUT
 from ingest.documents import Session, SignIn, SignOut
 from ingest.same_origin import require_same_origin
-from ingest.sessions import COOKIE, PATH
+from ingest.sessions import PATH
 
 if TYPE_CHECKING:
     from ingest.writer import Writer
@@ -67,7 +68,7 @@ async def post_session(request: web.Request) -> web.Response:
     value, left_s = node.access.session_of(writer)
     response = _answer(goes_on, _encode(writer))
     response.set_cookie(
-        COOKIE,
+        SESSION_COOKIE,
         value,
         max_age=left_s,
         path=PATH,
@@ -101,7 +102,7 @@ async def end_session(request: web.Request) -> web.Response:
     else:
         await node.audit.add(writer, SIGN_OUT)
     response = _answer(goes_on, {"signed_in": False})
-    response.del_cookie(COOKIE, path=PATH)
+    response.del_cookie(SESSION_COOKIE, path=PATH)
     return response
 
 
