@@ -1,4 +1,4 @@
-"""What must be done in the end is tried until it is."""
+"""What must be done in the end is tried until it is; what was begun is waited for."""
 
 from __future__ import annotations
 
@@ -35,3 +35,13 @@ async def insist(
             retry_s = pauses.next_s()
             log.warning(event, **facts, error=str(exc), retry_in_s=round(retry_s, 2))
         await asyncio.sleep(retry_s)
+
+
+async def to_end(function: Callable[..., Done], *arguments: object, **options: object) -> Done:
+    """Call in a thread what writes into a database; also if that is cancelled, wait for its end."""
+    calling = asyncio.create_task(asyncio.to_thread(function, *arguments, **options))
+    try:
+        return await asyncio.shield(calling)
+    except asyncio.CancelledError:
+        await asyncio.gather(calling, return_exceptions=True)
+        raise

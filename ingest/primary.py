@@ -136,8 +136,10 @@ class Primary:
             metadata = without_table(metadata, gone)
         return metadata
 
-    def unpublished_cut(self, lineage: str, tables: Mapping[str, int], source: Source) -> Cut:
-        """Give the cut of a merge that is not replicated yet; ``replicate`` fills in the rest."""
+    def unpublished_cut(
+        self, lineage: str, tables: Mapping[str, int], source: Source | None
+    ) -> Cut:
+        """Give the cut of what is not replicated yet; ``replicate`` fills in the rest."""
         return Cut(
             lineage=lineage,
             txid=0,

@@ -24,7 +24,7 @@ from ingest.convert import Spare, bare_environment, convert
 from ingest.converters import Conversion, Converted
 from ingest.described import brought, check_described, described
 from ingest.detect import detect
-from ingest.insist import insist
+from ingest.insist import insist, to_end
 from ingest.merge import Merged, adopt, count_tables, find_last_merge, merge, require_keys
 from ingest.outcome import (
     is_sqlite,
@@ -395,7 +395,7 @@ class Uploads:
         lineage = new_lineage()
         target = self._paths.database(receipt.database or "", lineage)
         self._disk.require(await _size_bytes(staging))  # its first transaction
-        await _to_end(adopt, staging, target, receipt.id)
+        await to_end(adopt, staging, target, receipt.id)
         old = before.tables if before else {}
         outcomes = tuple(
             replace(each, added=each.rows, changed=0, removed=old.get(each.name, 0), unchanged=0)
@@ -415,7 +415,7 @@ class Uploads:
     ) -> tuple[Receipt, Cut | None]:
         path = self._paths.database(receipt.database or "", before.lineage)
         settled = await self._find_last_published(path) is not None
-        merged = await _to_end(
+        merged = await to_end(
             merge,
             path,
             staging,
@@ -562,16 +562,6 @@ class Uploads:
 async def _try_hard(ask: Callable[[], Awaitable[Done]], receipt: Receipt) -> Done:
     """Do what is not refused any more, also on a disk that is full for a while."""
     return await insist(ask, (sqlite3.Error, OSError), "upload delayed", receipt=receipt.id)
-
-
-async def _to_end(function: Callable[..., Done], *arguments: object, **options: object) -> Done:
-    """Call in a thread what writes into a database; also if that is cancelled, wait for its end."""
-    calling = asyncio.create_task(asyncio.to_thread(function, *arguments, **options))
-    try:
-        return await asyncio.shield(calling)
-    except asyncio.CancelledError:
-        await asyncio.gather(calling, return_exceptions=True)
-        raise
 
 
 async def _size_bytes(path: Path) -> int:

@@ -7,16 +7,14 @@ import shutil
 import sqlite3
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
 from headrace.errors import Refusal
-from headrace.generation import Cut
 from headrace.receipt import UploadState
 from ingest.audit_rows import count_alike
-from ingest.insist import insist
+from ingest.insist import insist, to_end
 from ingest.journal import Options
 from ingest.merge import adopt, count_tables, find_last_merge
 from ingest.outcome import refusal_of, url_of
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
+    from headrace.generation import Cut
     from headrace.keys import PrimaryPaths
     from headrace.receipt import Receipt
     from ingest.audit_rows import AuditRow
@@ -117,7 +116,9 @@ class Commit:
             if before is None:
                 await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
         receipt = replace(receipt, timings_s={"merge": round(time.perf_counter() - started_s, 4)})
-        return batch.answers, await self._publish(receipt, _cut(lineage, batch.tables))
+        return batch.answers, await self._publish(
+            receipt, self._primary.unpublished_cut(lineage, batch.tables, None)
+        )
 
     async def finish(self, receipt: Receipt) -> None:
         """Journal that a batch is published. What is asked of the journal later sees it."""
@@ -135,7 +136,11 @@ class Commit:
             last = await _try_hard(lambda: asyncio.to_thread(find_last_merge, path))
             if last is not None and last[0] == receipt.id:
                 tables = await _try_hard(lambda: asyncio.to_thread(count_tables, path))
-                await self.finish(await self._publish(receipt, _cut(cut.lineage, tables)))
+                await self.finish(
+                    await self._publish(
+                        receipt, self._primary.unpublished_cut(cut.lineage, tables, None)
+                    )
+                )
                 return
         refusal = Refusal(
             "primary-lost", "the primary ended before the rows were written: nothing of them is"
@@ -166,7 +171,7 @@ class Commit:
 
         tables: Mapping[str, int] = before.tables if before else {}
         try:
-            return await _to_end(write_batch, path, writes, tables, journal)
+            return await to_end(write_batch, path, writes, tables, journal)
         except Exception as exc:
             refusal = exc if isinstance(exc, Refusal) else refusal_of(exc)
             if not isinstance(exc, Refusal):
@@ -180,7 +185,7 @@ class Commit:
         try:
             self._disk.require((await asyncio.to_thread(path.stat)).st_size)
             target = self._paths.database(receipt.database or "", lineage)
-            await _to_end(adopt, path, target, receipt.id)
+            await to_end(adopt, path, target, receipt.id)
         except Exception as exc:
             refusal = exc if isinstance(exc, Refusal) else refusal_of(exc)
             await self._fail(receipt, refusal)
@@ -223,29 +228,6 @@ class Commit:
         await _try_hard(lambda: self._journal.save(failed))
 
 
-def _cut(lineage: str, tables: Mapping[str, int]) -> Cut:
-    """Give a cut that is not replicated yet; ``Primary.replicate`` fills in the rest."""
-    return Cut(
-        lineage=lineage,
-        txid=0,
-        page_size=0,
-        pages=0,
-        tables=tables,
-        updated_at=datetime.now(UTC),
-        source=None,
-    )
-
-
 async def _try_hard(ask: Callable[[], Awaitable[Done]]) -> Done:
     """Do what is not refused any more, also on a disk that is full for a while."""
     return await insist(ask, (sqlite3.Error, OSError), "rows delayed")
-
-
-async def _to_end(function: Callable[..., Done], *arguments: object) -> Done:
-    """Call in a thread what writes into a database; also if that is cancelled, wait for its end."""
-    calling = asyncio.create_task(asyncio.to_thread(function, *arguments))
-    try:
-        return await asyncio.shield(calling)
-    except asyncio.CancelledError:
-        await asyncio.gather(calling, return_exceptions=True)
-        raise
