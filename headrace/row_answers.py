@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from headrace.web import TRY_AGAIN
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from headrace.errors import Refusal
 
-_TRY_AGAIN = 503
 _FORBIDDEN = frozenset({"unauthorized", "forbidden"})
 
 
@@ -54,7 +55,9 @@ def answer_refusal(refusal: Refusal, *, older: bool = False) -> web.Response:
     document["code"] = refusal.code
     if refusal.hint:
         document["hint"] = refusal.hint
-    headers = {"Retry-After": "1"} if status == _TRY_AGAIN else {}
+    document |= refusal.extra
+    again_s = str(refusal.extra.get("retry_after", 1))
+    headers = {"Retry-After": again_s} if status in TRY_AGAIN else {}
     return answer_rows(document, status=status, headers=headers)
 
 

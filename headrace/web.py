@@ -28,7 +28,7 @@ _HTML = "text/html"
 PROBLEM = "application/problem+json"
 # Of what aiohttp refuses by itself.
 _CODES = {413: "too-large"}
-_TRY_AGAIN = frozenset({429, 503})
+TRY_AGAIN = frozenset({429, 503})
 
 # For what is still being answered when a server ends: whoever stops in order has waited before.
 CUT_AFTER_S = 0.5
@@ -42,7 +42,7 @@ def problem_response(
     headers["Cache-Control"] = "no-store"
     if document["status"] == 401:  # noqa: PLR2004 - RFC 9110, 11.6.1: must name a challenge
         headers["WWW-Authenticate"] = 'Bearer realm="headrace"'
-    if document["status"] in _TRY_AGAIN:
+    if document["status"] in TRY_AGAIN:
         headers.setdefault("Retry-After", str(document.get("retry_after", 1)))
     if _HTML in request.headers.get("Accept", ""):
         return web.Response(

@@ -55,12 +55,15 @@ def _cut_lines(head: bytes) -> bytes | None:
     CSV, may cost rows here, and never adds any.
     """
     end, quote = _units(head)
+    kept_bytes, quotes = len(head), head.count(quote)
     place = head.rfind(end)
     while place > 0:
-        if len(end) == 1 or place % len(end) == 0:  # else it is half of one character and another
-            kept = head[: place + len(end)]
-            if kept.count(quote) % 2 == 0:
-                return kept
+        if place % len(end) == 0:  # else it is half of one character and another
+            after = place + len(end)
+            quotes -= head.count(quote, after, kept_bytes)  # each byte is looked at once
+            kept_bytes = after
+            if quotes % 2 == 0:
+                return head[:kept_bytes]
         place = head.rfind(end, 0, place)
     return None
 

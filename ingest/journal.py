@@ -115,8 +115,8 @@ class Journal:
 
     def __init__(self, path: Path, clock: SteadyClock) -> None:
         self._clock = clock
-        # One thread owns the connection, so saves happen in the order they were asked for.
         self.changes = Changes()
+        # One thread owns the connection, so saves happen in the order they were asked for.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._db = self._thread.submit(_open, path).result()
 
@@ -291,19 +291,19 @@ class Journal:
             keep: How many of a kind are kept: the oldest go.
         """
 
-        def write() -> None:
-            self._db.execute(
+        def write(db: sqlite3.Connection) -> None:
+            db.execute(
                 "INSERT INTO notes SELECT ?1, ?2, ?3, coalesce(max(number), 0) + 1 FROM notes "
                 "WHERE kind = ?1 ON CONFLICT DO UPDATE SET note = excluded.note",
                 (kind, note_id, _dump(note)),
             )
-            self._db.execute(
-                "DELETE FROM notes WHERE kind = ?1 AND number <= "
-                "(SELECT max(number) - ?2 FROM notes WHERE kind = ?1)",
+            db.execute(
+                "DELETE FROM notes WHERE kind = ?1 AND number <= (SELECT number FROM notes "
+                "WHERE kind = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)",
                 (kind, keep),
             )
 
-        await self._run(write)
+        await self.change(write)
 
     async def find_note(self, kind: str, note_id: str) -> dict[str, Any] | None:
         """Read one note."""

@@ -12,7 +12,7 @@ import binascii
 
 from aiohttp import web
 
-from headrace.errors import Refusal, problem_document
+from headrace.errors import Refusal
 from headrace.operation import JSON, Answer, Body, Parameter, Who, header, operation
 from headrace.web import answer_json, problem_response
 from ingest.api.declared import answers_json
@@ -106,8 +106,8 @@ def _check(request: web.Request) -> web.Response | None:
     except Refusal as refusal:
         if refusal.code != "unauthorized":
             raise
-        document = problem_document(refusal.code, refusal.detail, hint=refusal.hint)
-        response = problem_response(request, document)
+        node.note_denied(request, refusal)
+        response = problem_response(request, refusal.document())
         response.headers.add("WWW-Authenticate", 'Basic realm="headrace"')
         return response
     return None

@@ -45,7 +45,7 @@ async def read_fields(request: web.Request) -> dict[str, list[str]]:
 async def _read_json(request: web.Request) -> dict[str, list[str]]:
     try:
         document = await request.json()
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise Refusal("bad-request", "the body is not JSON") from exc
     if not isinstance(document, dict):
         raise Refusal("bad-request", "the body is not a JSON object")

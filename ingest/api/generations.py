@@ -97,6 +97,6 @@ def _show_only(entry: dict[str, Any], reader: Writer) -> None:
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or int(text) > GENERATION:
+    if not (text.isascii() and text.isdecimal()) or len(text) > len(str(GENERATION)):
         raise Refusal("invalid-option", f"{text!r} is not the number of a generation")
     return int(text)

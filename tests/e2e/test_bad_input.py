@@ -152,6 +152,22 @@ def test_write_without_the_token_is_refused(system: System, header: dict[str, st
         assert response.headers["WWW-Authenticate"].startswith("Bearer")
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "code"),
+    [
+        ("/ingest/session", b"[" * 60_000, "bad-request"),  # deeper than Python reads
+        (f"/ingest/generations/{'9' * 5000}/rollback", b"", "invalid-option"),
+    ],
+)
+def test_request_that_no_number_or_document_holds_is_refused(
+    system: System, path: str, body: bytes, code: str
+) -> None:
+    """What is too deep or too long to be read is the client's fault, and said to be."""
+    headers = {**system.auth, "Content-Type": "application/json"}
+    response = system.client.post(path, content=body, headers=headers)
+    assert (response.status_code, response.json()["code"]) == (400, code), response.text
+
+
 def test_client_that_hangs_up_leaves_nothing_but_a_receipt(system: System) -> None:
     """A connection that ends in the middle of a body changes nothing, and is on record."""
     head = (

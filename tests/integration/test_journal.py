@@ -160,3 +160,17 @@ async def test_journal_leaves_its_wal_to_litestream(tmp_path: Path) -> None:
     assert (killed / "r.db-wal").read_bytes() == wal.read_bytes()
     assert (killed / "r.db").stat().st_size == 4096
     await journal.close()
+
+
+async def test_notes_that_are_replaced_push_no_other_out(tmp_path: Path) -> None:
+    """How many of a kind are kept is a number of notes, whatever was deleted meanwhile."""
+    journal = Journal(tmp_path / "r.db", CLOCK)
+    await journal.put_note("schedule", "old", {"n": 0}, keep=3)
+    for number in range(10):
+        await journal.put_note("schedule", f"new {number}", {}, keep=3)
+        await journal.delete_note("schedule", f"new {number - 1}")
+    assert await journal.find_note("schedule", "old") == {"n": 0}
+    for number in range(3):
+        await journal.put_note("schedule", f"last {number}", {}, keep=3)
+    assert await journal.find_note("schedule", "old") is None
+    await journal.close()
