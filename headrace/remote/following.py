@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import httpx_sse
 
 from headrace.errors import RemoteError, UnreachableError
-from headrace.remote.server import CONNECT_S, error_of, unreachable
+from headrace.remote.server import CONNECT_S, decode_document, error_of, unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     OnStep = Callable[[str, dict[str, Any] | None], None]
 
-SILENCE_S = 45.0  # a heartbeat comes every 10
+SILENCE_S = 45.0  # a heartbeat comes every 5
 ENDS = frozenset({"published", "failed"})
 _NO_MORE_EVENTS = 204
 
@@ -31,7 +30,7 @@ async def read_receipt(server: Server, receipt_id: str) -> dict[str, Any]:
         RemoteError: It cannot be had.
     """
     response = await server.ask("GET", f"/ingest/receipts/{receipt_id}")
-    return _decode(response.text)
+    return decode_document(response.text)
 
 
 async def follow(
@@ -111,7 +110,7 @@ class _Following:
             return None
         self.heard = True
         self._last = event.id
-        data = _decode(event.data)
+        data = decode_document(event.data)
         if event.event == "progress":
             self._on_step(str(data["step"]), data)
         elif event.event == "live":
@@ -127,13 +126,3 @@ class _Following:
             return None
         receipt: dict[str, Any] | None = data.get("receipt")
         return receipt or await read_receipt(self._server, self._receipt_id)
-
-
-def _decode(text: str) -> dict[str, Any]:
-    try:
-        document = json.loads(text)
-    except ValueError as exc:
-        raise RemoteError("the server's answer is not JSON") from exc
-    if not isinstance(document, dict):
-        raise RemoteError("the server's answer is not what it should be")
-    return document

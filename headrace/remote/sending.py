@@ -13,6 +13,7 @@ from headrace.errors import LateError, RefusedError, RemoteError, UnreachableErr
 from headrace.exits import Exit
 from headrace.remote.following import ENDS, follow, read_receipt
 from headrace.remote.insisting import Insisting
+from headrace.remote.server import decode_document
 from headrace.remote.sources import FileSource, StreamSource, changed
 from headrace.remote.tus import TusSending
 from headrace.remote.unfinished import Unfinished, mark_of
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 PLAIN_BYTES = 1_000_000
 PLAIN_WAIT_S = 10  # in which most small files are published: no second request is needed then
 
-WAITS = ("none", "published", "regions")
 _NO_TUS = frozenset({404, 405})
 
 
@@ -49,7 +49,7 @@ class Terms:
     """What holds for all files of a command.
 
     Attributes:
-        wait: One of ``WAITS``.
+        wait: ``none``, ``published`` or ``regions``.
         retry_for_s: How long the server may be away at a stretch.
         timeout_s: How long a file may take in all; None: as long as it takes.
         first_for_s: How long it may be away if it never was there; None: as long.
@@ -226,8 +226,7 @@ class _One:
             else:
                 self._insisting.went_well()
                 self._display.sent(self._item, length)
-                receipt: dict[str, Any] = response.json()
-                return receipt
+                return decode_document(response.text)
 
     async def _find_refused(self, exc: RefusedError) -> dict[str, Any]:
         """Give the receipt of a file that was refused.

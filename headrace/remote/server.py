@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -144,3 +145,18 @@ def _read_retry_after(response: httpx.Response) -> float | None:
     """Read in how many seconds to ask again; a date is not read. Source: RFC 9110, 10.2.3."""
     value = response.headers.get("Retry-After", "")
     return min(float(value), MAX_RETRY_AFTER_S) if value.isascii() and value.isdigit() else None
+
+
+def decode_document(text: str) -> dict[str, Any]:
+    """Read an answer that is to be a JSON object.
+
+    Raises:
+        RemoteError: It is none: perhaps nobody there knows of Headrace.
+    """
+    try:
+        document = json.loads(text)
+    except ValueError as exc:
+        raise RemoteError("the server's answer is not JSON: is it a Headrace?") from exc
+    if not isinstance(document, dict):
+        raise RemoteError("the server's answer is not what it should be")
+    return document

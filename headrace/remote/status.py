@@ -15,7 +15,7 @@ from rich.text import Text
 from headrace.errors import NotAllowedError, RemoteError, UnreachableError
 from headrace.exits import Exit
 from headrace.remote import wording
-from headrace.remote.server import connected
+from headrace.remote.server import connected, decode_document
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -117,11 +117,7 @@ def render(standing: Standing) -> RenderableType:
 
 async def _ask(server: Server, path: str) -> dict[str, Any]:
     response = await server.ask("GET", path, silence_s=SILENCE_S)
-    try:
-        document: dict[str, Any] = response.json()
-    except ValueError as exc:
-        raise RemoteError(f"{server.url}{path} is not JSON: is it a Headrace?") from exc
-    return document
+    return decode_document(response.text)
 
 
 def _print(console: Console, standing: Standing, *, as_json: bool) -> None:

@@ -143,8 +143,10 @@ class _Watching:
 
     def _idle_s(self) -> float:
         """Say for how long nothing is due, as far as that is known."""
-        upcoming_s = min(self._due_s.values(), default=math.inf) - time.monotonic()
-        return min(max(upcoming_s, LOOK_AT_LEAST_S), LOOK_S)
+        now_s = time.monotonic()
+        # What is overdue waits for a task that runs: its end wakes this.
+        upcoming_s = min((at_s for at_s in self._due_s.values() if at_s > now_s), default=math.inf)
+        return min(max(upcoming_s - now_s, LOOK_AT_LEAST_S), LOOK_S)
 
     async def _listen(self) -> None:
         while True:

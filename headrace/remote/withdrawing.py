@@ -9,6 +9,7 @@ from urllib.parse import quote
 from headrace.errors import RefusedError, RemoteError, UnreachableError
 from headrace.remote import wording
 from headrace.remote.insisting import Insisting
+from headrace.remote.server import decode_document
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +71,7 @@ class Withdrawing:
                 raise
 
     async def _is_empty(self, database: str) -> bool:
-        status = (await self._ask("GET", "/ingest/status")).json()
+        status = decode_document((await self._ask("GET", "/ingest/status")).text)
         found = status["databases"].get(database)
         return found is not None and not found["tables"]
 
