@@ -35,10 +35,9 @@ class Said:
     warnings: tuple[str, ...] = ()
 
 
-def looks_like_metadata(name: str, head: str) -> bool:
-    """Say whether a file beside others may be metadata: by its name, and if it is no list."""
-    begin = head.lstrip("\ufeff \t\r\n")
-    return bool(FILE_NAME.fullmatch(name)) and not begin.startswith(("[", "- "))
+def is_list(text: str) -> bool:
+    """Say whether a file of that name holds records, by how it begins: metadata is no list."""
+    return text.lstrip("\ufeff \t\r\n").startswith(("[", "- "))
 
 
 def is_metadata(document: Mapping[str, Any]) -> bool:

@@ -18,6 +18,7 @@ import structlog
 from headrace.actor_claim import ASKED_AT, HEADER, ActorClaim
 from headrace.errors import Refusal
 from headrace.tokens import SESSION_COOKIE
+from serve.arrivals import personal_cookies
 from serve.headers import rendering_headers, without_session
 from serve.upstream import SAFE_TO_REPEAT
 
@@ -67,10 +68,10 @@ class ActorQuestion:
         Raises:
             Refusal: Datasette did not say, and only that could allow what is asked.
         """
-        headers = rendering_headers(request.headers, caller)
-        cookies = without_session(headers.popall("Cookie", []))
-        if not cookies or "Authorization" in headers:
+        cookies = without_session([personal_cookies(request.headers)])
+        if not cookies or "Authorization" in request.headers:
             return {}
+        headers = rendering_headers(request.headers, caller)
         headers["Cookie"] = cookies
         for name in _OF_BODY:
             headers.popall(name, None)

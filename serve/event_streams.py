@@ -58,11 +58,13 @@ class EventStreams:
         """Hand a stream back as it comes, until either side ends it or this reader stops."""
         response = web.StreamResponse(status=answer.status, headers=headers)
         await response.prepare(request)
-        # The primary is gone: so is its part of the stream.
-        with suppress(aiohttp.ClientPayloadError, TimeoutError):
+        try:
             while chunk := await self.unless_ended(_read(answer)):
                 await send_in_time(response.write(chunk))
-        await response.write_eof()
+            await send_in_time(response.write_eof())
+        except TimeoutError:  # of a client that takes nothing
+            if request.transport is not None:
+                request.transport.abort()
         return response
 
 
@@ -80,5 +82,8 @@ def nothing_yet() -> web.Response:
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    async with asyncio.timeout(SILENCE_S):
-        return await answer.content.readany()
+    """Read what has come; nothing if the primary is gone, and with it its part of the stream."""
+    with suppress(aiohttp.ClientPayloadError, TimeoutError):
+        async with asyncio.timeout(SILENCE_S):
+            return await answer.content.readany()
+    return b""

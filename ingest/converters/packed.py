@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 from headrace.errors import Refusal
 from headrace.metadata import refuse
 from headrace.metadata_text import (
+    FILE_NAME,
     MAX_TEXT_BYTES,
+    is_list,
     is_metadata,
     load_metadata_text,
-    looks_like_metadata,
 )
 from headrace.names import MAX_TABLE_NAME, file_stem, safe_table_name
 from ingest.converters import (
@@ -359,10 +360,12 @@ def _read_metadata(packed: _Packed) -> dict[str, Any] | None:
         Refusal: ``invalid-metadata``.
     """
     path = PurePosixPath(packed.name)
-    if len(path.parts) > _METADATA_PARTS or packed.path.stat().st_size > MAX_TEXT_BYTES:
+    if len(path.parts) > _METADATA_PARTS or not FILE_NAME.fullmatch(path.name):
+        return None
+    if packed.path.stat().st_size > MAX_TEXT_BYTES:
         return None
     text = packed.path.read_bytes().decode(errors="replace")
-    if not looks_like_metadata(path.name, text):
+    if is_list(text):
         return None
     try:
         document = load_metadata_text(text)

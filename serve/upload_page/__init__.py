@@ -97,7 +97,7 @@ async def _page(datasette: Datasette, request: Request) -> Response:
         "size": size,
         "session": session,
         "goes_on": said.get("goes_on") or request.full_path,
-        "databases": await _visible(datasette, request),
+        "databases": await _visible(datasette, request) if said.get("session") else [],
         "database_wanted": request.args.get("database") or _only_one(session),
         "datasette_version": datasette_version,  # base.html's footer says it
     }
