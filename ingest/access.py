@@ -134,7 +134,7 @@ class Access:
         """Give the cookie of a writer who has shown a token, and for how many seconds it is good.
 
         Raises:
-            Refusal: ``unauthorized``.
+            Refusal: ``not-found``: there is no such token any more.
         """
         token_id = writer.id.removeprefix("token:")
         expires_at = None if token_id == _ROOT_ID else self._tokens.get(token_id).expires_at

@@ -57,7 +57,7 @@ class Schedule:
         next_at: When it is fetched next.
         last_at: When it was fetched last.
         last_receipt: Id of what came of that.
-        last_outcome: ``published``, ``unchanged`` or ``failed``.
+        last_outcome: ``published``, ``unchanged``, ``failed``, or ``running`` after an hour.
         last_error: The problem document, if it failed.
         failures: How often it failed since it went well.
     """

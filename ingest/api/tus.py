@@ -157,7 +157,6 @@ async def post_upload(request: web.Request) -> web.Response:
         key=key_of_writer(writer, read_key(request.headers)),
         touched_at=node.now(),
     )
-    _check_said(wanted)
     _check_target(request, writer, wanted)
     if wanted.parts:
         upload = await _join(node, wanted)
@@ -319,17 +318,6 @@ async def _set_length(node: Node, request: web.Request, upload: TusUpload) -> Tu
     return await node.tus.shelf.save(replace(upload, length=length))
 
 
-def _check_said(wanted: TusUpload) -> None:
-    """Refuse options that cannot be used, before any byte is sent.
-
-    Raises:
-        Refusal: ``bad-request``, ``invalid-option`` or ``invalid-name``.
-    """
-    said = wanted.description
-    if not wanted.is_partial:
-        read_target(said.fields, said.filename)
-
-
 def _check_body(request: web.Request) -> None:
     """Refuse what is no part of a file.
 
@@ -342,18 +330,17 @@ def _check_body(request: web.Request) -> None:
 
 
 def _check_target(request: web.Request, writer: Writer, wanted: TusUpload) -> None:
-    """Refuse an upload to a database that its maker may not write to; of a part nobody knows it.
+    """Refuse options that cannot be used, and a database that its maker may not write to.
+
+    Before any byte is sent; of a part nobody knows where it goes.
 
     Raises:
-        Refusal: ``forbidden``.
+        Refusal: ``bad-request``, ``invalid-option``, ``invalid-name`` or ``forbidden``.
     """
+    said = wanted.description  # of a part, too: its metadata have to be such
     if wanted.is_partial:
         return
-    said = wanted.description
-    try:
-        database = read_target(said.fields, said.filename).database
-    except Refusal:  # its receipt says so
-        return
+    database = read_target(said.fields, said.filename).database
     request[DATABASE] = database
     writer.require(database)
 

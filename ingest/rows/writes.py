@@ -12,7 +12,7 @@ Row = dict[str, Any]
 
 
 class RowWrite(Protocol):
-    """One request; each kind has a function of ``ingest.rows.apply``.
+    """One request; each kind has a function of ``ingest.rows.batch``.
 
     Attributes:
         rows_count: Rows that it holds.
