@@ -21,7 +21,7 @@ from headrace.keys import incoming_key, upload_key
 from headrace.store import Store
 from tests.conftest import wait_for
 from tests.e2e.primary_kit import TOKEN, Primary, primaries
-from tests.e2e.test_incoming import dying_at, keys
+from tests.e2e.test_incoming import QUICKER, dying_at, keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from tests.integration.s3_kit import S3
 
-QUICKER = ("--lease-duration", "1", "--lease-renewal", "0.3")  # seconds
 AUTH = {"Authorization": f"Bearer {TOKEN}"}
 FAILED = "incoming/_failed"
 
@@ -283,6 +282,9 @@ def test_events_that_are_no_events_harm_nothing(stage: Stage) -> None:
     bucket = {"bucket": {"name": 7}, "object": {"key": None}}
     assert stage.post({"Records": [{"s3": bucket, "eventName": []}]}).json()["events"] == 0
     assert stage.tell("incoming/x/y.csv").status_code == 200
+    stage.drop("incoming/x/y.csv", b"n\n1\n")
+    assert stage.wait_receipt(filename="y.csv")["state"] == "published"
+    stage.wait_gone("incoming/x")
 
 
 async def leave_as_a_reader(store: Store, receipt_id: str) -> None:

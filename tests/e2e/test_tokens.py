@@ -548,9 +548,11 @@ def test_token_that_writes_too_often_is_told_when_to_come_back(system: System) -
     auth = {"Authorization": f"Bearer {token}"}
     url = f"{system.url}/ingest/databases/sales/nothing"
     with httpx.Client() as client:
-        answers = [client.delete(url, headers=auth) for _number in range(140)]
-    refused = [answer for answer in answers if answer.status_code == 429]
-    assert 0 < len(refused) <= 20
+        answers = [client.delete(url, headers=auth)]
+        while answers[-1].status_code != 429:  # the slower they come, the more are let in
+            answers.append(client.delete(url, headers=auth))
+    refused = answers[-1:]
+    assert len(answers) > 120
     assert {answer.status_code for answer in answers} == {404, 429}
     assert int(refused[0].headers["Retry-After"]) >= 1
     assert upload(system, make_token(system, "ingest:sales")["token"], "sales").status_code == 201

@@ -162,3 +162,5 @@ async def test_folder_that_is_empty_at_once_deletes_nothing(system: System, pers
     done = person.run("watch", "shared", "--mirror-deletes")
     assert (done.returncode, b"is it mounted?" in done.stderr) == (1, True)
     wait_for(lambda: system.client.get("/precious/precious").status_code == 200)
+    document = system.client.get("/ingest/status", headers=system.auth).json()
+    assert document["databases"]["precious"]["tables"] == {"precious": 2}
