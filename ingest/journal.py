@@ -46,7 +46,7 @@ DELETE FROM receipts WHERE id IN (
     AND state IN ('published', 'failed') ORDER BY id LIMIT ?)
 """
 
-_SCHEMA = """
+_SCHEMA = token_store.SCHEMA + audit_rows.SCHEMA + record.SCHEMA + """
 CREATE TABLE IF NOT EXISTS receipts (
     id TEXT PRIMARY KEY,
     state TEXT NOT NULL,
@@ -336,7 +336,7 @@ def _open(path: Path) -> sqlite3.Connection:
     # Litestream has not read: they would be missing from the replica, without a word (seen with
     # 0.5.17, where both do it at 1000 pages).
     db.execute("PRAGMA wal_autocheckpoint = 0")
-    db.executescript(_SCHEMA + token_store.SCHEMA + audit_rows.SCHEMA + record.SCHEMA)
+    db.executescript(_SCHEMA)
     return db
 
 
