@@ -126,11 +126,17 @@ def _records(count: int) -> Iterator[dict[str, Any]]:
 
 
 def _convert(file: Path, kind: str, output: Path, count: int) -> tuple[float, int]:
-    """Run the converter's process as the service does; give its seconds and peak memory."""
+    """Run the converter in a process that imports it; give its seconds and peak memory."""
     output.unlink(missing_ok=True)
     conversion = Conversion(input=file, output=output, format=kind, table="t")
-    request = encode_request(conversion, Limits(), parent_pid=os.getpid())
-    command = [sys.executable, "-P", "-s", "-m", "ingest.converters"]
+    request = encode_request(conversion, Limits())
+    command = [
+        sys.executable,
+        "-P",
+        "-s",
+        "-c",
+        "from ingest.converters.process import main; main()",
+    ]
     seconds, peak = _time(command, request, rows=count)
     return seconds, peak
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.metadata import check_metadata, patch_metadata, point, refuse
 from headrace.metadata_text import Said, find_section
 from headrace.names import INTERNAL_TABLES, quote_identifier
-from ingest.convert import bare_environment
+from ingest.nursery import bare_environment
 from ingest.outcome import is_sqlite
 from ingest.queries import NO_FUNCTION, try_apart
 

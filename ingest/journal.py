@@ -46,7 +46,11 @@ DELETE FROM receipts WHERE id IN (
     AND state IN ('published', 'failed') ORDER BY id LIMIT ?)
 """
 
-_SCHEMA = token_store.SCHEMA + audit_rows.SCHEMA + record.SCHEMA + """
+_SCHEMA = (
+    token_store.SCHEMA
+    + audit_rows.SCHEMA
+    + record.SCHEMA
+    + """
 CREATE TABLE IF NOT EXISTS receipts (
     id TEXT PRIMARY KEY,
     state TEXT NOT NULL,
@@ -82,6 +86,7 @@ CREATE INDEX IF NOT EXISTS receipts_unfinished ON receipts (id)
     WHERE state NOT IN ('published', 'failed');
 CREATE INDEX IF NOT EXISTS receipts_database ON receipts (json_extract(receipt, '$.database'));
 """
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

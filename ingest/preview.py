@@ -19,21 +19,22 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Refusal
 from headrace.names import quote_identifier
-from ingest.convert import bare_environment, convert
+from ingest.convert import convert
 from ingest.converters import Conversion, find_honoured
 from ingest.converters.sniff import sniff
 from ingest.detect import HEAD_BYTES, decode_head, detect
 from ingest.head import cut_head, why_not
+from ingest.nursery import bare_environment
 from ingest.recognising import ask_apart
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from headrace.options import Target
-    from ingest.convert import Spare
     from ingest.converters import Limits, TableRows
     from ingest.converters.registry import Registry
     from ingest.disk import Disk
+    from ingest.nursery import Nursery
 
 MAX_HEAD_BYTES = 1024**2
 MAX_ROWS = 20  # of a table
@@ -73,17 +74,17 @@ class Previews:
         staging: Folder for what lives as long as one preview.
         registry: The converters.
         limits: What a conversion may use.
-        spare: Has a process ready.
+        nursery: Forks the processes.
         disk: Ends what would fill it.
     """
 
     def __init__(
-        self, staging: Path, *, registry: Registry, limits: Limits, spare: Spare, disk: Disk
+        self, staging: Path, *, registry: Registry, limits: Limits, nursery: Nursery, disk: Disk
     ) -> None:
         self._staging = staging
         self._registry = registry
         self._limits = replace(limits, wall_s=min(WALL_S, limits.wall_s), cpu_s=int(WALL_S))
-        self._spare = spare
+        self._nursery = nursery
         self._disk = disk
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._waiting = 0
@@ -101,7 +102,6 @@ class Previews:
                 return await self._make(head, scratch)
             finally:
                 await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
-                self._spare.prepare()
 
     async def _make(self, head: Head, scratch: Path) -> dict[str, Any]:
         path, target = scratch / "head", head.target
@@ -141,12 +141,7 @@ class Previews:
             registry=self._registry,
         )
         converted = await self._disk.run(
-            convert(
-                conversion,
-                limits=self._limits,
-                scratch=scratch,
-                process=await self._spare.take(),
-            )
+            convert(conversion, limits=self._limits, nursery=self._nursery)
         )
         return preview | {
             "previewable": True,

@@ -297,7 +297,7 @@ async def _lead(
             paths.staging,
             registry=registry,
             limits=_limits(settings, paths),
-            spare=uploads.spare,
+            nursery=uploads.nursery,
             disk=disk,
         ),
         rows=rows,

@@ -20,12 +20,13 @@ import structlog
 
 from headrace.errors import LogError, PrimaryLostError, Refusal, StoreError
 from headrace.receipt import NEXT_STATE, Receipt, TableOutcome, UploadState
-from ingest.convert import Spare, bare_environment, convert
+from ingest.convert import convert
 from ingest.converters import Conversion, Converted
 from ingest.described import brought, check_described, described
 from ingest.detect import detect
 from ingest.insist import insist, to_end
 from ingest.merge import Merged, adopt, count_tables, find_last_merge, merge, require_keys
+from ingest.nursery import Nursery, bare_environment
 from ingest.outcome import (
     is_sqlite,
     refusal_of,
@@ -81,6 +82,7 @@ class Uploads:
 
     Attributes:
         places: Bounds them.
+        nursery: Forks converters, for previews as well.
     """
 
     def __init__(
@@ -113,7 +115,7 @@ class Uploads:
         self._parked = False
         self._clock = clock
         self._showing = Showing(clock.now)
-        self._spare = Spare(paths.staging)
+        self.nursery = Nursery(paths.staging)
         self._turns = Turns(CONVERSIONS)
         metrics.queued.set_function(lambda: self._turns.waiting)
         self._running: dict[str, asyncio.Task[Receipt]] = {}
@@ -145,14 +147,9 @@ class Uploads:
             self._metrics.received_bytes.inc(receipt.bytes)
             self._go(receipt, options)
 
-    @property
-    def spare(self) -> Spare:
-        """What has a converter's process ready, for previews as well."""
-        return self._spare
-
     async def resume(self) -> None:
         """Send every upload on its way again that a stop or a crash left there."""
-        self._spare.prepare()
+        await self.nursery.start()
         unfinished = [
             each for each in await self._journal.read_unfinished() if each[0].format != ROWS
         ]
@@ -195,7 +192,7 @@ class Uploads:
         try:
             await asyncio.gather(*self._running.values(), return_exceptions=True)
         finally:
-            await self._spare.close()
+            await self.nursery.close()
 
     def _go(self, receipt: Receipt, options: Options) -> None:
         if self._parked:
@@ -233,7 +230,6 @@ class Uploads:
         await asyncio.to_thread(self._clean, receipt.id)
         if receipt.id in self._failing:
             await self._keep_failure(receipt)
-        self._spare.prepare()  # not before: its start takes a core that a merge can use
         return receipt
 
     async def _deliver(
@@ -318,8 +314,7 @@ class Uploads:
                     registry=self._registry,
                 ),
                 limits=self._limits,
-                scratch=scratch,
-                process=await self._spare.take(),
+                nursery=self.nursery,
             )
             converted = await self._disk.run(converting)
         receipt = replace(

@@ -1,8 +1,9 @@
 """Converters: one file in, one staging SQLite database out.
 
 Each module is one format family, and has one function: ``convert(conversion) -> Converted``. It
-runs in a process of its own (``python -m ingest.converters``), and raises ``Refusal`` for a file
-that it cannot convert without loss. Plugins add converters of the same shape (``ingest.plugins``).
+runs in a process of its own, forked from ``python -m ingest.converters``, and raises ``Refusal``
+for a file that it cannot convert without loss. Plugins add converters of the same shape
+(``ingest.plugins``).
 """
 
 from __future__ import annotations
@@ -61,7 +62,6 @@ class Format:
         )
 
 
-AHEAD = "ahead"  # argument of a process that is started before its request is there
 _DELIMITED = frozenset({"encoding", "delimiter", "header", "empty", "on_bad_rows"})
 _RECORDS = frozenset({"encoding", "nested"})
 FORMATS = (
@@ -446,7 +446,7 @@ def _failure(conversion: Conversion, what: str) -> Refusal:
     return Refusal("converter-failed", f"the converter {conversion.format!r} {what}")
 
 
-def encode_request(conversion: Conversion, limits: Limits, *, parent_pid: int) -> bytes:
+def encode_request(conversion: Conversion, limits: Limits) -> bytes:
     """Encode what the parent tells the converter's process."""
     request = {
         "conversion": {
@@ -460,13 +460,12 @@ def encode_request(conversion: Conversion, limits: Limits, *, parent_pid: int) -
         },
         "added": [asdict(converter) for converter in conversion.registry.added],
         "limits": asdict(limits),
-        "parent_pid": parent_pid,
     }
     return json.dumps(request).encode()
 
 
-def decode_request(data: bytes) -> tuple[Conversion, Limits, int]:
-    """Decode what the parent told: the conversion, its limits, and the parent's process id."""
+def decode_request(data: bytes) -> tuple[Conversion, Limits]:
+    """Decode what the parent told."""
     request = json.loads(data)
     members = request["conversion"]
     paths = {"input": Path(members["input"]), "output": Path(members["output"])}
@@ -474,7 +473,7 @@ def decode_request(data: bytes) -> tuple[Conversion, Limits, int]:
     registry = replace(BUILT_IN, added=tuple(map(_decode_converter, request["added"])))
     conversion = Conversion(**{**members, **paths, "wishes": wishes}, registry=registry)
     limits = Limits(**{**request["limits"], "hidden": tuple(request["limits"]["hidden"])})
-    return conversion, limits, request["parent_pid"]
+    return conversion, limits
 
 
 def _decode_converter(members: dict[str, Any]) -> Converter:

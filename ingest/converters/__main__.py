@@ -1,113 +1,129 @@
-"""The converter's process: reads a request on stdin, writes answers, a line each, on stdout."""
+"""The process that converters are forked from: it has imported what most files need.
+
+The service holds the other end of its standard input, a Unix socket. Each message there is the
+folder that a converter is to work in, with three descriptors: a socket to take the request from and
+to answer on, a file for what it complains of, and a socket for what becomes of it. On that there
+are two lines: ``pid N``, from the converter itself, once it leads a group of its own; ``status N``,
+from here, when it has ended (below 0: by that signal).
+
+It handles nothing that anybody has uploaded, and ends, with all converters, when the service does.
+"""
 
 from __future__ import annotations
 
-import errno
+import gc
 import importlib
 import os
-import sqlite3
+import select
+import signal
+import socket
 import sys
-import traceback
+import tempfile
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
-from headrace.errors import Refusal
 from headrace.leash import die_with_parent
-from ingest.converters import (
-    AHEAD,
-    Conversion,
-    Converted,
-    decode_request,
-    encode_outcome,
-    run_converter,
-)
-from ingest.converters.answers import encode_progress, encode_refused
-from ingest.converters.cage import enter_cage
-from ingest.converters.progress import reporting
-from ingest.converters.shape import is_shaped, shape
+from ingest.converters.process import main as convert
+
+MAX_ORDER_BYTES = 8192  # the path of a folder
+DESCRIPTORS = 3
+_BARE = "bare"  # argument: nothing is imported before it is needed
+_PRELOADED = ("ingest.converters.delimited", "ingest.converters.json_records")
 
 
 def main() -> None:
-    """Convert one file in the cage."""
-    if AHEAD in sys.argv:
-        import_ahead()
-    # Whatever else prints, prints to stderr: stdout is for answers alone.
-    answers = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    sys.excepthook = lambda _, exc, __: print_frames(exc)
-    request = sys.stdin.buffer.read()
-    if not request:  # nobody needs it any more
-        return
-    conversion, limits, parent_pid = decode_request(request)
-    die_with_parent(parent_pid)
-    refused = enter_cage(limits, readable=(conversion.input, conversion.output.parent, Path.cwd()))
-    if refused is not None:
-        os.write(answers, encode_refused(refused))
+    """Fork converters until standard input ends."""
+    die_with_parent()
+    if _BARE not in sys.argv:
+        _import_ahead()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the service alone
+    wake_read, wake_write = os.pipe()
+    for descriptor in (wake_read, wake_write):
+        os.set_blocking(descriptor, False)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    orders = socket.socket(fileno=os.dup(0))
+    gc.collect()
+    gc.freeze()  # collections in converters do not touch, and so copy, what they share with this
+    fates: dict[int, int] = {}  # the socket for what becomes of a converter, by its process id
+    while True:
+        readable, _, _ = select.select([orders.fileno(), wake_read], [], [])
+        if wake_read in readable:
+            os.read(wake_read, select.PIPE_BUF)
+            _reap(fates)
+        if orders.fileno() in readable:
+            folder, descriptors, _, _ = socket.recv_fds(orders, MAX_ORDER_BYTES, DESCRIPTORS)
+            if not folder:
+                break
+            talk, complaint, fate = descriptors
+            pid = _fork(Path(os.fsdecode(folder)), talk, complaint, fate)
+            fates[pid] = fate
+            os.close(talk)
+            os.close(complaint)
+    for pid in fates:
+        os.kill(pid, signal.SIGKILL)
 
-    def show(step: str, rows: int, size_bytes: int) -> None:
-        os.write(answers, encode_progress(step, rows, size_bytes))
 
-    with reporting(conversion, show) as watched:
-        outcome = convert_file(watched)
-    with os.fdopen(answers, "wb") as file:
-        file.write(encode_outcome(outcome))
-    # All is said and done. What a library would still clean up, the parent does.
-    sys.stderr.flush()
-    os._exit(0)
-
-
-def import_ahead() -> None:
+def _import_ahead() -> None:
     """Import what most files need; if that starts threads, which the cage forbids, begin anew."""
-    importlib.import_module("ingest.converters.delimited")
+    for name in _PRELOADED:
+        importlib.import_module(name)
     tasks = Path("/proc/self/task")
     if tasks.exists() and len(list(tasks.iterdir())) > 1:
-        os.execv(sys.executable, [part for part in sys.orig_argv if part != AHEAD])  # noqa: S606 - its own
+        os.execv(sys.executable, [*sys.orig_argv, _BARE])  # noqa: S606 - its own
 
 
-def convert_file(conversion: Conversion) -> Converted | Refusal:
-    """Convert, and give what came of it; only what nobody expects is raised on."""
+def _fork(folder: Path, talk: int, complaint: int, fate: int) -> int:
+    """Fork a converter; give its process id."""
+    nursery_pid = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _become_converter(nursery_pid, folder, talk, complaint, fate)
+    return pid
+
+
+def _become_converter(
+    nursery_pid: int, folder: Path, talk: int, complaint: int, fate: int
+) -> NoReturn:
+    """Leave all that is the nursery's behind, and convert."""
     try:
-        converted = run_converter(conversion)
-        if is_shaped(conversion.wishes):
-            conversion.begin("shape")
-        return shape(conversion.output, converted, conversion.wishes)
-    except Refusal as exc:
-        return exc
-    except Exception as exc:  # noqa: BLE001 - a message would show the file's contents
-        known = refusal_for(exc)
-        if known is None:
-            print_frames(exc)
-            raise SystemExit(1) from None
-        return known
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        die_with_parent(nursery_pid)
+        os.setsid()  # a group of its own, to be killed as one
+        os.write(fate, f"pid {os.getpid()}\n".encode())
+        for ours, standard in ((talk, 0), (talk, 1), (complaint, 2)):
+            os.dup2(ours, standard)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        os.chdir(folder)
+        os.environ["HOME"] = os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+        convert()
+    except SystemExit as exc:
+        _leave(exc.code if isinstance(exc.code, int) else 1)
+    except BaseException:  # noqa: BLE001 - this is the last frame of the process
+        sys.excepthook(*sys.exc_info())
+        _leave(1)
+    _leave(0)
 
 
-def refusal_for(exc: BaseException) -> Refusal | None:
-    """Give the refusal for an error of the machine: memory, disk, limits; None for any other."""
-    if isinstance(exc, MemoryError) or "can't start new thread" in str(exc):
-        return Refusal(
-            "limit-exceeded",
-            "the file needs more memory than a conversion may use",
-            extra={"limit": "memory"},
-        )
-    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Refusal("disk-full", "the disk is full")
-    if isinstance(exc, sqlite3.Error):
-        code = getattr(exc, "sqlite_errorcode", None)
-        if code == sqlite3.SQLITE_FULL:
-            return Refusal("disk-full", "the disk is full")
-        if code == sqlite3.SQLITE_TOOBIG or "too big" in str(exc):
-            return Refusal(
-                "limit-exceeded", "a row is larger than a table can hold", extra={"limit": "value"}
-            )
-    elif "database or disk is full" in str(exc):  # the Arrow driver's SQLite
-        return Refusal("disk-full", "the disk is full")
-    return None
+def _leave(status: int) -> NoReturn:
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
 
 
-def print_frames(exc: BaseException) -> None:
-    """Print where an error came from, without its message: that may hold what the file does."""
-    for frame in traceback.extract_tb(exc.__traceback__):
-        print(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}", file=sys.stderr)  # noqa: T201
-    print(type(exc).__name__, file=sys.stderr)  # noqa: T201 - the parent reads it
+def _reap(fates: dict[int, int]) -> None:
+    """Tell what became of those that have ended."""
+    for pid, fate in list(fates.items()):
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            del fates[pid]
+            with suppress(OSError):  # nobody waits for it any more
+                os.write(fate, f"status {os.waitstatus_to_exitcode(status)}\n".encode())
+            os.close(fate)
 
 
 if __name__ == "__main__":

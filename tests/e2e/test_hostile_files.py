@@ -14,6 +14,7 @@ import pytest
 
 from ingest.converters.unpack import MAX_FILES
 from tests.e2e.conftest import System, running
+from tests.faults.processes import command_of, descendants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,12 +99,10 @@ def _check_unharmed(system: System) -> None:
     """Check that nothing is left of an upload, that memory was bounded, and that the next works."""
     primary = system.data / "primary"
     assert list((primary / "spool").iterdir()) == []
-    # A folder of this name is that of the process which waits for the next file.
-    left = [each.name for each in (primary / "staging").iterdir()]
-    assert [name for name in left if not name.startswith("convert-")] == []
-    assert len(left) <= 1
-    commands = {pid: _read(pid, "cmdline").split("\0") for pid in system.processes()}
-    assert not [pid for pid, words in commands.items() if "ingest.converters" in words]
+    assert list((primary / "staging").iterdir()) == []
+    commands = {pid: command_of(pid).split() for pid in descendants(system.process.pid)}
+    # The one that is left is what they are forked from.
+    assert len([pid for pid, words in commands.items() if "ingest.converters" in words]) == 1
     (ingest,) = (
         pid for pid, words in commands.items() if words[1:4] == ["-m", "headrace", "ingest"]
     )

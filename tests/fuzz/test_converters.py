@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 
 from headrace.errors import Refusal
 from headrace.wishes import Wishes
-from ingest.convert import Conversion, Limits, convert
-from ingest.converters import FORMATS, find_ignored
+from ingest.convert import convert
+from ingest.converters import FORMATS, Conversion, Limits, find_ignored
+from ingest.nursery import Nursery
 
 SEEDS = Path(__file__).parent / "seeds"
 SEEDED = [known.name for known in FORMATS if (SEEDS / known.name).is_dir()]
@@ -86,12 +87,20 @@ def test_damaged_file_is_converted_whole_or_refused(format_name: str) -> None:
         if SECONDS and time.monotonic() - started_s > SECONDS:
             return
         with TemporaryDirectory(prefix="headrace-fuzz-") as folder:
-            asyncio.run(_convert_or_refuse(Path(folder), data, format_name, wishes))
+            runner.run(_convert_or_refuse(Path(folder), data, format_name, wishes, nursery))
 
-    convert_one()
+    with TemporaryDirectory(prefix="headrace-fuzz-") as scratch, asyncio.Runner() as runner:
+        nursery = Nursery(Path(scratch))
+        try:
+            convert_one()
+        finally:
+            runner.run(nursery.close())
+        assert list(Path(scratch).iterdir()) == []
 
 
-async def _convert_or_refuse(folder: Path, data: bytes, format_name: str, wishes: Wishes) -> None:
+async def _convert_or_refuse(
+    folder: Path, data: bytes, format_name: str, wishes: Wishes, nursery: Nursery
+) -> None:
     conversion = Conversion(
         input=folder / "in",
         output=folder / "out.db",
@@ -103,7 +112,7 @@ async def _convert_or_refuse(folder: Path, data: bytes, format_name: str, wishes
     conversion = replace(conversion, wishes=wishes.without(find_ignored(conversion)))
     conversion.input.write_bytes(data)
     try:
-        converted = await convert(conversion, limits=LIMITS, scratch=folder)
+        converted = await convert(conversion, limits=LIMITS, nursery=nursery)
     except Refusal as refusal:
         assert refusal.code not in CRASHES, refusal.document()  # noqa: PT017 - one of many
         assert [path.name for path in folder.iterdir()] == ["in"]

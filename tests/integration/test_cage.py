@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from ingest.convert import Conversion, Limits, convert
+from ingest.converters import Conversion, Limits
 from tests.conftest import wait_for
+from tests.converting import convert_alone
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 30.0
@@ -238,7 +239,7 @@ async def test_conversion_shows_progress_while_it_runs(tmp_path: Path) -> None:
     )
     loop = asyncio.get_running_loop()
     started_at = loop.time()
-    await convert(conversion, limits=Limits(), scratch=tmp_path)
+    await convert_alone(conversion, limits=Limits(), scratch=tmp_path)
     took_s = loop.time() - started_at
     assert len(seen) >= 2 * (took_s - 1.0)  # twice a second, after the start
     assert len(set(seen)) > 1

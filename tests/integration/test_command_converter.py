@@ -18,10 +18,10 @@ import pytest
 
 from headrace.converter_command import split_command
 from headrace.errors import Refusal
-from ingest.convert import convert
 from ingest.converters import BUILT_IN, Conversion, Limits, TableRows
 from ingest.converters.registry import Converter
 from tests.conftest import wait_for
+from tests.converting import convert_alone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +76,7 @@ def ask(tmp_path: Path) -> Ask:
 
 async def _refuse(conversion: Conversion, scratch: Path, limits: Limits | None = None) -> Refusal:
     with pytest.raises(Refusal) as caught:
-        await convert(conversion, limits=limits or Limits(), scratch=scratch)
+        await convert_alone(conversion, limits=limits or Limits(), scratch=scratch)
     assert not list(scratch.iterdir())
     assert not list(conversion.output.parent.glob("out.db*"))
     return caught.value
@@ -84,7 +84,7 @@ async def _refuse(conversion: Conversion, scratch: Path, limits: Limits | None =
 
 async def _facts(conversion: Conversion, scratch: Path) -> dict[str, str]:
     """Convert by a tool that makes a table of names and texts."""
-    await convert(conversion, limits=Limits(), scratch=scratch)
+    await convert_alone(conversion, limits=Limits(), scratch=scratch)
     with closing(sqlite3.connect(conversion.output)) as connection:
         return dict(connection.execute("SELECT * FROM facts").fetchall())
 
@@ -142,7 +142,7 @@ async def test_command_makes_tables_that_are_counted(ask: Ask, scratch: Path) ->
         "{table}",
         table="my table",
     )
-    converted = await convert(conversion, limits=Limits(), scratch=scratch)
+    converted = await convert_alone(conversion, limits=Limits(), scratch=scratch)
     assert converted.tables == (
         TableRows(name="my table", rows=0),
         TableRows(name="other", rows=2),
@@ -159,7 +159,7 @@ async def test_command_that_leaves_a_wal_loses_nothing(ask: Ask, scratch: Path) 
         os._exit(0)
         """
     )
-    converted = await convert(conversion, limits=Limits(), scratch=scratch)
+    converted = await convert_alone(conversion, limits=Limits(), scratch=scratch)
     assert converted.tables == (TableRows(name="t", rows=1),)
 
 

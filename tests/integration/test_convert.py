@@ -3,9 +3,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import sys
+import textwrap
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +17,10 @@ import pytest
 
 from headrace.errors import Refusal
 from ingest import convert as parent
-from ingest.convert import Conversion, Limits, Spare, convert, start
-from ingest.converters import TableRows
+from ingest import nursery as nurseries
+from ingest.convert import convert
+from ingest.converters import Conversion, Limits, TableRows
+from tests.converting import convert_alone, nursery_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,8 +56,14 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Non
         package.mkdir(parents=True)
         (package / "__init__.py").touch()
         (package.parent / "__init__.py").touch()
-        (package / "__main__.py").write_text(FAKE + script)
-        monkeypatch.setattr(parent, "_IMPORT_ROOT", tmp_path / "fake")
+        real = Path(nurseries.__file__).with_name("converters") / "__main__.py"
+        shutil.copy(real, package / "__main__.py")
+        (package / "process.py").write_text(
+            "def main():\n" + textwrap.indent(FAKE + script, "    ")
+        )
+        for name in ("delimited", "json_records"):  # what the nursery imports
+            (package / f"{name}.py").touch()
+        monkeypatch.setattr(nurseries, "_IMPORT_ROOT", tmp_path / "fake")
 
     return replace_by
 
@@ -66,7 +76,7 @@ def _conversion(folder: Path, data: str | bytes = "a,b\n1,x\n", kind: str = "csv
 
 async def _refuse(conversion: Conversion, scratch: Path, limits: Limits | None = None) -> Refusal:
     with pytest.raises(Refusal) as caught:
-        await convert(conversion, limits=limits or Limits(), scratch=scratch)
+        await convert_alone(conversion, limits=limits or Limits(), scratch=scratch)
     assert not list(scratch.iterdir())
     assert not list(conversion.output.parent.glob("out.db*"))
     return caught.value
@@ -85,6 +95,10 @@ def _is_running(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 async def _read_pid(path: Path) -> int:
@@ -109,7 +123,7 @@ async def test_convert_file_of_rows_makes_a_staging_database(
 ) -> None:
     """A file becomes a complete database, and nothing else is left."""
     conversion = _conversion(tmp_path, data, kind)
-    converted = await convert(conversion, limits=Limits(), scratch=scratch)
+    converted = await convert_alone(conversion, limits=Limits(), scratch=scratch)
     assert converted.tables == (TableRows(name="t", rows=1),)
     with closing(sqlite3.connect(conversion.output)) as connection:
         assert connection.execute("SELECT * FROM t").fetchall() == [(1, "x")]
@@ -124,85 +138,120 @@ async def test_convert_relative_paths_are_those_of_the_caller(
     _conversion(tmp_path)
     monkeypatch.chdir(tmp_path)
     conversion = Conversion(input=Path("in put"), output=Path("out.db"), format="csv", table="t")
-    await convert(conversion, limits=Limits(), scratch=Path("scratch"))
+    await convert_alone(conversion, limits=Limits(), scratch=Path("scratch"))
     assert (tmp_path / "out.db").exists()
 
 
-async def test_convert_by_a_process_that_was_started_ahead_is_locked_in_as_well(
+async def test_convert_one_nursery_forks_a_process_for_each_file(
     tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that waits is used for one file, in the same cage, and the next is another one."""
+    """All are locked in, at once as well, and none outlives its file."""
     monkeypatch.setattr(parent, "_say_refused", pytest.fail)
-    spare = Spare(scratch)
-    used = set()
-    for number in range(2):
-        spare.prepare()
-        process = await spare.take()
-        assert process is not None
-        used.add(process.process.pid)
-        conversion = replace(_conversion(tmp_path), output=tmp_path / f"{number}.db")
-        converted = await convert(conversion, limits=Limits(), scratch=scratch, process=process)
-        assert converted.tables == (TableRows(name="t", rows=1),)
-    assert len(used) == 2
-    assert await spare.take() is None
+    conversion = _conversion(tmp_path)
+    outputs = [tmp_path / f"{number}.db" for number in range(8)]
+    async with nursery_in(scratch) as nursery:
+        made = await asyncio.gather(
+            *(
+                convert(replace(conversion, output=output), limits=Limits(), nursery=nursery)
+                for output in outputs
+            )
+        )
+        assert nursery.pid is not None
+        assert not _children(nursery.pid)
+    assert [each.tables for each in made] == [(TableRows(name="t", rows=1),)] * 8
     assert not list(scratch.iterdir())
 
 
-async def test_convert_spare_process_that_died_is_not_used(scratch: Path) -> None:
-    """What happens to a process that waits costs no upload."""
-    spare = Spare(scratch)
-    spare.prepare()
-    process = await spare.take()
-    assert process is not None
-    spare.prepare()
-    following = spare._coming  # noqa: SLF001 - to be there before it is taken
-    assert following is not None
-    os.kill((await following).process.pid, signal.SIGKILL)
-    await (await following).process.wait()
-    assert await spare.take() is None
-    spare.prepare()
-    await spare.close()
-    await process.end()
+async def test_convert_process_holds_nothing_of_its_nursery(
+    tmp_path: Path, scratch: Path, fake: Callable[[str], None]
+) -> None:
+    """It cannot order other processes, nor say what became of them, nor of itself."""
+    fake(
+        "held = sorted(int(name) for name in os.listdir('/proc/self/fd'))\n"
+        "print(json.dumps({'converted': {'tables': [], 'warnings': [json.dumps(held)]}}))"
+    )
+    async with nursery_in(scratch) as nursery:
+        other = await nursery.fork()
+        conversion = _conversion(tmp_path)
+        converted = await convert(conversion, limits=Limits(), nursery=nursery)
+        await other.end()
+    assert json.loads(converted.warnings[0]) == [0, 1, 2, 3]  # the last: the folder it looks into
+
+
+async def test_convert_nursery_that_died_is_replaced(tmp_path: Path, scratch: Path) -> None:
+    """What happens to it between two files costs no upload."""
+    async with nursery_in(scratch) as nursery:
+        used = []
+        for number in range(3):
+            await nursery.start()
+            assert nursery.pid is not None
+            used.append(nursery.pid)
+            if number:
+                os.kill(nursery.pid, signal.SIGKILL)
+            conversion = replace(_conversion(tmp_path), output=tmp_path / f"{number}.db")
+            converted = await convert(conversion, limits=Limits(), nursery=nursery)
+            assert converted.tables == (TableRows(name="t", rows=1),)
+        assert len(set(used)) == 2
     assert not list(scratch.iterdir())
 
 
-async def test_convert_spare_process_whose_parent_dies_ends(scratch: Path) -> None:
-    """A process that waits for a request ends when nobody can send one any more."""
+async def test_convert_nursery_that_dies_amid_a_file_is_a_crash(
+    tmp_path: Path, scratch: Path, fake: Callable[[str], None]
+) -> None:
+    """Its converters die with it, and those who wait for them are told."""
+    note = tmp_path / "pids"
+    fake(f"Path({str(note)!r}).write_text(f'{{os.getpid()}}\\n'); time.sleep(600)")
+    async with nursery_in(scratch) as nursery:
+        conversion = _conversion(tmp_path)
+        task = asyncio.create_task(convert(conversion, limits=Limits(), nursery=nursery))
+        pid = await _read_pid(note)
+        assert nursery.pid is not None
+        os.kill(nursery.pid, signal.SIGKILL)
+        with pytest.raises(Refusal) as caught:
+            await task
+        await _until_gone(pid)
+    assert caught.value.code == "converter-crashed"
+    assert not list(scratch.iterdir())
+
+
+async def test_convert_processes_that_wait_end_with_the_service(scratch: Path) -> None:
+    """The nursery, and who waits for a request, end when nobody can send one any more."""
     script = f"""
 import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(parent.__file__).parents[1])!r})
-from ingest.convert import start
+from ingest.nursery import Nursery
 async def wait():
-    process = await start(Path({str(scratch)!r}), ahead=True)
-    print(process.process.pid, flush=True)
-    await process.process.wait()
+    nursery = Nursery(Path({str(scratch)!r}))
+    process = await nursery.fork()
+    print(nursery.pid, process.pid, flush=True)
+    await process.wait()
 asyncio.run(wait())
 """
     server = await asyncio.create_subprocess_exec(
         sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE
     )
     assert server.stdout is not None
-    pid = int(await server.stdout.readline())
+    pids = (await server.stdout.readline()).split()
     server.kill()
     await server.wait()
-    await _until_gone(pid)
+    for pid in pids:
+        await _until_gone(int(pid))
 
 
-async def test_convert_ahead_where_imports_start_threads_is_locked_in_as_well(
+async def test_convert_where_imports_start_threads_is_locked_in_as_well(
     tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The cage needs a process without threads: one that has some begins anew, without them."""
+    """The cage needs a process without threads: a nursery that has some begins anew, bare."""
     monkeypatch.setattr(parent, "_say_refused", pytest.fail)
-    environment = parent.bare_environment  # to leave out what prevents the thread
+    environment = nurseries.bare_environment  # to leave out what prevents the thread
     monkeypatch.setattr(
-        parent,
+        nurseries,
         "bare_environment",
         lambda folder: {**environment(folder), "JE_ARROW_MALLOC_CONF": "background_thread:true"},
     )
-    process = await start(scratch, ahead=True)
     conversion = _conversion(tmp_path)
-    converted = await convert(conversion, limits=Limits(), scratch=scratch, process=process)
+    converted = await convert_alone(conversion, limits=Limits(), scratch=scratch)
     assert converted.tables == (TableRows(name="t", rows=1),)
 
 
@@ -211,11 +260,11 @@ async def test_convert_sqlite_and_markdown_files_come_through(
 ) -> None:
     """The name of the file reaches the converter, and a database can be converted again."""
     conversion = _conversion(tmp_path, "hello\n", "markdown")
-    await convert(replace(conversion, filename="x.md"), limits=Limits(), scratch=scratch)
+    await convert_alone(replace(conversion, filename="x.md"), limits=Limits(), scratch=scratch)
     again = replace(
         conversion, input=conversion.output, output=tmp_path / "again.db", format="sqlite"
     )
-    await convert(again, limits=Limits(), scratch=scratch)
+    await convert_alone(again, limits=Limits(), scratch=scratch)
     with closing(sqlite3.connect(again.output)) as connection:
         assert connection.execute("SELECT * FROM t").fetchall() == [("x", "hello\n")]
 
@@ -241,7 +290,7 @@ async def test_convert_process_has_no_secrets_and_its_own_folder(
         " 'cwd': os.getcwd()}\n"
         "print(json.dumps({'converted': {'tables': [], 'warnings': [json.dumps(facts)]}}))"
     )
-    converted = await convert(_conversion(tmp_path), limits=Limits(), scratch=scratch)
+    converted = await convert_alone(_conversion(tmp_path), limits=Limits(), scratch=scratch)
     facts = json.loads(converted.warnings[0])
     assert "secret" not in str(facts)
     assert facts["group"]
@@ -268,7 +317,9 @@ async def test_convert_of_ordinary_csv_needs_little_memory(tmp_path: Path, scrat
     """A file far larger than the memory that the process may use is converted."""
     data = "a,b\n" + "1234567,some text that is a little longer\n" * 2_000_000
     limits = Limits(memory_bytes=400 * MIB)
-    converted = await convert(_conversion(tmp_path, data), limits=replace(limits), scratch=scratch)
+    converted = await convert_alone(
+        _conversion(tmp_path, data), limits=replace(limits), scratch=scratch
+    )
     assert converted.tables[0].rows == 2_000_000
 
 
@@ -315,7 +366,7 @@ async def test_convert_that_is_cancelled_leaves_no_process(
     note = tmp_path / "pids"
     fake(f"Path({str(note)!r}).write_text(f'{{os.getpid()}}\\n'); time.sleep(600)")
     conversion = _conversion(tmp_path)
-    task = asyncio.create_task(convert(conversion, limits=Limits(), scratch=scratch))
+    task = asyncio.create_task(convert_alone(conversion, limits=Limits(), scratch=scratch))
     pid = await _read_pid(note)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -355,22 +406,23 @@ async def test_convert_process_whose_parent_dies_ends(tmp_path: Path, scratch: P
 import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(parent.__file__).parents[1])!r})
-from ingest.convert import Conversion, Limits, convert
+from ingest.convert import convert
+from ingest.converters import Conversion, Limits
+from ingest.nursery import Nursery
 conversion = Conversion(
     input=Path({str(fifo)!r}), output=Path({str(tmp_path / "out.db")!r}), format="csv", table="t")
-asyncio.run(convert(conversion, limits=Limits(), scratch=Path({str(scratch)!r})))
+asyncio.run(convert(conversion, limits=Limits(), nursery=Nursery(Path({str(scratch)!r}))))
 """
     server = await asyncio.create_subprocess_exec(sys.executable, "-c", script)
     try:
-        children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
         async with asyncio.timeout(DEADLINE_S):
             # The converter waits for a writer of its input: by then it is on its leash.
             descriptor = await asyncio.to_thread(os.open, fifo, os.O_WRONLY)
-            while not (pids := children.read_text().split()):  # noqa: ASYNC110 - as above
-                await asyncio.sleep(0)
+            (nursery,) = _children(server.pid)
+            (pid,) = _children(nursery)
         server.send_signal(signal.SIGKILL)
         await server.wait()
-        await _until_gone(int(pids[0]))
+        await _until_gone(pid)
         os.close(descriptor)
     finally:
         if server.returncode is None:

@@ -12,7 +12,8 @@ import pyarrow.parquet
 import pytest
 
 from headrace.errors import Refusal
-from ingest.convert import Conversion, Limits, convert
+from ingest.converters import Conversion, Limits
+from tests.converting import convert_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,6 +91,6 @@ async def test_bomb_ends_as_a_limit(
     assert path.stat().st_size < 20_000_000
     conversion = Conversion(input=path, output=output, format=kind, table="t")
     with pytest.raises(Refusal) as caught:
-        await convert(conversion, limits=LIMITS, scratch=scratch)
+        await convert_alone(conversion, limits=LIMITS, scratch=scratch)
     assert caught.value.code == "limit-exceeded"
     assert not output.exists()

@@ -10,8 +10,8 @@ import pytest
 
 from headrace.errors import Refusal
 from headrace.wishes import read_wishes
-from ingest.convert import Conversion, Limits, convert
-from ingest.converters import TableRows
+from ingest.converters import Conversion, Limits, TableRows
+from tests.converting import convert_alone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ async def test_views_that_name_each_other_too_often_are_a_limit(tmp_path: Path) 
         input=source, output=tmp_path / "out.db", format="sqlite", table="ignored"
     )
     with pytest.raises(Refusal) as caught:
-        await convert(conversion, limits=Limits(), scratch=tmp_path)
+        await convert_alone(conversion, limits=Limits(), scratch=tmp_path)
     assert caught.value.code == "limit-exceeded"
     assert [path.name for path in tmp_path.iterdir()] == ["in.db"]
 
@@ -40,7 +40,7 @@ async def test_csv_is_shaped_in_the_process_that_converts_it(tmp_path: Path) -> 
     source = tmp_path / "in.csv"
     source.write_text("id,city,note\n2,Ur,a moth\n1,Rome,none\n")
     options = {"pk": "id", "extract": "city:cities", "index": "city", "fts": "note"}
-    converted = await convert(
+    converted = await convert_alone(
         Conversion(
             input=source,
             output=tmp_path / "out.db",
@@ -73,6 +73,6 @@ async def test_key_that_rows_share_is_refused_by_the_process(tmp_path: Path) -> 
         wishes=read_wishes({"pk": "id"}),
     )
     with pytest.raises(Refusal, match="1 in rows 1 and 3") as caught:
-        await convert(conversion, limits=Limits(), scratch=tmp_path)
+        await convert_alone(conversion, limits=Limits(), scratch=tmp_path)
     assert caught.value.code == "duplicate-key"
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]

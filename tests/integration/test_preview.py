@@ -11,11 +11,11 @@ import pytest
 
 from headrace.errors import Refusal
 from headrace.options import read_target
-from ingest.convert import Spare
 from ingest.converters import BUILT_IN, Limits
 from ingest.disk import Disk
 from ingest.metrics import IngestMetrics
 from ingest.preview import AT_ONCE, MAX_HEAD_BYTES, MAX_ROWS, MAX_TEXT, WAITING, Head, Previews
+from tests.converting import nursery_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,15 +25,14 @@ if TYPE_CHECKING:
 @asynccontextmanager
 async def previews_in(folder: Path) -> AsyncIterator[Previews]:
     """Give previews that work in a folder, which is empty in the end."""
-    spare = Spare(folder)
-    yield Previews(
-        folder,
-        registry=BUILT_IN,
-        limits=Limits(),
-        spare=spare,
-        disk=Disk(folder, 0, IngestMetrics()),
-    )
-    await spare.close()
+    async with nursery_in(folder) as nursery:
+        yield Previews(
+            folder,
+            registry=BUILT_IN,
+            limits=Limits(),
+            nursery=nursery,
+            disk=Disk(folder, 0, IngestMetrics()),
+        )
     assert list(folder.iterdir()) == []
 
 

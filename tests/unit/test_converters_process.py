@@ -20,7 +20,7 @@ from ingest.converters import (
     encode_request,
     load_converter,
 )
-from ingest.converters.__main__ import refusal_for
+from ingest.converters.process import refusal_for
 
 
 def test_request_of_any_names_comes_through() -> None:
@@ -29,8 +29,8 @@ def test_request_of_any_names_comes_through() -> None:
         input=Path("/in/\udcff é"), output=Path("/o"), format="csv", table='"', filename="a\n"
     )
     limits = Limits(wall_s=1.5)
-    data = encode_request(conversion, limits, parent_pid=7)
-    assert decode_request(data) == (conversion, limits, 7)
+    data = encode_request(conversion, limits)
+    assert decode_request(data) == (conversion, limits)
 
 
 def test_outcome_of_tables_comes_through_as_one_line() -> None:

@@ -212,6 +212,6 @@ def convert(conversion):
         table="t",
         registry=replace(BUILT_IN, added=(added,)),
     )
-    read, _limits, _pid = decode_request(encode_request(conversion, Limits(), parent_pid=1))
+    read, _limits = decode_request(encode_request(conversion, Limits()))
     assert read == conversion
     assert run_converter(read) == Converted(tables=(TableRows(name="t", rows=7),))
