@@ -11,10 +11,13 @@ import click
 
 from headrace import __version__
 from headrace.config import (
+    KINDS,
     IngestSettings,
+    NodeSettings,
     ServeSettings,
     StoreSettings,
     UpSettings,
+    explain_settings,
     load_settings,
 )
 from headrace.errors import HeadraceError
@@ -22,7 +25,7 @@ from headrace.remote.commands import COMMANDS, asks_server, to_server
 from headrace.settings import Command, options_of
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
 
 @click.group()
@@ -56,6 +59,42 @@ def serve(**flags: Any) -> None:
     from serve.service import run  # noqa: PLC0415
 
     _run(run(_load(ServeSettings, flags)))
+
+
+@main.group()
+def config() -> None:
+    """Print the settings that are in force, and where each of them comes from."""
+
+
+@main.group()
+def doctor() -> None:
+    """Look at what a node will need (store, clock, disk, ports, versions, plugins)."""
+
+
+def _add_explaining(name: str, kind: type[NodeSettings]) -> None:
+    """Add the commands that explain what another one would do."""
+
+    @config.command(name, help=f"Print the settings of `headrace {name}`.")
+    @options_of(kind)
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    def _config(*, as_json: bool, **flags: Any) -> None:
+        from headrace import config_commands  # noqa: PLC0415
+
+        config_commands.show(_gathered(explain_settings, kind, flags), as_json=as_json)
+
+    @doctor.command(name, help=f"Look at what `headrace {name}` will need; 1: it will not work.")
+    @options_of(kind)
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    def _doctor(*, as_json: bool, **flags: Any) -> None:
+        from headrace import config_commands  # noqa: PLC0415
+        from ingest.plugins import list_added  # noqa: PLC0415
+
+        settings = _load(kind, flags)
+        sys.exit(asyncio.run(config_commands.examine(settings, list_added, as_json=as_json)))
+
+
+for _name, _kind in KINDS.items():
+    _add_explaining(_name, _kind)
 
 
 @main.command()
@@ -250,8 +289,14 @@ def revoke_token(token_id: str, url: str, token_file: Path | None) -> None:
 
 
 def _load(kind: Any, flags: dict[str, Any]) -> Any:
+    return _gathered(load_settings, kind, flags)
+
+
+def _gathered(
+    gather: Callable[[Any, dict[str, Any]], Any], kind: Any, flags: dict[str, Any]
+) -> Any:
     try:
-        return load_settings(kind, flags)
+        return gather(kind, flags)
     except HeadraceError as exc:
         _fail(exc)
 

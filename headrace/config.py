@@ -5,16 +5,31 @@ from __future__ import annotations
 import os
 import secrets
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace.converter_command import ConverterCommand, decode_commands
 from headrace.errors import ConfigError
-from headrace.settings import Bytes, Texts, decode_settings, names_of, read_environment, setting
+from headrace.settings import (
+    HIDDEN,
+    VARIABLE_PREFIX,
+    Bytes,
+    InForce,
+    Texts,
+    decode_settings,
+    flag_of,
+    list_in_force,
+    names_of,
+    read_environment,
+    setting,
+    variable_of,
+)
+from headrace.store_url import parse_store_url
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 # Offsets from --port, for one machine (``headrace up``) and as defaults for separate ones.
 INGEST_PORT_OFFSET = 100
@@ -24,6 +39,17 @@ MIB = 1024**2  # bytes
 GIB = 1024**3
 
 CONFIG_NAME = "headrace.toml"
+
+# Variables of ours that are no settings: of commands, and what hooks after a switch are told.
+OTHER_VARIABLES = frozenset(
+    {
+        "HEADRACE_URL",
+        "HEADRACE_GENERATION",
+        "HEADRACE_PREVIOUS_GENERATION",
+        "HEADRACE_CHANGED_DATABASES",
+        "HEADRACE_REMOVED_DATABASES",
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +267,14 @@ class UpSettings(NodeSettings, ReaderSettings, WriterSettings, ConverterSettings
     port: int = setting(8000, ge=1, le=65535, description="Port to listen on.")
     readers: int = setting(1, ge=1, le=99, description="Number of readers.")
 
+    @property
+    def ports(self) -> list[int]:
+        """All that is listened on."""
+        readers = range(self.readers)
+        metrics = (METRICS_PORT_OFFSET + 1 + number for number in readers)
+        offsets = (*readers, INGEST_PORT_OFFSET, METRICS_PORT_OFFSET, *metrics)
+        return [self.port + offset for offset in offsets]
+
 
 @dataclass(frozen=True, kw_only=True)
 class IngestSettings(NodeSettings, WriterSettings, ConverterSettings):
@@ -251,6 +285,11 @@ class IngestSettings(NodeSettings, WriterSettings, ConverterSettings):
     standby: bool = setting(
         False, description="Wait while another primary holds the lease, and take over after it."
     )
+
+    @property
+    def ports(self) -> list[int]:
+        """All that is listened on; 0: whichever the kernel picks."""
+        return [self.port, self.metrics_port]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,22 +306,64 @@ class ServeSettings(NodeSettings, ReaderSettings):
         description="Seconds that a reader which stops answers on, but says that it is not ready.",
     )
 
+    @property
+    def ports(self) -> list[int]:
+        """All that is listened on; 0: whichever the kernel picks."""
+        return [self.port, self.metrics_port]
 
-Settings = TypeVar("Settings", bound=NodeSettings)
+
+KINDS: dict[str, type[NodeSettings]] = {
+    "up": UpSettings,
+    "ingest": IngestSettings,
+    "serve": ServeSettings,
+}
+_ALL = names_of(*KINDS.values())
+
+Settings = TypeVar("Settings", bound=StoreSettings)
 
 
 def load_settings(kind: type[Settings], flags: Mapping[str, Any]) -> Settings:
-    """Build settings out of the flags that were given, the environment and the defaults.
+    """Build settings out of the flags that were given, the environment, the file, the defaults.
 
     Raises:
-        ConfigError: A value does not fit; says which.
+        ConfigError: A value does not fit, or something is no setting; says which.
     """
+    return decode_settings(kind, _gather(kind, flags)[0])
+
+
+def explain_settings(kind: type[Settings], flags: Mapping[str, Any]) -> list[InForce]:
+    """List what is in force, and where it comes from.
+
+    Raises:
+        ConfigError: A value does not fit, or something is no setting; says which.
+    """
+    values, origins = _gather(kind, flags)
+    settings = decode_settings(kind, values)
+    token = settings.data / "token"
+    found = {each.name: each for each in list_in_force(settings, origins)}
+    found["store"] = replace(found["store"], value=parse_store_url(store_url(settings)).base)
+    if "token" in found and found["token"].value is None and token.exists():
+        found["token"] = replace(found["token"], value=HIDDEN, origin=str(token))
+    return [found[name] for name in names_of(NodeSettings, kind) if name in found]
+
+
+def _gather(
+    kind: type[StoreSettings], flags: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Give what is said of each setting, and who says it."""
     given = {name: value for name, value in flags.items() if value not in (None, ())}
-    nearer = {**read_environment(kind), **given}
-    return decode_settings(kind, {**_read_config(nearer), **nearer})
+    _check_variables()
+    said = read_environment(kind)
+    path, file = _read_config({**said, **given})
+    origins = {
+        **dict.fromkeys(file, str(path)),
+        **{name: variable_of(name) for name in said},
+        **{name: flag_of(name) for name in given},
+    }
+    return {**file, **said, **given}, origins
 
 
-def _read_config(nearer: dict[str, Any]) -> dict[str, Any]:
+def _read_config(nearer: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     """Read the file of settings: the chosen one, or the one in the data folder if there is one.
 
     Args:
@@ -298,15 +379,40 @@ def _read_config(nearer: dict[str, Any]) -> dict[str, Any]:
     except FileNotFoundError as exc:
         if chosen:
             raise ConfigError(f"find no {path}") from exc
-        return {}
+        return path, {}
     except (OSError, ValueError) as exc:
         raise ConfigError(f"cannot read {path}: {exc}") from exc
-    known = set(names_of(UpSettings, IngestSettings, ServeSettings))
     # The file decides on neither where it lies itself.
+    known = [name for name in _ALL if name not in {"config", "data"}]
     for name in values:
-        if name not in known - {"config", "data"}:
-            raise ConfigError(f"cannot use {path}: {name!r} is no setting of it")
-    return values
+        if name not in known:
+            raise ConfigError(
+                f"cannot use {path}: {name!r} is no setting of it", hint=_suggest(name, known)
+            )
+    return path, values
+
+
+def _check_variables() -> None:
+    """Refuse variables that look like a setting misspelled.
+
+    Others are left alone: Kubernetes, for one, sets variables named after each service.
+
+    Raises:
+        ConfigError: There is one; says which setting may be meant.
+    """
+    variables = {variable_of(name) for name in _ALL}
+    for name in os.environ:
+        if not name.startswith(VARIABLE_PREFIX) or name in variables | OTHER_VARIABLES:
+            continue
+        if (hint := _suggest(name, variables)) is not None:
+            raise ConfigError(f"cannot use {name}: it is no setting", hint=hint)
+
+
+def _suggest(name: str, known: Iterable[str]) -> str | None:
+    """Say what may be meant; None if nothing is like it."""
+    short = {each.removeprefix(VARIABLE_PREFIX): each for each in known}
+    near = get_close_matches(name.removeprefix(VARIABLE_PREFIX), short, n=1, cutoff=0.8)
+    return f"did you mean {short[near[0]]}?" if near else None
 
 
 def store_url(settings: StoreSettings) -> str:

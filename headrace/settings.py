@@ -26,7 +26,8 @@ Settings = TypeVar("Settings")
 Bytes = NewType("Bytes", int)
 Texts = tuple[str, ...]  # a flag that is given several times; in a variable, spaces are between
 
-_PREFIX = "HEADRACE_"
+VARIABLE_PREFIX = "HEADRACE_"
+HIDDEN = "(hidden)"  # instead of a secret
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])?(i)?b?)?\s*", re.IGNORECASE)
 _POWERS = {unit: power for power, unit in enumerate("kmgt", 1)}
 
@@ -45,11 +46,11 @@ class _Setting:
 
     @property
     def flag(self) -> str:
-        return f"--{self.name.replace('_', '-')}"
+        return flag_of(self.name)
 
     @property
     def variable(self) -> str:
-        return _PREFIX + self.name.upper()
+        return variable_of(self.name)
 
     @property
     def has_flag(self) -> bool:
@@ -102,6 +103,56 @@ def setting(
     if decode_table is not None:
         return field(default_factory=lambda: default, metadata=said)
     return field(default=default, repr=not secret, metadata=said)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InForce:
+    """A setting that is in force.
+
+    Attributes:
+        name: As the file has it.
+        value: As a flag has it; None where there is none; a secret is hidden.
+        origin: The flag, the variable or the file that says so; else "default".
+    """
+
+    name: str
+    value: str | None
+    origin: str
+
+
+def list_in_force(settings: Any, origins: Mapping[str, str]) -> list[InForce]:
+    """List the settings that are in force, in the order in which they are declared.
+
+    Args:
+        settings: All of a kind.
+        origins: Where each comes from that is not a default.
+    """
+    return [
+        InForce(
+            name=each.name,
+            value=_shown(each, getattr(settings, each.name)),
+            origin=origins.get(each.name, "default"),
+        )
+        for each in _settings_of(type(settings))
+    ]
+
+
+def _shown(each: _Setting, value: Any) -> str | None:
+    if value in (None, (), {}, ""):
+        return None
+    if each.secret:
+        return HIDDEN
+    return " ".join(value) if isinstance(value, tuple | dict) else _written(value)
+
+
+def flag_of(name: str) -> str:
+    """Give the flag of a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
+def variable_of(name: str) -> str:
+    """Give the variable of a setting."""
+    return VARIABLE_PREFIX + name.upper()
 
 
 def names_of(*kinds: type) -> list[str]:

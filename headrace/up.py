@@ -98,20 +98,25 @@ def _check_ports(settings: UpSettings) -> None:
     Raises:
         ConfigError: A port is taken.
     """
-    readers = range(settings.readers)
-    offsets = [*readers, INGEST_PORT_OFFSET, METRICS_PORT_OFFSET]
-    offsets += [METRICS_PORT_OFFSET + 1 + number for number in readers]
-    for offset in offsets:
-        port = settings.port + offset
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((settings.host, port))
-            except (OSError, OverflowError) as exc:
-                raise ConfigError(
-                    f"cannot listen on {settings.host}:{port}: {exc}", hint="choose another --port"
-                ) from exc
+    for port in settings.ports:
+        check_port(settings.host, port)
+
+
+def check_port(host: str, port: int) -> None:
+    """Try to listen on a port.
+
+    Raises:
+        ConfigError: It is taken, or cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError) as exc:
+            raise ConfigError(
+                f"cannot listen on {host}:{port}: {exc}", hint="choose another --port"
+            ) from exc
 
 
 class _Parts:

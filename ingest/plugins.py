@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
+from headrace.config import ConverterSettings
 from headrace.errors import ConfigError, Refusal
 from ingest import hookspecs
 from ingest.converters import BUILT_IN, Conversion, Converted, TableRows
@@ -59,6 +60,34 @@ def load_registry(
         except (Exception, SystemExit) as exc:  # noqa: BLE001 - whatever somebody's module raises
             on_failure(point.name, exc)
     return registry
+
+
+def configured(settings: ConverterSettings) -> list[Converter]:
+    """Give the converters that are programs of the configuration."""
+    return [
+        Converter(
+            name=name,
+            convert="ingest.converters.command:convert",
+            match=each.match,
+            settings={"command": each.arguments()},
+        )
+        for name, each in settings.converters.items()
+    ]
+
+
+def list_added(settings: object) -> list[tuple[str, str]]:
+    """List the converters that a node adds, each with what is wrong with it, or "".
+
+    Raises:
+        ConfigError: A converter of the configuration cannot work.
+    """
+    if not isinstance(settings, ConverterSettings):
+        return []
+    faults: list[tuple[str, str]] = []
+    added = load_registry(
+        configured(settings), lambda name, exc: faults.append((name, str(exc) or repr(exc)))
+    ).added
+    return [*((each.name, "") for each in added), *faults]
 
 
 def _add(registry: Registry, converters: Iterable[Converter]) -> Registry:

@@ -36,7 +36,6 @@ from ingest.buckets.places import make_watched
 from ingest.buckets.watching import Buckets
 from ingest.checksums import Checksums
 from ingest.converters import Limits
-from ingest.converters.registry import Converter
 from ingest.disk import Disk
 from ingest.fetch import Fetcher
 from ingest.fetch_rules import FetchRules
@@ -45,7 +44,7 @@ from ingest.incoming import Incoming
 from ingest.journal import Journal
 from ingest.lease import LeaseHolder
 from ingest.metrics import IngestMetrics
-from ingest.plugins import load_registry
+from ingest.plugins import configured, load_registry
 from ingest.preview import Previews
 from ingest.primary import Primary
 from ingest.prune import LogPruner
@@ -215,7 +214,7 @@ async def _lead(
     rebuilder = Rebuilder(paths, store, primary, metrics)
     await rebuilder.lock(lineages.keys() - sound)
     await stack.enter_async_context(_running(rebuilder.run(), give_up))
-    registry = load_registry(_configured(settings), partial(_count_broken_plugin, metrics))
+    registry = load_registry(configured(settings), partial(_count_broken_plugin, metrics))
     disk = Disk(paths.root, settings.disk_reserve, metrics)
     archive = Archive(store, disk, on=settings.archive, retention=retention.uploads)
     holds = Holds()
@@ -411,19 +410,6 @@ async def _unless(stop: Stop, work: Coroutine[Any, Any, Done]) -> Done | None:
         working.cancel()
         waiting.cancel()
         await asyncio.gather(working, waiting, return_exceptions=True)
-
-
-def _configured(settings: IngestSettings) -> list[Converter]:
-    """Give the converters that are programs of the configuration."""
-    return [
-        Converter(
-            name=name,
-            convert="ingest.converters.command:convert",
-            match=each.match,
-            settings={"command": each.arguments()},
-        )
-        for name, each in settings.converters.items()
-    ]
 
 
 def _secrets(paths: PrimaryPaths) -> tuple[str, ...]:

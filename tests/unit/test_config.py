@@ -176,3 +176,20 @@ def test_commands_of_environment_are_json(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("HEADRACE_CONVERTERS", "{")
     with pytest.raises(ConfigError):
         load_settings(IngestSettings, {})
+
+
+def test_setting_misspelled_is_refused_with_what_may_be_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the file and in the environment; what others have in the environment is theirs."""
+    file = tmp_path / "headrace.toml"
+    file.write_text("wokers = 2\n")
+    with pytest.raises(ConfigError, match="'wokers' is no setting") as caught:
+        load_settings(UpSettings, {"config": file})
+    assert caught.value.hint == "did you mean workers?"
+    monkeypatch.setenv("HEADRACE_PORT_8000_TCP", "tcp://10.0.0.1:8000")  # as Kubernetes has it
+    assert load_settings(UpSettings, {}).port == 8000
+    monkeypatch.setenv("HEADRACE_MAX_UPLAODS", "1 GB")
+    with pytest.raises(ConfigError, match="HEADRACE_MAX_UPLAODS") as caught:
+        load_settings(UpSettings, {})
+    assert caught.value.hint == "did you mean HEADRACE_MAX_UPLOAD?"
