@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from tests.conftest import wait_for
 from tests.e2e.conftest import System, running
 from tests.e2e.page_kit import (
     PHONE,
-    CuttingProxy,
     chromium,
     drop,
     find_barriers,
@@ -21,6 +21,8 @@ from tests.e2e.page_kit import (
     sign_in,
     wait_looked_at,
 )
+from tests.e2e.tus_kit import kept_bytes
+from tests.faults.links import Link
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,7 +114,7 @@ def test_page_upload_over_a_connection_that_is_cut_goes_on(page: Page, system: S
     """A connection that is cut costs what was on its way, and nobody has to do anything."""
     rows = 110_000
     body = "id,text\n" + "".join(f"{n},row {n:09}\n" for n in range(rows))
-    proxy = CuttingProxy(system.url)
+    link = Link(lambda: system.port)
     offsets: list[int] = []
 
     def note(request: Request) -> None:
@@ -120,16 +122,20 @@ def test_page_upload_over_a_connection_that_is_cut_goes_on(page: Page, system: S
             offsets.append(int(request.headers["upload-offset"]))
 
     page.on("request", note)
-    with proxy.listening() as url:
-        sign_in(page, url, system.token)
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(link.listening()),
+    ):
+        sign_in(page, f"http://127.0.0.1:{link.port}", system.token)
         page.get_by_label("Choose files").set_input_files(
             {"name": "long.csv", "mimeType": "text/csv", "buffer": body.encode()}
         )
         wait_looked_at(page)
-        proxy.halt_after_bytes = len(body) // 2
+        link.silent_at_bytes = link.sent_bytes + len(body) // 2
         page.get_by_role("button", name="Upload").click()
-        wait_for(lambda: _kept_bytes(system) >= MIB)
-        proxy.cut()
+        wait_for(lambda: kept_bytes(system) >= MIB)
+        portal.call(link.set_mode, "reset")
+        portal.call(link.set_mode, "pass")
         page.get_by_role("link", name="/long/long").wait_for(timeout=LIVE_MS)
     assert offsets[0] == 0
     assert 0 < offsets[-1] < len(body)
@@ -360,12 +366,6 @@ def _with_policy(route: Route) -> None:
     response = route.fetch()
     policy = {"content-security-policy": "default-src 'self'"}
     route.fulfill(response=response, headers={**response.headers, **policy})
-
-
-def _kept_bytes(system: System) -> int:
-    """Give how much of an unfinished upload is on the primary's volume."""
-    files = (system.data / "primary" / "tus").glob("*")
-    return max((file.stat().st_size for file in files), default=0)
 
 
 def _tab_to(page: Page, selector: str) -> None:
