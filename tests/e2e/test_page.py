@@ -110,6 +110,26 @@ def test_page_file_that_is_dropped_is_read_by_the_link(signed_in: Page, system: 
     signed_in.get_by_role("cell", name="Grace").wait_for()
 
 
+def test_page_makes_every_reader_wait_for_the_newest_upload(
+    signed_in: Page, system: System
+) -> None:
+    """Also where the answer to another upload said so before, or an older receipt is looked at."""
+    older = signed_in.evaluate(
+        """fetch("/ingest?filename=older.csv", {method: "POST", body: "a\\n1\\n"})
+          .then((answer) => answer.json())"""
+    )
+    assert _awaited(signed_in) == older["generation"]
+    drop(signed_in, ("newer.csv", "text/csv", PEOPLE))
+    wait_looked_at(signed_in)
+    signed_in.get_by_role("button", name="Upload").click()
+    signed_in.get_by_role("link", name="/newer/newer").wait_for(timeout=LIVE_MS)
+    newest = _awaited(signed_in)
+    assert newest > older["generation"]
+    signed_in.goto(f"{system.url}/ingest/receipts/{older['id']}")
+    signed_in.get_by_text("Regions: ").wait_for(timeout=LIVE_MS)
+    assert _awaited(signed_in) == newest
+
+
 def test_page_upload_over_a_connection_that_is_cut_goes_on(page: Page, system: System) -> None:
     """A connection that is cut costs what was on its way, and nobody has to do anything."""
     rows = 110_000
@@ -366,6 +386,12 @@ def _with_policy(route: Route) -> None:
     response = route.fetch()
     policy = {"content-security-policy": "default-src 'self'"}
     route.fulfill(response=response, headers={**response.headers, **policy})
+
+
+def _awaited(page: Page) -> int:
+    """Give the generation that a browser asks every reader for."""
+    cookies = {each["name"]: each["value"] for each in page.context.cookies()}
+    return int(cookies["headrace_min_generation"])
 
 
 def _tab_to(page: Page, selector: str) -> None:
