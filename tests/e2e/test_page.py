@@ -210,6 +210,16 @@ def test_page_upload_that_fails_says_so_and_can_be_tried_again(
     assert [row["id"] for row in system.rows("/taken/taken")] == [1, 2]
 
 
+def test_page_says_before_which_columns_stay(signed_in: Page, system: System) -> None:
+    """Who replaces a table by a file that has less sees what is left, and can choose otherwise."""
+    system.upload(b"id,zip,town\n1,2,x\n", "stays.csv")
+    drop(signed_in, ("stays.csv", "text/csv", "id\n3\n"))
+    card = signed_in.locator(".headrace-card")
+    card.get_by_text("the file does not have stay, and are empty: zip, town").wait_for()
+    card.get_by_label("If the table exists").select_option("append")
+    card.get_by_text("the file does not have are empty in its rows: zip, town").wait_for()
+
+
 def test_page_hostile_names_are_text_everywhere(signed_in: Page, system: System) -> None:
     """HTML in the names of a file, a table and a column is shown, and never done.
 
