@@ -10,6 +10,7 @@ from aiohttp import BodyPartReader, ClientError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from headrace.errors import Refusal
+from headrace.metadata_text import MAX_TEXT_BYTES
 from headrace.options import check_digest, clean_filename, filename_of, read_target
 from headrace.receipt import new_receipt_id
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 256 * 1024
 MAX_FIELD_BYTES = 4096  # of a form field that is not a file
-MAX_METADATA_BYTES = 256 * 1024  # of the one that may be a file all the same: a metadata.yaml
 MAX_FILES = 100  # in one form
 STALL_S = 60.0  # for a client to send the next bytes
 
@@ -210,7 +210,7 @@ async def _read_field(part: BodyPartReader) -> str:
         Refusal: ``bad-request``.
     """
     body = bytearray()
-    most_bytes = MAX_METADATA_BYTES if part.name == "metadata" else MAX_FIELD_BYTES
+    most_bytes = MAX_TEXT_BYTES if part.name == "metadata" else MAX_FIELD_BYTES
     while chunk := await _in_time(part.read_chunk(MAX_FIELD_BYTES)):
         body += chunk
         if len(body) > most_bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,12 +20,12 @@ from headrace.config import (
     explain_settings,
     load_settings,
 )
-from headrace.errors import HeadraceError
+from headrace.failing import failing
 from headrace.remote.commands import COMMANDS, asks_server, to_server
 from headrace.settings import Command, options_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
 
 
 @click.group()
@@ -80,7 +80,8 @@ def _add_explaining(name: str, kind: type[NodeSettings]) -> None:
     def _config(*, as_json: bool, **flags: Any) -> None:
         from headrace import config_commands  # noqa: PLC0415
 
-        config_commands.show(_gathered(explain_settings, kind, flags), as_json=as_json)
+        with failing():
+            config_commands.show(explain_settings(kind, flags), as_json=as_json)
 
     @doctor.command(name, help=f"Look at what `headrace {name}` will need; 1: it will not work.")
     @options_of(kind)
@@ -289,40 +290,13 @@ def revoke_token(token_id: str, url: str, token_file: Path | None) -> None:
 
 
 def _load(kind: Any, flags: dict[str, Any]) -> Any:
-    return _gathered(load_settings, kind, flags)
-
-
-def _gathered(
-    gather: Callable[[Any, dict[str, Any]], Any], kind: Any, flags: dict[str, Any]
-) -> Any:
-    try:
-        return gather(kind, flags)
-    except HeadraceError as exc:
-        _fail(exc)
+    with failing():
+        return load_settings(kind, flags)
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
-    try:
+    with failing():
         asyncio.run(work)
-    except HeadraceError as exc:
-        _fail(exc)
-    except BaseExceptionGroup as group:
-        expected, _rest = group.split(HeadraceError)
-        if expected is None:
-            raise
-        _fail(_first(expected))
-
-
-def _first(group: BaseExceptionGroup[HeadraceError]) -> HeadraceError:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
-
-
-def _fail(exc: HeadraceError) -> NoReturn:
-    click.echo(f"headrace: {exc}", err=True)
-    if exc.hint:
-        click.echo(f"  {exc.hint}", err=True)
-    sys.exit(exc.exit_code)
 
 
 for _command in COMMANDS:

@@ -180,6 +180,7 @@ class TusStatus(IntEnum):
     CHECKSUM_MISMATCH = 460
 
 
+PROBLEM = "application/problem+json"  # RFC 9457
 # Code -> (HTTP status, title). The codes are part of the interface: docs/reference/errors.md.
 REFUSALS: dict[str, tuple[HTTPStatus | TusStatus, str]] = {
     "bad-request": (HTTPStatus.BAD_REQUEST, "The request is malformed"),

@@ -132,7 +132,7 @@ class LeaseLog:
         Raises:
             StoreError: It is not there, or the store could not be asked.
         """
-        return await self._store.written_at(lease_key(number))
+        return (await self._store.look_at(lease_key(number))).modified_at
 
     async def create(self, lease: Lease) -> Lease:
         """Create an entry.

@@ -123,16 +123,6 @@ class Store:
             result = await obstore.get_async(self._store, key)
             return self._counted(bytes(await result.bytes_async()))
 
-    async def written_at(self, key: str) -> datetime:
-        """Say when an object was written, by the store's clock.
-
-        Raises:
-            ObjectMissingError: It is not there, or not visible yet.
-            StoreError: The store could not be asked.
-        """
-        async with self._asking(Operation.HEAD, f"look at {key}", ANSWER_S):
-            return (await obstore.head_async(self._store, key))["last_modified"]
-
     async def look_at(self, key: str) -> Listed:
         """Say what an object is, without reading it.
 

@@ -17,11 +17,16 @@ MADE_PREFIX = "hr_"  # of tokens that were made
 UNKNOWN_HINT = "is it whole, and of this server? It may have been revoked, or have expired long ago"
 
 
+def hash_token(text: str) -> str:
+    """Give what is kept of a token: its SHA-256, 64 hex digits."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
 class Tokens:
     """The one token; only its hash is kept."""
 
     def __init__(self, token: str) -> None:
-        self._sha256 = hashlib.sha256(token.encode()).digest()
+        self._sha256 = hash_token(token)
 
     def check(self, headers: Mapping[str, str]) -> None:
         """Refuse a request without the right token.
@@ -38,6 +43,5 @@ class Tokens:
                 "the request has no token",
                 hint="send the header: Authorization: Bearer …",
             )
-        sent = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
-        if not hmac.compare_digest(sent, self._sha256):
+        if not hmac.compare_digest(hash_token(token.strip()), self._sha256):
             raise Refusal("unauthorized", "the token is not known", hint=UNKNOWN_HINT)

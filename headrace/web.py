@@ -14,7 +14,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from headrace.errors import ConfigError, Refusal, problem_document
+from headrace.errors import PROBLEM, ConfigError, Refusal, problem_document
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -23,15 +23,18 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# A browser's request for a page asks for HTML by name; curl and programs ask for */*.
 _HTML = "text/html"
-PROBLEM = "application/problem+json"
 # Of what aiohttp refuses by itself.
 _CODES = {413: "too-large"}
 TRY_AGAIN = frozenset({429, 503})
 
 # For what is still being answered when a server ends: whoever stops in order has waited before.
 CUT_AFTER_S = 0.5
+
+
+def is_of_person(request: web.BaseRequest) -> bool:
+    """Tell whether somebody looks at the answer: only browsers ask for HTML by name."""
+    return _HTML in request.headers.get("Accept", "")
 
 
 def problem_response(
@@ -44,7 +47,7 @@ def problem_response(
         headers["WWW-Authenticate"] = 'Bearer realm="headrace"'
     if document["status"] in TRY_AGAIN:
         headers.setdefault("Retry-After", str(document.get("retry_after", 1)))
-    if _HTML in request.headers.get("Accept", ""):
+    if is_of_person(request):
         return web.Response(
             status=document["status"],
             text=_problem_page(document),

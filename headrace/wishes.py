@@ -12,15 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 TYPES = frozenset({"text", "integer", "real", "blob"})
-ON_BAD_ROWS = ("fail", "quarantine")
-EMPTY = ("auto", "null", "text")
-NESTED = ("json", "flatten")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 # What an option can be. Of those that are no flags the first is the default.
 CHOICES = {
-    "on_bad_rows": ON_BAD_ROWS,
-    "empty": EMPTY,
-    "nested": NESTED,
+    "on_bad_rows": ("fail", "quarantine"),
+    "empty": ("auto", "null", "text"),
+    "nested": ("json", "flatten"),
     "strict": (*_FALSE, *_TRUE),
     "header": (*_TRUE, *_FALSE),
 }

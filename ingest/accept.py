@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from headrace.arriving import name_and_sha256
@@ -143,7 +142,7 @@ def _prepare(
         database=target.database if target else None,
         mode=target.mode if target else fields.get("mode", "replace")[:16],
         warnings=target.warnings if target else (),
-        created_at=arrived.arrived_at or datetime.now(UTC),
+        created_at=arrived.arrived_at or node.now(),
         from_receipt=arrived.from_receipt,
         source_url=arrived.source_url,
     )

@@ -5,14 +5,13 @@ In this order; what comes first counts. Rates are counted before anything is rea
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from headrace.actor_claim import ALL, HEADER, ActorClaims
 from headrace.errors import Refusal
-from headrace.tokens import SESSION_COOKIE, UNKNOWN_HINT
+from headrace.tokens import SESSION_COOKIE, UNKNOWN_HINT, hash_token
 from ingest.same_origin import SAFE, require_same_origin
 from ingest.sessions import LIFETIME_S, Sessions
 from ingest.writer import INGEST, ROOT, By, Writer
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
     from ingest.rates import Rate
     from ingest.token_store import TokenStore
-
-_ROOT_ID = "root"
 
 
 class Access:
@@ -49,7 +46,7 @@ class Access:
         token_rate: Rate,
         address_rate: Rate,
     ) -> None:
-        self._root_hash = hashlib.sha256(root_token.encode()).digest()
+        self._root_hash = hash_token(root_token)
         self._tokens = tokens
         self._now = now
         self._sessions = Sessions(root_token, tokens.session_key)
@@ -102,9 +99,8 @@ class Access:
             Refusal: ``unauthorized``.
             EndedTokenRefusal: The same, for one that was good once.
         """
-        sent = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
-        if hmac.compare_digest(sent, self._root_hash):
-            return _root(address)
+        if hmac.compare_digest(hash_token(text), self._root_hash):
+            return replace(ROOT, address=address)
         token = self._tokens.find(text)
         if token is None:
             raise Refusal("unauthorized", "the token is not known", hint=UNKNOWN_HINT)
@@ -137,7 +133,7 @@ class Access:
             Refusal: ``not-found``: there is no such token any more.
         """
         token_id = writer.id.removeprefix("token:")
-        expires_at = None if token_id == _ROOT_ID else self._tokens.get(token_id).expires_at
+        expires_at = None if token_id == ROOT.id else self._tokens.get(token_id).expires_at
         now = self._now()
         left_s = LIFETIME_S
         if expires_at is not None:
@@ -148,8 +144,8 @@ class Access:
     def _of_cookies(self, request: web.Request, address: str) -> Writer | None:
         cookie = request.cookies.get(SESSION_COOKIE)
         token_id = None if cookie is None else self._sessions.decode(cookie, self._now())
-        if token_id == _ROOT_ID:
-            return _root(address, By.SESSION)
+        if token_id == ROOT.id:
+            return replace(ROOT, address=address, by=By.SESSION)
         token = None if token_id is None else self._tokens.find_by_id(token_id)
         if token is not None and token.fault(self._now()) is None:
             self._tokens.note_use(token)
@@ -189,7 +185,3 @@ class EndedTokenRefusal(Refusal):
 def address_of(request: web.Request) -> str:
     """Give where a request came from: a reader says so, and only readers get here."""
     return request.headers.get("X-Forwarded-For", "") or request.remote or ""
-
-
-def _root(address: str, by: By = By.TOKEN) -> Writer:
-    return Writer(id=ROOT.id, name=ROOT.name, scopes=ROOT.scopes, address=address, by=by)

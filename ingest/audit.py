@@ -22,6 +22,7 @@ from ingest.audit_rows import (
     read_audit,
     set_outcome,
 )
+from ingest.token_store import write_uses
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -115,9 +116,9 @@ class AuditLog:
 
     async def write(self) -> None:
         """Write down what was only counted until now, and when tokens were used."""
-        uses = self._tokens.write_uses()
+        used = self._tokens.take_uses()
         refused, self._refused = self._refused, Counter()
-        if uses is None and not refused:
+        if not used and not refused:
             return
         at = self._now()
         rows = [
@@ -130,13 +131,13 @@ class AuditLog:
 
         def write(db: sqlite3.Connection) -> None:
             insert_audit(db, rows)
-            if uses is not None:
-                uses(db)
+            write_uses(db, used)
 
         try:
             await self._journal.change(write)
         except BaseException:
             self._refused.update(refused)
+            self._tokens.give_back_uses(used)
             raise
 
     async def run(self) -> None:

@@ -258,10 +258,14 @@ class Journal:
         return [_load(row[0]) for row in rows]
 
     async def read_unfinished(self) -> list[tuple[Receipt, Options]]:
-        """Read the receipts that a stop or a crash left on their way, oldest first."""
+        """Read the receipts that a stop or a crash left on their way, as their bytes arrived.
+
+        Not by their ids: those of dropped files tell only the second in which these were written
+        (``ingest/buckets/record.py``), and of two versions the later one has to win.
+        """
         query = (
-            "SELECT receipt, options FROM receipts "
-            "WHERE state NOT IN ('published', 'failed') ORDER BY id"
+            "SELECT receipt, options FROM receipts WHERE state NOT IN ('published', 'failed') "
+            "ORDER BY json_extract(receipt, '$.created_at'), id"
         )
         rows = await self._run(lambda: self._db.execute(query).fetchall())
         return [(_load(row[0]), _load_options(row[1])) for row in rows]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import hdrs, web
 
 from headrace import __version__, documents
-from headrace.errors import REFUSALS
+from headrace.errors import PROBLEM, REFUSALS
 from headrace.generation import Cut, Entry, Source
 from headrace.json_schema import prose_of, schemas_of
 from headrace.operation import Place, Who, find_operation
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 _VERSION = "3.1.0"
 _SCHEMAS = "#/components/schemas/"
 _PIECE = re.compile(r"\{(\w+)(?::[^{}]*)?\}")
-_PROBLEM = "application/problem+json"
 _TEXTS = frozenset({"text/csv", "text/html"})
 _NO_BODY = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_DELETE, hdrs.METH_OPTIONS})
 
@@ -191,7 +190,7 @@ def _describe_answers(declared: Operation, method: str, schemas: _Schemas) -> di
     for status, codes in by_status.items():
         answers[status] = {
             "description": ", ".join(f"`{code}`: {REFUSALS[code][1]}" for code in codes),
-            "content": {} if method == hdrs.METH_HEAD else {_PROBLEM: {"schema": _problem(codes)}},
+            "content": {} if method == hdrs.METH_HEAD else {PROBLEM: {"schema": _problem(codes)}},
         }
     return {str(status): answers[status] for status in sorted(answers)}
 

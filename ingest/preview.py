@@ -24,7 +24,9 @@ from ingest.converters import Conversion, find_honoured
 from ingest.converters.sniff import sniff
 from ingest.detect import HEAD_BYTES, decode_head, detect
 from ingest.head import cut_head, why_not
+from ingest.merge.kept_columns import find_kept_columns
 from ingest.nursery import bare_environment
+from ingest.outcome import is_sqlite
 from ingest.recognising import ask_apart
 
 if TYPE_CHECKING:
@@ -59,12 +61,14 @@ class Head:
         complete: Whether that is all of it.
         target: Where it would go, and how it is read.
         media_type: As the client says.
+        live: The database that it would be merged into; None: there is none yet.
     """
 
     body: bytes
     complete: bool
     target: Target
     media_type: str | None
+    live: Path | None = None
 
 
 class Previews:
@@ -143,12 +147,19 @@ class Previews:
         converted = await self._disk.run(
             convert(conversion, limits=self._limits, nursery=self._nursery)
         )
+        shown = converted.tables[:MAX_TABLES]
+        tables = await asyncio.to_thread(_read_tables, output, shown)
+        kept: dict[str, list[str]] = {}
+        if head.live is not None and target.mode != "create" and not is_sqlite(found):
+            kept = await asyncio.to_thread(
+                find_kept_columns, head.live, output, shown, mode=target.mode
+            )
         return preview | {
             "previewable": True,
             "format": converted.format or found,
             "encoding": converted.encoding,
             "delimiter": _find_delimiter(head, found),
-            "tables": await asyncio.to_thread(_read_tables, output, converted.tables),
+            "tables": [{**each, "kept_columns": kept.get(each["name"], [])} for each in tables],
             "more_tables": max(0, len(converted.tables) - MAX_TABLES),
             "warnings": [*target.warnings, *converted.warnings],
         }
@@ -188,7 +199,7 @@ def _read_tables(path: Path, tables: tuple[TableRows, ...]) -> list[dict[str, An
         db.execute("PRAGMA trusted_schema = OFF")  # it may be somebody's own database
         db.text_factory = partial(str, encoding="utf-8", errors="replace")
         db.set_progress_handler(lambda: monotonic() > deadline_s, _STEPS_BETWEEN_LOOKS)
-        return [_read_table(db, each) for each in tables[:MAX_TABLES]]
+        return [_read_table(db, each) for each in tables]
 
 
 def _read_table(db: sqlite3.Connection, table: TableRows) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class PreviewTable(TypedDict):
         rows: The first of them. Long texts are cut, large numbers are texts.
         row_count: How many the beginning of the file holds.
         rows_there: Rows of the table that has this name now; null: there is none.
+        kept_columns: Columns of that table which the file does not have, and which stay.
     """
 
     name: str
@@ -35,6 +36,7 @@ class PreviewTable(TypedDict):
     rows: list[list[float | str | None]]
     row_count: int
     rows_there: int | None
+    kept_columns: list[str]
 
 
 class Preview(TypedDict):

@@ -9,7 +9,6 @@ a secret that got into a repository can be found.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 import secrets
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Refusal
 from headrace.generation import format_time, parse_time
-from headrace.tokens import MADE_PREFIX
+from headrace.tokens import MADE_PREFIX, hash_token
 from ingest.audit_rows import AuditRow, insert_audit
 from ingest.writer import By, Writer
 
@@ -231,26 +230,24 @@ class TokenStore:
             self._tokens[token.id] = replace(token, used_at=now)
             self._unwritten.add(token.id)
 
-    def write_uses(self) -> Callable[[sqlite3.Connection], None] | None:
-        """Give what writes down when tokens were used; None if there is nothing new."""
-        if not self._unwritten:
-            return None
+    def take_uses(self) -> list[Token]:
+        """Give the tokens whose last use is to be written down, by ``write_uses``."""
         used = [self._tokens[each] for each in self._unwritten]
         self._unwritten.clear()
-        rows = [(format_time(each.used_at), each.id) for each in used if each.used_at]
-        return lambda db: _update_uses(db, rows)
+        return used
+
+    def give_back_uses(self, used: Iterable[Token]) -> None:
+        """Take back what could not be written down."""
+        self._unwritten.update(each.id for each in used)
 
     def _remember(self, token: Token) -> None:
         self._tokens[token.id] = token
         self._by_hash[token.sha256[:16]] = token.id
 
 
-def hash_token(text: str) -> str:
-    """Give what is kept of a token."""
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _update_uses(db: sqlite3.Connection, rows: Iterable[tuple[str, str]]) -> None:
+def write_uses(db: sqlite3.Connection, used: Iterable[Token]) -> None:
+    """Write down when tokens were used."""
+    rows = [(format_time(each.used_at), each.id) for each in used if each.used_at]
     db.executemany("UPDATE tokens SET used_at = ? WHERE id = ?", rows)
 
 

@@ -74,8 +74,12 @@ def personal_cookies(headers: MultiMapping[str]) -> str:
 
 
 def min_generation_cookie(generation: int) -> str:
-    """Give the ``Set-Cookie`` that lets a browser wait for what it has uploaded."""
-    return f"{COOKIE}={generation}; Path=/; Max-Age={COOKIE_AGE_S}; HttpOnly; SameSite=Lax"
+    """Give the ``Set-Cookie`` that lets a browser wait for what it has uploaded.
+
+    Without ``HttpOnly``: it is no secret, and a script (``upload_page/browser/follow.js``) could
+    not set it again, once it is there. Source: RFC 6265, section 5.3, step 11.2.
+    """
+    return f"{COOKIE}={generation}; Path=/; Max-Age={COOKIE_AGE_S}; SameSite=Lax"
 
 
 def _read_cookies(headers: MultiMapping[str]) -> str:

@@ -12,12 +12,12 @@ from aiohttp import web
 
 from headrace.errors import HeadraceError, Refusal, problem_document
 from headrace.row_paths import find_row_path
-from headrace.web import Requests, problem_response, refuse_method
+from headrace.web import Requests, is_of_person, problem_response, refuse_method
 from serve.arrivals import read_min_generation
 from serve.edge_server import EdgeProtocol, EdgeServer
-from serve.ingest_pages import DOCS, is_of_person
+from serve.headers import sign
+from serve.ingest_pages import DOCS
 from serve.proxy import raw_target
-from serve.staleness import HEADER as STALENESS
 from serve.upstream import SAFE_TO_REPEAT
 
 if TYPE_CHECKING:
@@ -250,8 +250,5 @@ class Edge:
         return self._supervisor.current
 
     def _sign(self, response: web.Response) -> web.Response:
-        response.headers["Headrace-Generation"] = str(max(self._supervisor.generation, 0))
-        response.headers["Server"] = "Headrace"
-        if stale_s := self._staleness.told_s():
-            response.headers[STALENESS] = str(stale_s)
+        sign(response.headers, max(self._supervisor.generation, 0), self._staleness.told_s())
         return response

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from headrace.errors import problem_document
-from headrace.web import PROBLEM
+from headrace.errors import PROBLEM, problem_document
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -11,6 +11,7 @@ from headrace.tokens import MADE_PREFIX, SESSION_COOKIE
 from serve.arrivals import personal_cookies
 from serve.cache_rules import NOT_SENT_ON
 from serve.page_header import PAGE_HEADER
+from serve.staleness import HEADER as STALENESS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,7 +37,8 @@ _HOP_BY_HOP = frozenset(
     }
 )
 # What only this reader says of itself.
-_OWN = ("Headrace-Generation", "Headrace-Staleness")
+_GENERATION = "Headrace-Generation"
+_OWN = (_GENERATION, STALENESS)
 # What a client says about who it is, and what only this reader may say.
 _FORWARDED = frozenset(
     {
@@ -94,6 +96,20 @@ def response_headers(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
     for name in _OWN:
         kept.popall(name, None)
     return kept
+
+
+def sign(headers: CIMultiDict[str], generation: int, stale_s: int = 0) -> None:
+    """Say in the headers of an answer whose it is, of which generation, and how stale that is.
+
+    Args:
+        headers: They are added to.
+        generation: As served here, or as the primary says of what it did.
+        stale_s: Seconds; 0: not worth a word.
+    """
+    headers[_GENERATION] = str(generation)
+    headers["Server"] = "Headrace"
+    if stale_s:
+        headers[STALENESS] = str(stale_s)
 
 
 def may_be_known_to_primary(headers: MultiMapping[str]) -> bool:

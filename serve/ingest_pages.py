@@ -18,10 +18,10 @@ import yarl
 from aiohttp import web
 from multidict import CIMultiDict
 
-from headrace.errors import Refusal
+from headrace.errors import PROBLEM, Refusal
 from headrace.web import refuse_method
 from serve.arrivals import min_generation_cookie, personal_cookies
-from serve.headers import request_headers, response_headers, without_session
+from serve.headers import request_headers, response_headers, sign, without_session
 from serve.ingest_proxy import pass_back, read_generation
 from serve.page_header import PAGE_HEADER
 from serve.proxy import finish
@@ -34,9 +34,7 @@ if TYPE_CHECKING:
 
 FORM_WAIT_S = 2  # for small files: what is there by then needs no second look
 SESSION_S = 5.0  # for the primary to say who somebody is
-_HTML = "text/html"
 _JSON = "application/json"
-_PROBLEM = "application/problem+json"
 DOCS = "/ingest/docs"
 _OPENAPI = "/ingest/openapi.json"
 _UPLOAD = "/ingest"
@@ -52,11 +50,6 @@ _ABOUT_A_BODY = ("Content-Length", "Content-Encoding", "Accept-Encoding")
 # About the worker's answer alone, or made anew here.
 _OF_THE_WORKER = ("Content-Length", "Date", "Server", "Cache-Control")
 _NOT_TO_KEEP = "private, no-store"
-
-
-def is_of_person(request: web.BaseRequest) -> bool:
-    """Tell whether somebody looks at the answer: only browsers ask for HTML by name."""
-    return _HTML in request.headers.get("Accept", "")
 
 
 class IngestPages:
@@ -115,7 +108,9 @@ class IngestPages:
     ) -> web.Response:
         """Show what the interface is, as the primary describes it."""
         if request.method not in {"GET", "HEAD"}:
-            return _signed(refuse_method(request, DOCS, "GET, HEAD"), held)
+            refused = refuse_method(request, DOCS, "GET, HEAD")
+            sign(refused.headers, held.state.number)
+            return refused
         asking = _asking_for_json(request, _OPENAPI).clone(method="GET", rel_url=_OPENAPI)
         answer = await self._ingest.obtain(asking, _OPENAPI, caller, held.state.number)
         document = json.loads(await _read_body(answer))
@@ -136,7 +131,7 @@ class IngestPages:
         """Make a page of the primary's answer, send the browser to where one is, or pass it on."""
         path = target.partition("?")[0]
         sent = request.method == "POST" and path == _UPLOAD
-        is_problem = answer.content_type == _PROBLEM
+        is_problem = answer.content_type == PROBLEM
         shown = next((name for pattern, name in _PAGES if pattern.fullmatch(path)), None)
         if not is_problem and not (answer.content_type == _JSON and (sent or shown)):
             if isinstance(answer, web.Response):
@@ -158,7 +153,8 @@ class IngestPages:
             if "receipts" not in document:
                 headers["Location"] = answer.headers["Location"]
                 headers["Cache-Control"] = _NOT_TO_KEEP
-                return _signed(web.Response(status=HTTPStatus.SEE_OTHER, headers=headers), held)
+                sign(headers, held.state.number)
+                return web.Response(status=HTTPStatus.SEE_OTHER, headers=headers)
             page = "receipts"
         said = {"page": page, "document": document}
         return await self._show(request, target, caller, held, said, status=status, headers=headers)
@@ -202,7 +198,8 @@ class IngestPages:
         back["Cache-Control"] = _NOT_TO_KEEP
         if answer.response.status != HTTPStatus.OK:  # a template of the user's is broken
             status = answer.response.status
-        return _signed(web.Response(status=status, body=html, headers=back), held)
+        sign(back, held.state.number)
+        return web.Response(status=status, body=html, headers=back)
 
 
 def _asking_for_json(request: web.BaseRequest, path: str) -> web.BaseRequest:
@@ -240,9 +237,3 @@ async def _read_body(answer: aiohttp.ClientResponse | web.Response) -> bytes:
         raise Refusal("primary-lost", "the primary broke off its answer") from exc
     finally:
         finish(answer)
-
-
-def _signed(response: web.Response, held: WorkerSet) -> web.Response:
-    response.headers["Headrace-Generation"] = str(held.state.number)
-    response.headers["Server"] = "Headrace"
-    return response

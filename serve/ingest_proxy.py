@@ -20,7 +20,7 @@ from headrace.errors import Refusal
 from headrace.web import answer_json
 from serve.arrivals import min_generation_cookie
 from serve.event_streams import EventStreams, nothing_yet
-from serve.headers import request_headers, response_headers
+from serve.headers import request_headers, response_headers, sign
 from serve.proxy import body_of, finish, forward, hand_back
 
 if TYPE_CHECKING:
@@ -112,7 +112,8 @@ class IngestProxy:
         else:
             answer = await self._ask(request, target, caller, None)
         if own is not None:
-            return _sign(own, generation)
+            sign(own.headers, generation)
+            return own
         if answer is None:
             raise Refusal(
                 "primary-away",
@@ -142,7 +143,9 @@ class IngestProxy:
         """Hand on the events of an upload as they come."""
         answer = await self._ask(request, target, caller, ANSWER_S)
         if answer is None:
-            return _sign(nothing_yet(), generation)
+            stream = nothing_yet()
+            sign(stream.headers, generation)
+            return stream
         if answer.content_type != "text/event-stream":
             return await pass_back(request, answer, generation)
         try:
@@ -260,15 +263,8 @@ async def pass_back(
 
 def _headers_back(answer: aiohttp.ClientResponse, generation: int) -> CIMultiDict[str]:
     back = response_headers(answer.headers)
-    back["Headrace-Generation"] = str(generation)
-    back["Server"] = "Headrace"
+    sign(back, generation)
     return back
-
-
-def _sign(own: web.Response, generation: int) -> web.Response:
-    own.headers["Headrace-Generation"] = str(generation)
-    own.headers["Server"] = "Headrace"
-    return own
 
 
 def _offset_unknown() -> Refusal:

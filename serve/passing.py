@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from serve.arrivals import personal_cookies
 from serve.cache_rules import is_streamed, passing_cache_control
-from serve.headers import request_headers, response_headers
+from serve.headers import request_headers, response_headers, sign
 from serve.proxy import hand_back, read_small_body
-from serve.staleness import HEADER as STALENESS
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -62,10 +61,7 @@ async def _hand_back(request: web.BaseRequest, answer: Answer, stale_s: int) -> 
         personal = bool(personal_cookies(request.headers)) or "Authorization" in request.headers
         if said := passing_cache_control(given, personal=personal):
             headers["Cache-Control"] = said
-        headers["Headrace-Generation"] = str(answer.generation)
-        headers["Server"] = "Headrace"
-        if stale_s:
-            headers[STALENESS] = str(stale_s)
+        sign(headers, answer.generation, stale_s)
         headers["Server-Timing"] = f"cache;desc=pass, datasette;dur={answer.upstream_s * 1000:.1f}"
         return await hand_back(request, answer.response, headers=headers, begun=answer.begun)
     finally:

@@ -17,7 +17,7 @@ from headrace.errors import Refusal
 from headrace.row_answers import answer_refusal
 from headrace.web import refuse_method
 from serve.arrivals import min_generation_cookie
-from serve.headers import request_headers, response_headers
+from serve.headers import request_headers, response_headers, sign
 from serve.proxy import forward, read_small_body
 
 if TYPE_CHECKING:
@@ -90,13 +90,12 @@ class RowsProxy:
                 hint=_LOST,
             ) from exc
         back = response_headers(answer.headers)
-        generation = answer.headers.get("Headrace-Generation", "0")
-        back["Headrace-Generation"] = generation
-        back["Server"] = "Headrace"
+        generation = int(answer.headers.get("Headrace-Generation", "0"))
+        sign(back, generation)
         back.popall("Content-Length", None)
         back.popall("Date", None)
         if "Headrace-Receipt" in back and answer.status < _MULTIPLE_CHOICES:
-            back.add("Set-Cookie", min_generation_cookie(int(generation)))
+            back.add("Set-Cookie", min_generation_cookie(generation))
         response = web.Response(status=answer.status, body=content, headers=back)
         if request.body_exists and not request.content.at_eof():
             response.force_close()  # an early answer: the rest of the body is not wanted

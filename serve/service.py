@@ -190,9 +190,10 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
         staleness = Staleness(supervisor, freshness, settings.max_staleness)
         status = Status(settings.region, follower, supervisor, staleness)
         status.watch(metrics)
+        token = settings.token or find_secret(settings.data / "token")
         incoming = IncomingUploads(
             store,
-            _tokens(settings),
+            Tokens(token) if token else None,
             session=session,
             primary=settings.primary,
             reader=find_or_make_identity(paths.root / "id"),
@@ -201,16 +202,16 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             metrics=metrics,
         )
         pages = make_pages(settings, metrics)
-        token = _token(settings)
-        actors = token and ActorQuestion(ActorClaims(token), supervisor, pages.upstream)
-        ingest = IngestProxy(settings.primary, session, incoming, actors or None)
+        # Without a token this reader cannot tell the primary what Datasette says of anybody.
+        actors = ActorQuestion(ActorClaims(token), supervisor, pages.upstream) if token else None
+        ingest = IngestProxy(settings.primary, session, incoming, actors)
         edge = Edge(
             supervisor,
             status,
             pages=pages,
             ingest=ingest,
             ingest_pages=IngestPages(ingest, pages) if settings.upload_page else None,
-            rows=RowsProxy(settings.primary, session, actors or None),
+            rows=RowsProxy(settings.primary, session, actors),
             callers=Callers(settings.trusted_proxies),
             staleness=staleness,
             metrics=metrics,
@@ -266,16 +267,6 @@ def make_pages(settings: ServeSettings, metrics: ReaderMetrics) -> Pages:
     )
     cache = PageCache(settings.cache_size, perf_counter, metrics.cache_evictions.inc)
     return Pages(cache, upstream, ClientLimit(settings.client_concurrency), metrics)
-
-
-def _tokens(settings: ServeSettings) -> Tokens | None:
-    """Give who may upload while the primary is away; None: this reader was not told."""
-    token = _token(settings)
-    return None if token is None else Tokens(token)
-
-
-def _token(settings: ServeSettings) -> str | None:
-    return settings.token or find_secret(settings.data / "token")
 
 
 def _open_store(settings: ServeSettings) -> Store:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from headrace.errors import HeadraceError
 from headrace.exits import Exit
+from headrace.failing import failing
 from headrace.remote.fields import field_options, read_fields
 from headrace.remote.urls import DEFAULT_SAID, find_url, read_url
 
@@ -207,21 +207,6 @@ def run(work: Coroutine[Any, Any, Exit]) -> None:
         except KeyboardInterrupt:
             code = Exit.INTERRUPTED
     sys.exit(code)
-
-
-class failing:  # noqa: N801 - reads as a verb
-    """Say an error, and end by its code."""
-
-    def __enter__(self) -> None:
-        """Begin."""
-
-    def __exit__(self, _kind: object, exc: BaseException | None, _traceback: object) -> None:
-        """Say what was raised on purpose, and end."""
-        if isinstance(exc, HeadraceError):
-            click.echo(f"headrace: {exc}", err=True)
-            if exc.hint:
-                click.echo(f"  {exc.hint}", err=True)
-            sys.exit(exc.exit_code)
 
 
 COMMANDS = (push, watch, status, login, logout)

@@ -9,8 +9,8 @@ import click
 
 from headrace.errors import Refusal
 from headrace.names import check_database_name, check_table_name
-from headrace.options import FIELDS, MODES
-from headrace.wishes import EMPTY, NESTED, ON_BAD_ROWS, read_wishes
+from headrace.options import CHOICES, FIELDS, MODES
+from headrace.wishes import read_wishes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 # The file's name is the command's own matter, and so is waiting: --filename and --wait.
 OWN = frozenset({"filename", "wait_for"})
 FLAGS = frozenset({"strict", "header"})
-CHOICES = {"mode": MODES, "empty": EMPTY, "nested": NESTED, "on_bad_rows": ON_BAD_ROWS}
 
 # What --help says of each field that there is a flag for (docs/reference/http.md says more).
 HELP = {
@@ -60,7 +59,7 @@ def field_options(command: Command) -> Command:
             declared,
             name,
             default=None,
-            type=click.Choice(CHOICES[name]) if name in CHOICES else None,
+            type=click.Choice(CHOICES[name]) if name in CHOICES.keys() - FLAGS else None,
             help=HELP[name],
         )(command)
     return command

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
+
+from headrace.options import FIELDS
 
 if TYPE_CHECKING:
     from headrace.errors import HeadraceError
@@ -10,6 +13,8 @@ if TYPE_CHECKING:
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _STEP = 1000.0
+# As the server says it: a parameter, with its value or without.
+_OPTION = re.compile(rf"\??\b({'|'.join(sorted(FIELDS))})=([^\s,;:)]*)")
 
 
 def printable(text: str) -> str:
@@ -47,8 +52,13 @@ def problem(document: dict[str, Any]) -> str:
             where = f"line {document['line']}, column {document['column']}: "
     lines = [f"{where}{detail}"]
     if document.get("hint"):
-        lines.append(f"  {document['hint']}")
+        lines.append(f"  {_in_flags(document['hint'])}")
     return "\n".join(lines)
+
+
+def _in_flags(hint: str) -> str:
+    """Give a hint of the server as the command has it: ``?pk=id`` is ``--pk id``."""
+    return _OPTION.sub(lambda said: f"--{said[1].replace('_', '-')} {said[2]}".rstrip(), hint)
 
 
 def failure(exc: HeadraceError) -> str:

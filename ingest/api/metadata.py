@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from headrace.errors import Refusal
-from headrace.metadata import MAX_BYTES, check_metadata, patch_metadata, refuse
-from headrace.metadata_text import find_section, load_metadata_text
+from headrace.metadata import check_metadata, patch_metadata, refuse
+from headrace.metadata_text import MAX_TEXT_BYTES, find_section, load_metadata_text
 from headrace.names import check_database_name
 from headrace.operation import JSON as APPLICATION_JSON
 from headrace.operation import Body, Who, operation
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _YAML = "application/yaml"
 JSON = frozenset({"application/json", "application/merge-patch+json"})
 YAML = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
-_AT_MOST_BYTES = 4 * MAX_BYTES
 
 _SAID = answers_json(Said, "What is said.")
 _REFUSES = ("bad-request", "invalid-name", "invalid-metadata", "not-found", "too-large")
@@ -129,8 +128,8 @@ async def _read_document(request: web.Request) -> dict[str, Any]:
     body = bytearray()
     async for chunk in request.content.iter_any():
         body += chunk
-        if len(body) > _AT_MOST_BYTES:
-            raise Refusal("too-large", f"the limit is {_AT_MOST_BYTES} bytes")
+        if len(body) > MAX_TEXT_BYTES:
+            raise Refusal("too-large", f"the limit is {MAX_TEXT_BYTES} bytes")
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as exc:

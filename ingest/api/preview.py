@@ -41,11 +41,13 @@ async def post_preview(request: web.Request) -> web.Response:
     complete = fields.pop("complete", "0") == "1"
     target = read_target(fields, None)
     writer.require(target.database)
+    cut = node.primary.state.databases.get(target.database)
     head = Head(
         body=await _read_head(request),
         complete=complete,
         target=target,
         media_type=request.headers.get("Content-Type"),
+        live=None if cut is None else node.paths.database(target.database, cut.lineage),
     )
     return answer_json(_with_what_is_there(node, await node.previews.make(head)))
 

@@ -13,6 +13,7 @@ from headrace.row_answers import answer_refusal, answer_rows, error_document
 from headrace.row_paths import RowPath, find_row_path
 from ingest.api.declared import IN_DATABASE, IN_TABLE
 from ingest.api.node import DATABASE, NODE
+from ingest.audit_actions import action_of
 from ingest.audit_rows import ACCEPTED, AuditRow
 from ingest.rows.documents import (
     OLDER_ROWS,
@@ -164,7 +165,7 @@ async def _write(request: web.Request, path: RowPath) -> Written:
     request[DATABASE] = path.database
     writer.require(path.database)
     audit = AuditRow.of(
-        writer, f"{path.verb}-rows", node.now(), database=path.database, outcome=ACCEPTED
+        writer, action_of(request), node.now(), database=path.database, outcome=ACCEPTED
     )
     body = await _read_body(request, node)
     write = parse(

@@ -7,6 +7,7 @@ So no link is followed, not even for a folder on the way, and only plain files a
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import secrets
 import stat
@@ -31,6 +32,8 @@ _CHUNK_BYTES = 1024 * 1024
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ENTER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# A link on the way is no folder, and there is no file whose name is too long.
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 _LATEST_S = 253_402_300_799  # the last second of the year 9999: whoever owns a file dates it
 
 
@@ -63,11 +66,19 @@ class FolderPlace:
         return await asyncio.to_thread(self._scan)
 
     async def find(self, name: str) -> Found | None:
-        """Look at one file."""
+        """Look at one file.
+
+        Raises:
+            StoreError: It is not known whether it is there.
+        """
         try:
             return await asyncio.to_thread(self._stat, name)
-        except (OSError, ValueError):
+        except ValueError:  # no name: it holds a NUL
             return None
+        except OSError as exc:
+            if exc.errno in _ABSENT:
+                return None
+            raise StoreError(f"cannot look at {name!r}: {exc.strerror}") from exc
 
     async def stream(self, found: Found) -> AsyncIterator[bytes]:
         """Give a file's bytes.
@@ -157,7 +168,7 @@ class FolderPlace:
         try:
             for part in folders:
                 if part in {"", ".", ".."}:
-                    raise NotADirectoryError(part)
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), part)
                 if make:
                     with suppress(FileExistsError):
                         os.mkdir(part, dir_fd=opened)

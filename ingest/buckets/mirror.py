@@ -92,8 +92,11 @@ class Mirror:
         if files:
             await self.node.journal.change(lambda db: write_known(db, self.place, files))
 
-    async def follow(self, known: Mapping[str, Known], present: Collection[str]) -> None:
+    async def follow(self, known: Mapping[str, Known], present: Collection[str]) -> bool:
         """Delete what was made of files that are gone; after a look that saw everything.
+
+        Returns:
+            Whether it is done; else another look is needed, since uploads are on their way.
 
         Raises:
             HeadraceError: It is left for later.
@@ -102,7 +105,7 @@ class Mirror:
         if not ids.keys() - set(present):
             self._tell(find_gone((), present, ()))
             self.missed.clear()
-            return
+            return True
         receipts = await self.node.journal.look(lambda db: find_receipts(db, ids.values()))
         made = {name: receipts[each] for name, each in ids.items() if each in receipts}
         # What somebody else has deleted is none of ours any more.
@@ -113,16 +116,20 @@ class Mirror:
         gone = find_gone(shown.keys(), present, self.missed, deleted=len(self._deleted_s))
         self._tell(gone)
         self.missed = set(gone.missing)
+        done = True
         for name in sorted(gone.confirmed):
             others = [each for other, each in shown.items() if other not in gone.missing]
-            if await self._delete(shown[name], others):
-                left[name] = known[name]
-                self._deleted_s.append(now_s)
-                log.info("deletion mirrored", place=self.place, receipt=shown[name].id)
-                self.node.metrics.buckets.files.labels(self.place, "deleted").inc()
+            if not await self._delete(shown[name], others):
+                done = False
+                continue
+            left[name] = known[name]
+            self._deleted_s.append(now_s)
+            log.info("deletion mirrored", place=self.place, receipt=shown[name].id)
+            self.node.metrics.buckets.files.labels(self.place, "deleted").inc()
         await self.note(
             {name: Known(receipt_id=None, round=each.round + 1) for name, each in left.items()}
         )
+        return done
 
     def _tell(self, gone: Gone) -> None:
         self.node.metrics.buckets.deletions_refused.labels(self.place).set(

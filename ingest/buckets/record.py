@@ -66,7 +66,10 @@ def event_key(secret: str) -> str:
 
 
 def receipt_id_of(secret: str, place: str, found: Found, *, round_: int = 0) -> str:
-    """Give the id of a file's receipt: 32 hex digits that sort by its date."""
+    """Give the id of a file's receipt: 32 hex digits that sort by its date.
+
+    In a bucket that is a whole second: versions of one second are listed in any order.
+    """
     milliseconds = int(found.modified_at.timestamp() * 1000)
     what = [place, found.name, found.size_bytes, found.etag, milliseconds, round_]
     text = json.dumps(what).encode("ascii")

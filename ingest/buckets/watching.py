@@ -133,7 +133,7 @@ class Watcher:
             self._taken.clear()  # those that are there are found again
         if self._mirror is not None and sight.complete:
             known = await self._mirror.read()
-            await self._mirror.follow(known, {each.name for each in sight.found})
+            done &= await self._mirror.follow(known, {each.name for each in sight.found})
         self.looked_at, self.failing = datetime.now(UTC), None
         self._metrics.looked_at.labels(self._place.url).set_to_current_time()
         return done

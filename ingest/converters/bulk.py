@@ -37,7 +37,7 @@ class Columns:
     Attributes:
         names: What they are called.
         fixed: The kinds of those, by their place, that are not to be found out.
-        empty: What an empty text is: one of ``wishes.EMPTY``.
+        empty: What an empty text is: one of those in ``wishes.CHOICES``.
         strict: Whether the table is STRICT.
         leave_misfits: Leave out rows with values that do not fit ``fixed``; else they are an error.
     """

@@ -79,14 +79,26 @@ def merge_values(db: sqlite3.Connection, table: Table, staged: Table) -> tuple[i
     return added, warnings
 
 
-def keep_lookups(db: sqlite3.Connection, table: Table, staged: Table) -> Table | None:
-    """Look up a file's columns as the live table does, though the upload did not ask for it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookedUp:
+    """A column of a file whose values the live table has ids of.
 
-    Returns:
-        The staged table with ids in the place of these columns; None if there are none. Its own SQL
-        still says what the file has.
+    Attributes:
+        column: The live table's, with the ids.
+        lookup: Where they are found.
+        values: Its column with the values.
+        source: The file's column.
     """
-    columns = list(staged.columns)
+
+    column: str
+    lookup: Table
+    values: Column
+    source: Column
+
+
+def find_looked_up(db: sqlite3.Connection, table: Table, staged: Table) -> list[LookedUp]:
+    """Find the columns of a file that are to be looked up, though the upload did not ask for it."""
+    found = []
     for reference in find_references(db, table):
         lookup = find_table(db, "main", reference.lookup)
         values = value_column(lookup) if lookup else None
@@ -98,21 +110,34 @@ def keep_lookups(db: sqlite3.Connection, table: Table, staged: Table) -> Table |
         source = staged.find_column(plain)
         if source is None or source.key or source.affinity != values.affinity:
             continue
+        column = reference.column
+        found.append(LookedUp(column=column, lookup=lookup, values=values, source=source))
+    return found
+
+
+def keep_lookups(db: sqlite3.Connection, table: Table, staged: Table) -> Table | None:
+    """Look up a file's columns as the live table does, though the upload did not ask for it.
+
+    Returns:
+        The staged table with ids in the place of these columns; None if there are none. Its own SQL
+        still says what the file has.
+    """
+    columns = list(staged.columns)
+    for each in find_looked_up(db, table, staged):
+        lookup, values, source = each.lookup, each.values, each.source
         old = quote(source.name)
         _add_values(db, lookup, values, f"{staged.quoted} AS s", f"s.{old}")
         at = f"{quote(staged.name)}.{old}"
         refers = f"REFERENCES {quote(lookup.name)} ({quote(lookup.key[0])})"
-        db.execute(
-            f"ALTER TABLE {staged.quoted} ADD COLUMN {quote(reference.column)} INTEGER {refers}"
-        )
+        db.execute(f"ALTER TABLE {staged.quoted} ADD COLUMN {quote(each.column)} INTEGER {refers}")
         ids = (
             f"SELECT {quote(lookup.key[0])} FROM {lookup.quoted} WHERE {quote(values.name)} IS {at}"  # noqa: S608
         )
         db.execute(
-            f"UPDATE {staged.quoted} SET {quote(reference.column)} = ({ids}) "  # noqa: S608
+            f"UPDATE {staged.quoted} SET {quote(each.column)} = ({ids}) "  # noqa: S608
             f"WHERE {at} IS NOT NULL"
         )
-        columns[columns.index(source)] = Column(name=reference.column, type="INTEGER", key=0)
+        columns[columns.index(source)] = Column(name=each.column, type="INTEGER", key=0)
     return replace(staged, columns=tuple(columns)) if columns != list(staged.columns) else None
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from headrace.errors import Refusal, RowsError
-from headrace.names import check_table_name, without_brackets
+from headrace.errors import RowsError
+from ingest.rows.names import check_new_table
 from ingest.rows.writes import Column, CreateTable
 
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ def _type_errors(column: dict[str, Any]) -> list[str]:
 
 def _check_whole(data: dict[str, Any]) -> None:
     _require(bool(data.get("table")), "Table is required")
-    _check_name(data["table"])
+    _require(isinstance(data["table"], str), "Invalid table name")
+    check_new_table(data["table"])
     columns, rows, row = (data.get(key) for key in ("columns", "rows", "row"))
     _require(bool(columns or rows or row), "columns, rows or row is required")
     _require(not (rows and row), "Cannot specify both rows and row")
@@ -152,16 +153,6 @@ def _check_booleans(data: dict[str, Any], keys: Collection[str]) -> None:
     for key in keys:
         if not isinstance(data.get(key), bool | None):
             raise RowsError(f"{key}: Input should be a valid boolean")
-
-
-def _check_name(name: Any) -> None:
-    """Refuse a name that Datasette refuses, or that its pages could not show."""
-    _require(isinstance(name, str), "Invalid table name")
-    try:
-        check_table_name(name)
-    except Refusal as refusal:
-        raise RowsError("Invalid table name") from refusal
-    _require(without_brackets(name) == name, "Invalid table name")
 
 
 def _read_column(column: dict[str, Any]) -> Column:

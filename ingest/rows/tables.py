@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import sqlite_utils
 
-from headrace.errors import Refusal, RowsError
-from headrace.names import check_table_name, quote_identifier, tilde_encode, without_brackets
+from headrace.errors import RowsError
+from headrace.names import quote_identifier, tilde_encode
 from ingest.rows.changes import Applied, Change
-from ingest.rows.names import check_new_columns
+from ingest.rows.names import check_new_columns, check_new_table
 from ingest.rows.writes import Answer
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def write_older(db: sqlite3.Connection, schema: Schema, write: OlderWrite) -> Ap
     if exists:
         schema.get_table(write.table)  # refuses what is no ordinary table
     else:
-        _check_new_table(write.table)
+        check_new_table(write.table)
     if write.alter or not exists:
         check_new_columns(_new_columns(schema, write.table, write.rows, exists=exists))
     table = sqlite_utils.Database(db).table(write.table)
@@ -147,15 +147,6 @@ def _default(utils: sqlite_utils.Database, column: Column) -> Any:
     if column.default_sql is not None:
         return column.default_sql
     return utils.quote(column.default) if isinstance(column.default, str) else column.default
-
-
-def _check_new_table(name: str) -> None:
-    try:
-        check_table_name(name)
-    except Refusal as refusal:
-        raise RowsError("Invalid table name") from refusal
-    if without_brackets(name) != name:
-        raise RowsError("Invalid table name")
 
 
 def _new_columns(schema: Schema, table: str, rows: list[Row], *, exists: bool) -> set[str]:

@@ -89,16 +89,28 @@ class _Appending:
             await file.seek(self._from)
             async with spooling(file, self._update) as spool:
                 try:
-                    async for piece in pieces:
-                        await spool.write(piece)
-                        await self._note(spool)
-                finally:
-                    with suppress(OSError):  # it was raised by what came before
-                        await spool.end()
-                    await self._note(spool)
-                await self._compare(spool)
-                if self._digest is not None and spool.synced_bytes == spool.written_bytes:
-                    self._node.tus.keep_hashed(self.upload, self._digest)
+                    await self._write(spool, pieces)
+                except Refusal:
+                    self._keep_hashed(spool)
+                    raise
+                self._keep_hashed(spool)
+
+    async def _write(self, spool: Spool, pieces: AsyncIterator[bytearray]) -> None:
+        try:
+            async for piece in pieces:
+                await spool.write(piece)
+                await self._note(spool)
+        finally:
+            with suppress(OSError):  # it was raised by what came before
+                await spool.end()
+            await self._note(spool)
+        await self._compare(spool)
+
+    def _keep_hashed(self, spool: Spool) -> None:
+        """Keep the hash of the bytes that the upload has, with those of this request or without."""
+        digests = {self._from: self._before, self._from + spool.written_bytes: self._digest}
+        if (digest := digests.get(self.upload.offset)) is not None:
+            self._node.tus.keep_hashed(self.upload, digest)
 
     def _update(self, piece: bytes | bytearray) -> None:
         for digest in (self._digest, self._check):
@@ -114,8 +126,6 @@ class _Appending:
         if self._checksum is None or self._check is None:
             return
         if self._check.digest() != self._checksum.digest:
-            if self._before is not None:
-                self._node.tus.keep_hashed(self.upload, self._before)
             raise Refusal(
                 "checksum-mismatch",
                 f"Upload-Checksum says another {self._checksum.algorithm} than what arrived",

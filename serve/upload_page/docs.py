@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+from headrace.errors import PROBLEM
 
-_PROBLEM = "application/problem+json"
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
 EVERYWHERE = ("internal-error", "primary-away")  # said once
 _HOST = "https://data.example.org"
 _FORM = "multipart/form-data"
@@ -84,15 +85,17 @@ class Member:
 
 def describe(document: Mapping[str, Any]) -> dict[str, Any]:
     """Give what the template shows."""
+    options = _options(document)
     shown: dict[str, list[Shown]] = {each["name"]: [] for each in document["tags"]}
     for path, methods in document["paths"].items():
         for method, said in methods.items():
-            shown[said["tags"][0]].append(_show(method.upper(), path, said, document))
+            each = _show(method.upper(), path, said, document, options)
+            shown[said["tags"][0]].append(each)
     schemas = document["components"]["schemas"]
     return {
         "about": document["info"]["description"].strip().split("\n\n"),
         "version": document["info"]["version"],
-        "options": _options(document),
+        "options": options,
         "everywhere": EVERYWHERE,
         "problems": _problems(document),
         "groups": [(tag, shown[tag["name"]]) for tag in document["tags"] if shown[tag["name"]]],
@@ -100,10 +103,15 @@ def describe(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _show(method: str, path: str, said: Mapping[str, Any], document: Mapping[str, Any]) -> Shown:
+def _show(
+    method: str,
+    path: str,
+    said: Mapping[str, Any],
+    document: Mapping[str, Any],
+    options: Collection[Mapping[str, Any]],
+) -> Shown:
     content = said.get("requestBody", {}).get("content", {})
     parameters = said.get("parameters", [])
-    options = _options(document)
     problems = {
         status: tuple(code for code in _codes(each) if code not in EVERYWHERE)
         for status, each in said["responses"].items()
@@ -136,7 +144,7 @@ def _replies(responses: Mapping[str, Any]) -> Iterator[Reply]:
 
 
 def _codes(response: Mapping[str, Any]) -> tuple[str, ...]:
-    schema = response.get("content", {}).get(_PROBLEM, {}).get("schema", {})
+    schema = response.get("content", {}).get(PROBLEM, {}).get("schema", {})
     return tuple(
         code
         for part in schema.get("allOf", [])

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -53,7 +53,7 @@ class System:
         )
         self._reading = threading.Thread(target=self._read_output)
         self._reading.start()
-        wait_for(self._is_ready, timeout_s=60)
+        wait_for(self._says_ready, timeout_s=60)
         self.token = self.env.get("HEADRACE_TOKEN") or (self.data / "token").read_text().strip()
         return self
 
@@ -62,7 +62,7 @@ class System:
         for line in self.process.stdout:
             self.output.append(line.rstrip())
 
-    def _is_ready(self) -> bool:
+    def _says_ready(self) -> bool:
         assert self.process.poll() is None, "headrace up ended"
         return f"ready: {self.url}" in self.output
 
@@ -93,6 +93,41 @@ class System:
             if ours and state != "Z":
                 found.append(int(folder.name))
         return found
+
+    def find(self, part: str, *, reader: int = 0) -> list[int]:
+        """Find the process of a part: `ingest`, or a reader's `serve`; none while it is gone."""
+        port = self.port + (100 if part == "ingest" else reader)
+
+        def is_it(pid: int) -> bool:
+            with suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                return part.encode() in words and str(port).encode() in words
+            return False
+
+        return list(filter(is_it, self.processes()))
+
+    def kill(self, part: str, *, reader: int = 0) -> None:
+        """Kill a part, and wait until it is gone; another takes its place."""
+        (pid,) = self.find(part, reader=reader)
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: pid not in self.find(part, reader=reader))
+
+    @contextmanager
+    def primary_away(self) -> Iterator[None]:
+        """Kill ingest; nobody starts it again before the end of the block."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            self.kill("ingest")
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+    def is_ready(self) -> bool:
+        """Whether the first reader serves a generation."""
+        try:
+            return self.client.get("/-/readyz").is_success
+        except httpx.TransportError:
+            return False
 
     @property
     def auth(self) -> dict[str, str]:

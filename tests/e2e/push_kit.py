@@ -10,12 +10,15 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import problem_document
+from ingest.receive import WRITE_BYTES
+from tests.e2e.tus_kit import kept_bytes
 from tests.integration.fault_proxy import FaultProxy, passing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.e2e.conftest import System
     from tests.integration.fault_proxy import Streams
 
 MEGABYTE = 1_000_000
@@ -98,14 +101,20 @@ def _lines(size: int, seed: int) -> Iterator[bytes]:
 class Wire(FaultProxy):
     """The network between a person and a server; counts what goes over it.
 
+    Args:
+        system: The server, with its primary.
+
     Attributes:
         sent: Bytes of each PATCH that were sent, in their order.
+        kept_bytes: How many the primary had written of the one that met the fault.
         met: Set when the fault was met.
     """
 
-    def __init__(self, port: int) -> None:
-        super().__init__(port)
+    def __init__(self, system: System) -> None:
+        super().__init__(system.port)
+        self._system = system
         self.sent: list[int] = []
+        self.kept_bytes = 0
         self.met = asyncio.Event()
 
     def note(self, request: bytes) -> None:
@@ -129,7 +138,6 @@ class Wire(FaultProxy):
             await passing(self, request, streams)
             return
         await self._hand_on_half(request)
-
         await streams[0].read()
 
     async def without_primary(self, _proxy: FaultProxy, _request: bytes, streams: Streams) -> None:
@@ -140,11 +148,15 @@ class Wire(FaultProxy):
         streams[1].write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
     async def _hand_on_half(self, request: bytes) -> None:
-        head = len(request.partition(b"\r\n\r\n")[0]) + 4
-        half = head + (len(request) - head) // 2
+        """Hand it on until the primary has written all but what it gathers for its next write."""
+        head, end, body = request.partition(b"\r\n\r\n")
+        half = body[: len(body) // 2]
         _reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        writer.write(request[:half])
+        writer.write(head + end + half)
         await writer.drain()
-        writer.close()  # all of it arrives, and then the end
-        await writer.wait_closed()
+        async with asyncio.timeout(30):
+            while self.kept_bytes < len(half) - WRITE_BYTES:
+                await asyncio.sleep(0.01)
+                self.kept_bytes = kept_bytes(self._system)
+        writer.transport.abort()
         self.met.set()

@@ -20,6 +20,7 @@ from headrace.incoming import IncomingFile, IncomingRequest
 from headrace.keys import incoming_key, upload_key
 from headrace.store import Store
 from tests.conftest import wait_for
+from tests.e2e.gate_kit import Gate
 from tests.e2e.primary_kit import TOKEN, Primary, primaries
 from tests.e2e.test_incoming import QUICKER, dying_at, keys
 
@@ -40,10 +41,12 @@ class Stage:
         primary: Looks seldom: events tell it of files.
         store: Its store.
         watched: Another place, whose files it keeps, and whose deletions it mirrors.
+        gate: Holds conversions of a format up.
     """
 
-    def __init__(self, primary: Primary, store: str, watched: str) -> None:
+    def __init__(self, primary: Primary, store: str, watched: str, gate: Gate) -> None:
         self.primary = primary
+        self.gate = gate
         self.store = store
         self.watched = watched
 
@@ -89,7 +92,7 @@ class Stage:
 
     def written_at(self, key: str) -> float:
         """Say when an object was written: seconds since 1970."""
-        return asyncio.run(Store(self.store).written_at(key)).timestamp()
+        return asyncio.run(Store(self.store).look_at(key)).modified_at.timestamp()
 
     def wait_receipt(self, **wanted: Any) -> dict[str, Any]:
         """Wait for the end of an upload; give its receipt."""
@@ -115,6 +118,17 @@ class Stage:
         found: list[str] = httpx.get(f"{self.primary.url}/ingest").json()["databases"]
         return found
 
+    def tables(self, database: str) -> set[str]:
+        """Name the tables of a database."""
+        status = httpx.get(f"{self.primary.url}/ingest/status", headers=AUTH).json()
+        return set(status["databases"][database]["tables"])
+
+    def looked_at(self) -> str:
+        """Say when all of the other place was last looked at."""
+        told = httpx.get(f"{self.primary.url}/ingest/events", headers=AUTH).json()
+        found: str = told["places"][1]["looked_at"]
+        return found
+
     def dropped(self, place: str, outcome: str) -> float:
         """Read how many files of a place ended so."""
         labels = f'{{outcome="{outcome}",place="{place}"}}'
@@ -130,8 +144,10 @@ def stage(s3: S3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         store, watched = (s3.url(s3.make_bucket()) for _ in range(2))
         flags = ("--watch", watched, "--mirror-deletes", "on", "--incoming-interval", "0")
         primary = Primary(root, "first", *flags, "--max-upload", "100000", store=store)
+        gate = Gate(root)
+        primary.env["HEADRACE_CONVERTERS"] = gate.converters
         with primaries(primary.start().wait_until_up()):
-            yield Stage(primary, store, watched)
+            yield Stage(primary, store, watched, gate)
             assert primary.stop() == 0
 
 
@@ -243,6 +259,21 @@ def test_files_of_another_bucket_are_kept_and_their_deletion_is_mirrored(stage: 
     wait_for(lambda: "one" not in stage.databases())
     assert {"three", "four"} <= set(stage.databases())
     wait_for(lambda: stage.dropped(place, "deleted") == 2)
+
+
+def test_deletion_that_has_to_wait_is_mirrored_later(stage: Stage) -> None:
+    """While another file of a database is on its way none of its tables goes; nobody asks again."""
+    for name in ("gone", "kept", "more"):
+        stage.drop(f"waits/{name}.csv", b"n\n1\n", place=stage.watched)
+        stage.wait_receipt(filename=f"{name}.csv")
+    stage.drop("waits/late.slow", b"x", place=stage.watched)
+    wait_for(lambda: any(each["state"] == "converting" for each in stage.receipts_of("late.slow")))
+    before = stage.looked_at()
+    stage.remove("waits/gone.csv", place=stage.watched)
+    wait_for(lambda: stage.looked_at() != before)
+    assert stage.tables("waits") == {"gone", "kept", "more"}
+    stage.gate.open()
+    wait_for(lambda: stage.tables("waits") == {"slow", "kept", "more"})
 
 
 def test_events_need_a_key_that_allows_nothing_else(stage: Stage) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
-import time
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -113,7 +112,7 @@ def site() -> Iterator[Site]:
 def system(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Iterator[System]:
     """Give one system that may fetch from that server, and from two names."""
     data = tmp_path_factory.mktemp("system") / "data"
-    flags = ("--fetch", f"{site.url},localhost,no-such-name.invalid", "--fetch-time", "1")
+    flags = ("--fetch", f"{site.url},localhost,no-such-name.invalid", "--fetch-time", "5")
     with running(data, "--max-upload", "1000000", "--workers", "1", *flags) as system:
         yield system
 
@@ -193,10 +192,8 @@ def test_file_that_cannot_be_had_is_said_to_be_so(system: System, site: Site) ->
     assert "more than 5" in problem(system, f"{site.url}/circle.csv")[1]
     assert "no http or https URL" in problem(system, f"{site.url}/file.csv")[1]
     assert "no address" in problem(system, "http://no-such-name.invalid/a.csv")[1]
-    begun_s = time.monotonic()
-    assert "within 1 s" in problem(system, f"{site.url}/slow.csv")[1]
-    assert time.monotonic() - begun_s < 5
-    assert site.cut.wait(5)
+    assert "within 5 s" in problem(system, f"{site.url}/slow.csv")[1]
+    assert site.cut.wait(20)
     assert system.client.get("/ingest").json()["databases"] == before
 
 

@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from tests.conftest import wait_for
 from tests.e2e.conftest import System, running
 from tests.e2e.page_kit import (
     PHONE,
-    CuttingProxy,
     chromium,
     drop,
     find_barriers,
@@ -21,6 +21,8 @@ from tests.e2e.page_kit import (
     sign_in,
     wait_looked_at,
 )
+from tests.e2e.tus_kit import kept_bytes
+from tests.faults.links import Link
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,11 +110,31 @@ def test_page_file_that_is_dropped_is_read_by_the_link(signed_in: Page, system: 
     signed_in.get_by_role("cell", name="Grace").wait_for()
 
 
+def test_page_makes_every_reader_wait_for_the_newest_upload(
+    signed_in: Page, system: System
+) -> None:
+    """Also where the answer to another upload said so before, or an older receipt is looked at."""
+    older = signed_in.evaluate(
+        """fetch("/ingest?filename=older.csv", {method: "POST", body: "a\\n1\\n"})
+          .then((answer) => answer.json())"""
+    )
+    assert _awaited(signed_in) == older["generation"]
+    drop(signed_in, ("newer.csv", "text/csv", PEOPLE))
+    wait_looked_at(signed_in)
+    signed_in.get_by_role("button", name="Upload").click()
+    signed_in.get_by_role("link", name="/newer/newer").wait_for(timeout=LIVE_MS)
+    newest = _awaited(signed_in)
+    assert newest > older["generation"]
+    signed_in.goto(f"{system.url}/ingest/receipts/{older['id']}")
+    signed_in.get_by_text("Regions: ").wait_for(timeout=LIVE_MS)
+    assert _awaited(signed_in) == newest
+
+
 def test_page_upload_over_a_connection_that_is_cut_goes_on(page: Page, system: System) -> None:
     """A connection that is cut costs what was on its way, and nobody has to do anything."""
     rows = 110_000
     body = "id,text\n" + "".join(f"{n},row {n:09}\n" for n in range(rows))
-    proxy = CuttingProxy(system.url)
+    link = Link(lambda: system.port)
     offsets: list[int] = []
 
     def note(request: Request) -> None:
@@ -120,16 +142,20 @@ def test_page_upload_over_a_connection_that_is_cut_goes_on(page: Page, system: S
             offsets.append(int(request.headers["upload-offset"]))
 
     page.on("request", note)
-    with proxy.listening() as url:
-        sign_in(page, url, system.token)
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(link.listening()),
+    ):
+        sign_in(page, f"http://127.0.0.1:{link.port}", system.token)
         page.get_by_label("Choose files").set_input_files(
             {"name": "long.csv", "mimeType": "text/csv", "buffer": body.encode()}
         )
         wait_looked_at(page)
-        proxy.halt_after_bytes = len(body) // 2
+        link.silent_at_bytes = link.sent_bytes + len(body) // 2
         page.get_by_role("button", name="Upload").click()
-        wait_for(lambda: _kept_bytes(system) >= MIB)
-        proxy.cut()
+        wait_for(lambda: kept_bytes(system) >= MIB)
+        portal.call(link.set_mode, "reset")
+        portal.call(link.set_mode, "pass")
         page.get_by_role("link", name="/long/long").wait_for(timeout=LIVE_MS)
     assert offsets[0] == 0
     assert 0 < offsets[-1] < len(body)
@@ -182,6 +208,16 @@ def test_page_upload_that_fails_says_so_and_can_be_tried_again(
     signed_in.get_by_role("button", name="Upload").click()
     card.get_by_role("link", name="/taken/taken").wait_for(timeout=LIVE_MS)
     assert [row["id"] for row in system.rows("/taken/taken")] == [1, 2]
+
+
+def test_page_says_before_which_columns_stay(signed_in: Page, system: System) -> None:
+    """Who replaces a table by a file that has less sees what is left, and can choose otherwise."""
+    system.upload(b"id,zip,town\n1,2,x\n", "stays.csv")
+    drop(signed_in, ("stays.csv", "text/csv", "id\n3\n"))
+    card = signed_in.locator(".headrace-card")
+    card.get_by_text("the file does not have stay, and are empty: zip, town").wait_for()
+    card.get_by_label("If the table exists").select_option("append")
+    card.get_by_text("the file does not have are empty in its rows: zip, town").wait_for()
 
 
 def test_page_hostile_names_are_text_everywhere(signed_in: Page, system: System) -> None:
@@ -362,10 +398,10 @@ def _with_policy(route: Route) -> None:
     route.fulfill(response=response, headers={**response.headers, **policy})
 
 
-def _kept_bytes(system: System) -> int:
-    """Give how much of an unfinished upload is on the primary's volume."""
-    files = (system.data / "primary" / "tus").glob("*")
-    return max((file.stat().st_size for file in files), default=0)
+def _awaited(page: Page) -> int:
+    """Give the generation that a browser asks every reader for."""
+    cookies = {each["name"]: each["value"] for each in page.context.cookies()}
+    return int(cookies["headrace_min_generation"])
 
 
 def _tab_to(page: Page, selector: str) -> None:

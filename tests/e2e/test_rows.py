@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -17,6 +15,7 @@ import pytest
 
 from tests.conftest import wait_for
 from tests.e2e.conftest import running
+from tests.e2e.primary_kit import QUICK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,14 +23,13 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import System
 
 FLAGS = ("--workers", "1", "--max-write-bytes", "20000", "--max-write-rows", "50")
-LEASE = ("--lease-duration", "5", "--lease-renewal", "1")
 
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Give one system of two readers for all tests."""
     data = tmp_path_factory.mktemp("system") / "data"
-    with running(data, *FLAGS, *LEASE, readers=2) as system:
+    with running(data, *FLAGS, *QUICK, readers=2) as system:
         yield system
 
 
@@ -210,7 +208,7 @@ def test_answered_rows_are_there_once_after_the_primary_is_killed(system: System
     for each in senders:
         each.start()
     wait_for(lambda: len(answered) > 60)
-    os.kill(_primary(system), signal.SIGKILL)
+    system.kill("ingest")
     wait_for(lambda: refused)
     count = len(answered)
     wait_for(lambda: len(answered) > count + 20, timeout_s=40)
@@ -228,18 +226,6 @@ def test_answered_rows_are_there_once_after_the_primary_is_killed(system: System
         each for each in _receipts(system) if each["state"] not in {"published", "failed"}
     ]
     assert not unfinished
-
-
-def _primary(system: System) -> int:
-    """Give the process of ingest."""
-    return next(pid for pid in system.processes() if b"\0headrace\0ingest\0" in _command(pid))
-
-
-def _command(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 def _receipts(system: System) -> list[dict[str, Any]]:

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from anyio.from_thread import start_blocking_portal
 from tusclient.client import TusClient
 from tusclient.request import TusRequest
 
 from tests.conftest import wait_for
 from tests.e2e.conftest import running
 from tests.e2e.primary_kit import TOKEN, Primary, primaries
-from tests.e2e.tus_kit import Cutting, Tus, kill
+from tests.e2e.tus_kit import Tus, kept_bytes
+from tests.faults.links import Link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import System
 
 MIB = 1024**2
+MAX_HEADS_BYTES = 10_000  # of the requests by which a client goes on
 NPM = Path(__file__).parents[1] / "npm"
 
 
@@ -103,11 +106,14 @@ def survivors(system: System, tus: Tus, node: Callable[[], Path]) -> Survivors:
         assert gated.reached.wait(30)
         with tus.sending(long, 0, LONG[: 36 * MIB], len(LONG)):
             wait_for(lambda: json.loads(record.read_bytes())["offset"] >= 32 * MIB)
-            kill(system, "ingest", system.port + 100)
-            told = tus.head(long).status_code, tus.patch(long, 0, b"x").status_code
-            kill(system, "serve", system.port)
-        gated.go.set()
-        done = json.loads(sending.communicate("go\n", timeout=60)[0])
+            with system.primary_away():
+                told = tus.head(long).status_code, tus.patch(long, 0, b"x").status_code
+                system.kill("serve")
+                gated.go.set()
+                assert sending.stdin
+                sending.stdin.write("go\n")
+                sending.stdin.flush()
+        done = json.loads(sending.communicate(timeout=60)[0])
         assert all({200, 201, 204} < set(each["statuses"]) for each in done)  # some were not
         return Survivors(
             tuspy=chunked.result(), node=[each["receipt"] for each in done], long=long, told=told
@@ -215,11 +221,23 @@ def test_bytes_before_the_primary_was_killed_are_there_after_it(
 def test_tuspy_goes_on_where_a_connection_was_cut(tus: Tus, system: System) -> None:
     """What came before a connection was reset is not sent again."""
     body = table(4, "w" * MIB)
-    proxy = Cutting(tus.port, [MIB, 2_500_000])  # the first one makes the upload
-    with proxy.listening() as port:
-        receipt_id = upload_by_tuspy(port, system, io.BytesIO(body), 2**40, checksum=False)
+    link = Link(lambda: tus.port)
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(link.listening()),
+        ThreadPoolExecutor() as threads,
+    ):
+        link.silent_at_bytes = 2_500_000
+        sending = threads.submit(
+            upload_by_tuspy, link.port, system, io.BytesIO(body), 2**40, checksum=False
+        )
+        wait_for(lambda: link.silent_at_bytes is None and kept_bytes(system) >= 2 * MIB)
+        portal.call(link.set_mode, "reset")
+        before = link.sent_bytes
+        portal.call(link.set_mode, "pass")
+        receipt_id = sending.result()
     assert tus.receipt(receipt_id)["sha256"] == sha256(body)
-    assert proxy.passed[-1] < len(body) - 1_500_000
+    assert link.sent_bytes - before < len(body) - 2 * MIB + MAX_HEADS_BYTES
 
 
 def bytes_of(system: System, path: str) -> int:
@@ -343,23 +361,15 @@ def test_wrong_requests_are_refused_before_a_byte_is_sent(tus: Tus) -> None:
 
 def test_bytes_before_a_reader_was_killed_are_there_after_it(system: System, tus: Tus) -> None:
     """What a reader has passed on is at the primary, and the other reader can go on with it."""
-    wait_for(lambda: is_ready(system), timeout_s=30)
+    wait_for(system.is_ready, timeout_s=30)
     body = table(4, "z" * MIB)
     path = tus.begin(len(body), filename="passed.csv")
     with Tus(system, 0).sending(path, 0, body[: 3 * MIB], len(body)):
         wait_for(lambda: bytes_of(system, path) >= 2 * MIB)
-        kill(system, "serve", system.port)
+        system.kill("serve")
     offset = tus.offset(path)
     assert 2 * MIB <= offset <= 3 * MIB
     assert tus.patch(path, offset, body[offset:]).headers["Upload-Offset"] == str(len(body))
-
-
-def is_ready(system: System) -> bool:
-    """Whether the first reader is back."""
-    try:
-        return httpx.get(f"{system.url}/-/readyz").is_success
-    except httpx.TransportError:
-        return False
 
 
 def test_upload_that_gets_no_more_bytes_expires(tmp_path: Path) -> None:

@@ -1,19 +1,13 @@
-"""Resumable uploads by hand, and what breaks them."""
+"""Resumable uploads by hand."""
 
 from __future__ import annotations
 
 import base64
-import os
-import signal
 import socket
-import threading
-from contextlib import closing, contextmanager, suppress
-from pathlib import Path
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
-
-from tests.conftest import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,78 +102,8 @@ def metadata(said: dict[str, str]) -> str:
     return ",".join(pairs)
 
 
-def find_part(system: System, command: str, port: int) -> list[int]:
-    """Find the process of a part of a system."""
-
-    def is_it(pid: int) -> bool:
-        with suppress(OSError):
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            return command.encode() in words and str(port).encode() in words
-        return False
-
-    return list(filter(is_it, system.processes()))
-
-
-def kill(system: System, command: str, port: int) -> None:
-    """Kill a part of a system, and wait until it is gone; another takes its place."""
-    (pid,) = find_part(system, command, port)
-    os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: pid not in find_part(system, command, port))
-
-
-class Cutting:
-    """A TCP proxy whose first connections are cut after some bytes of the client.
-
-    Args:
-        port: Where it passes things on to.
-        cuts: After how many bytes each connection is reset; later ones are not.
-    """
-
-    def __init__(self, port: int, cuts: list[int]) -> None:
-        self._to = port
-        self._cuts = cuts
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._server.getsockname()[1]
-        self.passed: list[int] = []  # bytes of each connection
-
-    @contextmanager
-    def listening(self) -> Iterator[int]:
-        """Listen while the block runs; give the port."""
-        thread = threading.Thread(target=self._serve)
-        thread.start()
-        try:
-            yield self.port
-        finally:
-            self._server.shutdown(socket.SHUT_RDWR)
-            thread.join()
-            self._server.close()
-
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._server.accept()
-                with client, socket.create_connection(("127.0.0.1", self._to)) as upstream:
-                    self._pass(client, upstream)
-
-    def _pass(self, client: socket.socket, upstream: socket.socket) -> None:
-        cut = self._cuts[len(self.passed)] if len(self.passed) < len(self._cuts) else None
-        self.passed.append(0)
-        back = threading.Thread(target=_pump, args=(upstream, client))
-        back.start()
-        with suppress(OSError):
-            while chunk := client.recv(16 * 1024):
-                upstream.sendall(chunk)
-                self.passed[-1] += len(chunk)
-                if cut is not None and self.passed[-1] >= cut:
-                    break
-        for each in (client, upstream):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-        back.join()
-
-
-def _pump(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
-        while chunk := source.recv(16 * 1024):
-            target.sendall(chunk)
-        target.shutdown(socket.SHUT_WR)
+def kept_bytes(system: System) -> int:
+    """Give how much the primary has written of the upload that it wrote to last."""
+    files = [each for each in (system.data / "primary" / "tus").iterdir() if not each.suffix]
+    newest = max(files, key=lambda each: each.stat().st_mtime_ns, default=None)
+    return 0 if newest is None else newest.stat().st_size

@@ -25,11 +25,15 @@ class Link:
         one_way_s: How long each byte is on its way; their order stays.
 
     Attributes:
+        sent_bytes: Bytes of all clients that were handed on.
+        silent_at_bytes: When there are so many of these, the network falls silent; None: never.
         round_trips: How often somebody waited for the way there and back: to connect, and for the
             answer to each request, unless it was sent before the last answer came.
     """
 
     def __init__(self, target: Callable[[], int | None], *, one_way_s: float = 0.0) -> None:
+        self.sent_bytes = 0
+        self.silent_at_bytes: int | None = None
         self.round_trips = 0
         self._one_way_s = one_way_s
         self._target = target
@@ -89,8 +93,9 @@ class Link:
                 asking = request
 
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._pump(reader, upstream, partial(note, request=True)))
-                tasks.create_task(self._pump(answers, writer, partial(note, request=False)))
+                asks, tells = partial(note, request=True), partial(note, request=False)
+                tasks.create_task(self._pump(reader, upstream, asks, self._count))
+                tasks.create_task(self._pump(answers, writer, tells, _ignore))
         except (OSError, ExceptionGroup):
             pass  # one of the two is gone
         finally:
@@ -99,19 +104,33 @@ class Link:
                     self._open.discard(each)
                     each.transport.abort()
 
+    def _count(self, size_bytes: int) -> None:
+        self.sent_bytes += size_bytes
+        if self.silent_at_bytes is not None and self.sent_bytes >= self.silent_at_bytes:
+            self.silent_at_bytes = None
+            self._mode = "silent"
+            self._gate.clear()
+
     async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, note: Callable[[], None]
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        note: Callable[[], None],
+        count: Callable[[int], None],
     ) -> None:
         way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_ON_THE_WAY)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._deliver(way, writer))
+            tasks.create_task(self._deliver(way, writer, count))
             while chunk := await reader.read(_READ_BYTES):
                 note()
                 await way.put((_now_s() + self._one_way_s, chunk))
             await way.put((_now_s() + self._one_way_s, b""))
 
     async def _deliver(
-        self, way: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter
+        self,
+        way: asyncio.Queue[tuple[float, bytes]],
+        writer: asyncio.StreamWriter,
+        count: Callable[[int], None],
     ) -> None:
         while True:
             due_s, chunk = await way.get()
@@ -121,8 +140,13 @@ class Link:
                 break
             writer.write(chunk)
             await writer.drain()
+            count(len(chunk))
         with suppress(OSError):
             writer.write_eof()
+
+
+def _ignore(_size_bytes: int) -> None:
+    """Count nothing."""
 
 
 def _now_s() -> float:

@@ -1,12 +1,14 @@
-"""What the tests of the edge stand on: a reader with a plugin, in service, and raw connections."""
+"""What the tests of the edge stand on: a reader in service, what is behind it, raw connections."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import yarl
+from aiohttp import web
 
 from tests.integration.reader_kit import (
     ORDERS,
@@ -20,8 +22,6 @@ from tests.integration.reader_kit import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
-
-    from aiohttp import web
 
     from serve.workers import WorkerSet
 
@@ -106,3 +106,38 @@ async def edge_of(
             edge = kind(client.reader, client.session)
             edge.publisher = publisher
             yield edge
+
+
+class Primary:
+    """A stand-in whose answer to /ingest each test decides."""
+
+    def __init__(self) -> None:
+        self.answer: Callable[[web.Request], Any] = self.echo
+
+    async def ingest(self, request: web.Request) -> web.StreamResponse:
+        """Answer as the test wants."""
+        response: web.StreamResponse = await self.answer(request)
+        return response
+
+    async def echo(self, request: web.Request) -> web.StreamResponse:
+        """Say what arrived."""
+        digest, size = hashlib.sha256(), 0
+        async for chunk in request.content.iter_any():
+            digest.update(chunk)
+            size += len(chunk)
+        headers = [[name, value] for name, value in request.headers.items()]
+        return web.json_response(
+            {
+                "path": request.raw_path,
+                "size": size,
+                "sha256": digest.hexdigest(),
+                "headers": headers,
+            },
+            status=201,
+            headers={"Location": "/ingest/receipts/1"},
+        )
+
+
+def values_of(headers: list[list[str]], name: str) -> list[str]:
+    """Give all values of a header."""
+    return [value for key, value in headers if key.lower() == name]

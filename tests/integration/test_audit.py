@@ -10,10 +10,11 @@ import pytest
 
 from headrace.clock import SteadyClock
 from headrace.errors import Refusal
+from headrace.tokens import hash_token
 from ingest.audit import KINDS_AT_ONCE, AuditLog
 from ingest.audit_rows import PRUNED_AT_ONCE, AuditRow, insert_audit
 from ingest.journal import Journal, Options
-from ingest.token_store import TokenStore, hash_token
+from ingest.token_store import TokenStore
 from ingest.writer import ROOT, Writer, read_scopes
 from tests.unit.test_receipt import AT, make_receipt
 
@@ -81,18 +82,35 @@ async def test_last_use_is_noted_once_a_minute_without_a_write_of_its_own(
     audit = AuditLog(journal, store, clock.now, timedelta(days=400))
     token, text = await store.create(ROOT, name="n", scopes=SALES, lifetime=None)
     store.note_use(token)
-    assert store.write_uses() is not None
+    assert store.take_uses()
     for seconds in (1, 59):
         clock.at = AT + timedelta(seconds=seconds)
         found = store.find(text)
         assert found is not None
         store.note_use(found)
-        assert store.write_uses() is None
+        assert not store.take_uses()
     clock.at = AT + timedelta(seconds=61)
     store.note_use(store.get(token.id))
     await audit.write()
     again = await make_store(journal, clock)
     assert again.get(token.id).used_at == clock.at
+
+
+async def test_what_could_not_be_written_is_written_later(journal: Journal) -> None:
+    """A disk that is full for a moment costs neither a last use nor a refused attempt."""
+    clock = Clock()
+    store = await make_store(journal, clock)
+    audit = AuditLog(journal, store, clock.now, timedelta(days=400))
+    token, _text = await store.create(ROOT, name="n", scopes=SALES, lifetime=None)
+    store.note_use(token)
+    audit.note_refused(token.writer("10.0.0.1"), "upload", "forbidden", "wages")
+    await journal.look(lambda db: db.execute("PRAGMA query_only = ON"))
+    with pytest.raises(sqlite3.OperationalError):
+        await audit.write()
+    await journal.look(lambda db: db.execute("PRAGMA query_only = OFF"))
+    await audit.write()
+    assert (await make_store(journal, clock)).get(token.id).used_at == AT
+    assert [row["times"] for row in await audit.read(before=100, limit=1)] == [1]
 
 
 async def test_rows_are_kept_or_lost_with_what_they_are_about(journal: Journal) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from typing import TYPE_CHECKING
 
 import pytest
@@ -101,6 +102,20 @@ async def test_links_pipes_and_names_without_text_are_left_alone(folder: Path) -
     assert await place.find("sales/a.csv") is None
     with pytest.raises(StoreError):
         await read(place, found)
+
+
+async def test_file_that_cannot_be_looked_at_is_not_taken_for_absent(folder: Path) -> None:
+    """Else a file would be taken without the options that lie beside it."""
+    place = FolderPlace(folder, moves=False)
+    for absent in ("none.csv", "none/a.csv", "sales/a.csv/b", "../a", "a\0", "a" * 300):
+        assert await place.find(absent) is None
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, most))
+    try:
+        with pytest.raises(StoreError, match="Too many open files"):
+            await place.find("sales/a.csv")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
 
 
 async def test_file_is_not_set_aside_through_a_link(folder: Path) -> None:

@@ -54,6 +54,19 @@ async def test_journal_pages_newest_first(tmp_path: Path) -> None:
     await journal.close()
 
 
+async def test_uploads_that_are_left_go_on_as_they_arrived(tmp_path: Path) -> None:
+    """Of two versions of a dropped file, whose ids have no order, the later one comes last."""
+    journal = Journal(tmp_path / "r.db", CLOCK)
+    versions = [
+        make_receipt(id=f"{number:032x}", created_at=AT + timedelta(milliseconds=at))
+        for number, at in ((2, 300), (3, 301), (1, 302))
+    ]
+    for receipt in versions:
+        await journal.add([(receipt, OPTIONS)])
+    assert [receipt for receipt, _options in await journal.read_unfinished()] == versions
+    await journal.close()
+
+
 async def write_journal(path: Path) -> str:
     """Have a journal of some pages; give the id of one of its receipts."""
     journal = Journal(path, CLOCK)

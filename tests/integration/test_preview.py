@@ -112,6 +112,37 @@ async def test_preview_shows_values_that_json_and_a_page_can_hold(tmp_path: Path
     assert found["tables"][0]["rows"] == [[str(2**60), "inf", "<2 bytes>", "x" * MAX_TEXT + "…"]]
 
 
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({}, ["zip", "shop_id"]),
+        ({"mode": "append"}, ["zip", "shop_id"]),
+        ({"mode": "upsert", "pk": "id"}, ["zip", "shop_id"]),
+        ({"mode": "create"}, []),
+        ({"columns": "id,city"}, []),
+        ({"table": "other"}, []),
+    ],
+)
+async def test_preview_names_the_columns_that_a_file_does_not_have(
+    tmp_path: Path, options: dict[str, str], kept: list[str]
+) -> None:
+    """But for one whose values the file has: they are looked up."""
+    live = tmp_path.with_name(f"{tmp_path.name}.db")
+    with closing(sqlite3.connect(live)) as db:
+        db.executescript("""
+            CREATE TABLE cities (id INTEGER PRIMARY KEY, city TEXT);
+            CREATE TABLE shops (id INTEGER PRIMARY KEY, shop TEXT);
+            CREATE TABLE t (id INTEGER PRIMARY KEY, zip TEXT, city_id REFERENCES cities (id),
+                shop_id REFERENCES shops (id));
+        """)
+    target = read_target(options, "t.csv")
+    body = b"ID,city\n1,Bern\n"
+    head = Head(body=body, complete=True, target=target, media_type=None, live=live)
+    async with previews_in(tmp_path) as previews:
+        (table,) = (await previews.make(head))["tables"]
+    assert table["kept_columns"] == kept
+
+
 async def test_previews_are_made_a_few_at_once(tmp_path: Path) -> None:
     """A hundred people get their previews, and the hundred-first hears that he has to wait."""
     head = head_of(b"a\n1\n", "a.csv")

@@ -130,7 +130,7 @@ async def test_requests_are_counted_as_the_store_sees_them(
         await store.put_stream("files/little", _pieces(b"little"))
         await store.replace("files/one", b"1")
         assert await store.read("files/one") == b"1"
-        await store.written_at("files/one")
+        await store.look_at("files/one")
         await store.read_or_spill("files/large", tmp_path / "spill", memory_bytes=1, stall_s=30)
         assert [piece async for piece in store.stream("files/little", stall_s=30)] == [b"little"]
         with pytest.raises(ObjectMissingError):

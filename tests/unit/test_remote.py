@@ -431,10 +431,18 @@ def test_names_that_programs_write_under_first_are_nobodys_business(
             "line 3, column 4: bad\n  mend it",
         ),
         ({"detail": "line 3 is bad", "line": 3}, "line 3 is bad"),
+        (
+            {"detail": "bad", "hint": "is it so? on_bad_rows=quarantine loads the other rows"},
+            "bad\n  is it so? --on-bad-rows quarantine loads the other rows",
+        ),
+        (
+            {"detail": "bad", "hint": "?pk=id, or say it with ?columns=, or by ?encoding=…"},
+            "bad\n  --pk id, or say it with --columns, or by --encoding …",
+        ),
     ],
 )
 def test_problem_is_said_with_its_place(document: dict[str, Any], said: str) -> None:
-    """A person finds the line, and what can be done."""
+    """A person finds the line, and what can be done, in the words of the command."""
     assert wording.problem(document) == said
 
 

@@ -92,8 +92,11 @@ async function isServed(generation) {
   }
 }
 
-// Another reader may answer the next request: it waits until it shows this, too.
+// Another reader may answer the next request: it waits until it shows this, too. Answers to other
+// uploads set the same cookie (serve/arrivals.py); of several the newest counts.
 function rememberToWait(generation) {
+  const [, before = 0] = document.cookie.match(/(?:^|; )headrace_min_generation=(\d+)/) ?? [];
+  if (generation <= before) return;
   document.cookie = `headrace_min_generation=${generation}; path=/; max-age=600; samesite=lax`;
 }
 

@@ -4,6 +4,7 @@ import { count, make } from "./dom.js";
 import { away, read } from "./problem.js";
 
 const HEAD_BYTES = 1000 * 1000;
+const KEPT_SHOWN = 10; // columns
 
 // Gives {preview} or {problem}; `signal` ends it.
 export async function ask(file, options, signal) {
@@ -39,10 +40,20 @@ export function draw(table, preview) {
   }
   const caption = `First rows of ${table.name}`;
   const drawn = make("table", { class: "headrace-table" }, make("thead", {}, head), body);
+  const kept = table.kept_columns;
   return [
     make("h3", {}, ...fate(table, preview)),
+    kept.length ? make("p", { class: "headrace-help" }, ...missing(kept, preview.mode)) : null,
     make("div", { class: "headrace-scroll", tabindex: "0", role: "region", "aria-label": caption }, drawn),
   ];
+}
+
+// What becomes of columns of the table that the file does not have.
+function missing(names, mode) {
+  const fates = { replace: "stay, and are empty", append: "are empty in its rows", upsert: "are empty in new rows" };
+  const shown = names.slice(0, KEPT_SHOWN).join(", ");
+  const more = names.length > KEPT_SHOWN ? ` and ${names.length - KEPT_SHOWN} more` : "";
+  return [`Columns that the file does not have ${fates[mode]}: `, make("code", {}, shown), more];
 }
 
 function cell(value) {
