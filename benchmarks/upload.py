@@ -151,9 +151,10 @@ def _post(body: Path | bytes, query: str, token: str) -> dict[str, dict[str, flo
 
 
 @contextmanager
-def _up(data: Path) -> Iterator[tuple[str, Callable[[], list[int]]]]:
+def _up(data: Path, *, readers: int = 1) -> Iterator[tuple[str, Callable[[], list[int]]]]:
     """Run ``headrace up``; gives the token, and the processes of ingest and its converters."""
     command = [sys.executable, "-m", "headrace", "up", "--data", str(data), "--port", str(PORT)]
+    command += ["--readers", str(readers)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout  # noqa: S101
     for line in process.stdout:
