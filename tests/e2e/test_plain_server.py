@@ -93,7 +93,7 @@ def _fill_in(machine: Machine, s3: S3, port: int) -> str:
         machine.write(f"/etc/headrace/{role}.env", text.encode())
     machine.write("/run/systemd/system/headrace-.service.d/log.conf", LOGS)
     (token,) = re.findall(r"^HEADRACE_TOKEN=(\w+)$", made, re.MULTILINE)
-    return token
+    return str(token)
 
 
 def _is_ready(reader: str) -> bool:
