@@ -11,6 +11,7 @@ from headrace.config import (
     IngestSettings,
     ServeSettings,
     UpSettings,
+    explain_settings,
     find_or_make_secret,
     load_settings,
 )
@@ -45,6 +46,8 @@ def test_settings_that_nobody_said_are_those_of_the_fly_machine(
     for name, value in told.items():
         monkeypatch.setenv(name, value)
 
+    origins = {each.name: each.origin for each in explain_settings(ServeSettings, {})}
+    assert (origins["region"], origins["store"]) == ("FLY_REGION", "BUCKET_NAME")
     for settings in (load_settings(IngestSettings, {}), load_settings(ServeSettings, {})):
         assert (settings.region, settings.machine) == ("ams", "3d8d9d4b")
         assert settings.address == "fdaa:0:18:a7b::2"
