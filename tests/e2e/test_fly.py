@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -34,6 +35,7 @@ PRIMARY = "ingest.process.headrace.internal"
 TOKEN = "of-tests"  # noqa: S105 - of these tests
 QUICK = ("--lease-duration", "5", "--lease-renewal", "1")  # seconds
 AUTH = {"Authorization": f"Bearer {TOKEN}"}
+PORTS = ("8100", "8200", "8000", "8201")
 # Of two machines that run here: the second one's is of IPv6, as all of them are there.
 FIRST, SECOND = "127.0.0.2", "::1"
 
@@ -87,12 +89,12 @@ def fly(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fly:
     }
     for name, value in told.items():
         monkeypatch.setenv(name, value)
-    port = free_ports([0, 1, 2, 3])
-    commands = said["processes"]
-    for offset, wanted in enumerate(("8100", "8200", "8000", "8201")):
-        commands = {
-            group: line.replace(wanted, str(port + offset)) for group, line in commands.items()
-        }
+    base = free_ports(list(range(len(PORTS))))
+    ports = {named: str(base + offset) for offset, named in enumerate(PORTS)}
+    commands = {
+        group: re.sub("|".join(PORTS), lambda found: ports[found[0]], line)
+        for group, line in said["processes"].items()
+    }
     return Fly(commands=commands, data=tmp_path)
 
 
