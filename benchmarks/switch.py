@@ -26,6 +26,7 @@ import aiohttp
 from benchmarks.table import Result, Row
 from headrace.config import ServeSettings, load_settings
 from headrace.generation import Cut, State
+from headrace.place import Place
 from headrace.sockets import socket_folder
 from headrace.web import listening_server
 from serve.callers import Callers
@@ -218,7 +219,7 @@ async def _reader(folder: Path, count: int) -> AsyncIterator[_Reader]:
         staleness = Staleness(supervisor, Freshness(Clock()))
         edge = Edge(
             supervisor,
-            Status("bench", follower, supervisor, staleness),
+            Status(Place(region="bench"), follower, supervisor, staleness),
             pages=make_pages(settings, metrics),
             ingest=others,
             rows=others,

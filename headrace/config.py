@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace.converter_command import ConverterCommand, decode_commands
 from headrace.errors import ConfigError
+from headrace.fly import FLY_VARIABLES, read_fly
 from headrace.settings import (
     HIDDEN,
     VARIABLE_PREFIX,
@@ -86,6 +87,19 @@ class NodeSettings(StoreSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlaceSettings:
+    """Where a node runs."""
+
+    region: str = setting("local", description="Region that this node is in (on Fly: FLY_REGION).")
+    machine: str | None = setting(
+        None, description="Name of this machine, for people (on Fly: FLY_MACHINE_ID)."
+    )
+    address: str | None = setting(
+        None, description="Its address in the private network, for people (on Fly: FLY_PRIVATE_IP)."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class UploadSettings:
     """What decides about uploads wherever they arrive."""
 
@@ -140,6 +154,9 @@ class ReaderSettings(UploadSettings):
     )
     trusted_proxies: str = setting(
         "", description="Networks (CIDR, comma-separated) whose X-Forwarded headers are believed."
+    )
+    client_header: str = setting(
+        "X-Forwarded-For", description="Header by which such a proxy names the client."
     )
 
 
@@ -277,7 +294,7 @@ class UpSettings(NodeSettings, ReaderSettings, WriterSettings, ConverterSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class IngestSettings(NodeSettings, WriterSettings, ConverterSettings):
+class IngestSettings(NodeSettings, PlaceSettings, WriterSettings, ConverterSettings):
     """``headrace ingest``: the primary."""
 
     port: int = setting(8100, ge=0, le=65535, description="Private port to listen on.")
@@ -293,12 +310,11 @@ class IngestSettings(NodeSettings, WriterSettings, ConverterSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeSettings(NodeSettings, ReaderSettings):
+class ServeSettings(NodeSettings, PlaceSettings, ReaderSettings):
     """``headrace serve``: a reader."""
 
     metrics_port: int = setting(8201, ge=0, le=65535, description="Port of /metrics.")
     primary: str = setting("http://127.0.0.1:8100", description="URL of the primary.")
-    region: str = setting("local", description="Region that this reader is in.")
     shutdown_grace: float = setting(
         5.0,
         ge=0,
@@ -323,7 +339,7 @@ Settings = TypeVar("Settings", bound=StoreSettings)
 
 
 def load_settings(kind: type[Settings], flags: Mapping[str, Any]) -> Settings:
-    """Build settings out of the flags that were given, the environment, the file, the defaults.
+    """Build settings out of flags, the environment, the file, what Fly tells, and the defaults.
 
     Raises:
         ConfigError: A value does not fit, or something is no setting; says which.
@@ -355,12 +371,14 @@ def _gather(
     _check_variables()
     said = read_environment(kind)
     path, file = _read_config({**said, **given})
+    fly = read_fly()
     origins = {
+        **{name: FLY_VARIABLES[name] for name in fly},
         **dict.fromkeys(file, str(path)),
         **{name: variable_of(name) for name in said},
         **{name: flag_of(name) for name in given},
     }
-    return {**file, **said, **given}, origins
+    return {**fly, **file, **said, **given}, origins
 
 
 def _read_config(nearer: dict[str, Any]) -> tuple[Path, dict[str, Any]]:

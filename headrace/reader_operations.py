@@ -67,6 +67,7 @@ class ReaderStatus(TypedDict):
     Attributes:
         version: Of Headrace.
         region: Where it is.
+        machine: The name of its machine, if that was said.
         generation: That it serves; None: none yet.
         newest_generation: The newest that it knows of.
         switched_at: When it began to serve it.
@@ -84,6 +85,7 @@ class ReaderStatus(TypedDict):
 
     version: str
     region: str
+    machine: str | None
     generation: int | None
     newest_generation: int | None
     switched_at: str | None

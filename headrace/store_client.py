@@ -37,6 +37,7 @@ def open_client(location: StoreUrl) -> ObjectStore:
         "allow_http": location.allow_http,
         "connect_timeout": _CONNECT,
         "timeout": _WHOLE_BODY,
+        "default_headers": dict(location.headers),
     }
     try:
         if location.folder is not None:

@@ -44,6 +44,7 @@ _QUERIES: dict[str, dict[str, tuple[str, ...]]] = {
 _AZURE_ACCOUNT = re.compile(r"[a-z0-9]{3,24}")  # Azure's own rule
 _ENDPOINT_REGION = "us-east-1"  # what a compatible that knows no regions is told
 _ALLOW_HTTP = "AWS_ALLOW_HTTP"  # obstore's own
+_TIGRIS = frozenset({"fly.storage.tigris.dev", "t3.storage.dev"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,7 @@ class StoreUrl:
         folder: The local folder that it is, if it is one.
         config: What obstore has to be told besides.
         allow_http: Whether it is asked without TLS.
+        headers: What each request has to say besides.
     """
 
     base: str
@@ -65,6 +67,7 @@ class StoreUrl:
     folder: Path | None = None
     config: S3Config | AzureConfig | None = None
     allow_http: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_s3(self) -> bool:
@@ -134,14 +137,22 @@ def parse_store_url(url: str) -> StoreUrl:
 def _make_s3(base: str, found: dict[str, str]) -> StoreUrl:
     config: S3Config = {}
     allow_http = False
+    headers: tuple[tuple[str, str], ...] = ()
     if "endpoint" in found:
         allow_http = _check_endpoint(found["endpoint"])
+        headers = _headers_for(found["endpoint"])
         found.setdefault("region", _ENDPOINT_REGION)
         config["endpoint"] = found["endpoint"]
         config["virtual_hosted_style_request"] = False
     if "region" in found:
         config["region"] = found["region"]
-    return StoreUrl(base=base, query=urlencode(found), config=config, allow_http=allow_http)
+    return StoreUrl(
+        base=base,
+        query=urlencode(found),
+        config=config,
+        allow_http=allow_http,
+        headers=headers,
+    )
 
 
 def _make_azure(base: str, found: dict[str, str]) -> StoreUrl:
@@ -163,6 +174,17 @@ def _make_azure(base: str, found: dict[str, str]) -> StoreUrl:
 
 def _first_of(variables: tuple[str, ...]) -> str | None:
     return next((value for name in variables if (value := os.environ.get(name))), None)
+
+
+def _headers_for(endpoint: str) -> tuple[tuple[str, str], ...]:
+    """Have Tigris ask its leader: put-if-absent holds in all regions then, also in a global bucket.
+
+    Source: Tigris' documentation, "Conditional Operations"; Litestream 0.5.17 does the same
+    (``s3/replica_client.go``, ``LitestreamTigrisConsistent``; ``replica_url.go``,
+    ``IsTigrisEndpoint``).
+    """
+    host = urlsplit(endpoint).hostname
+    return (("X-Tigris-Consistent", "true"),) if host in _TIGRIS else ()
 
 
 def _check_endpoint(endpoint: str) -> bool:

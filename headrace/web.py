@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import html
 import json
+import socket
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -152,6 +153,8 @@ async def listening(
 ) -> AsyncIterator[Listener]:
     """Serve an application while the block runs; on port 0 the kernel picks one.
 
+    ``::`` is all addresses, of IPv4 as well.
+
     Raises:
         ConfigError: The port is taken.
     """
@@ -173,8 +176,8 @@ async def listening_server(server: web.Server, host: str, port: int) -> AsyncIte
 async def _listening(runner: web.BaseRunner, host: str, port: int) -> AsyncIterator[Listener]:
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
         try:
+            site = _make_site(runner, host, port)
             await site.start()
         except OSError as exc:
             raise ConfigError(
@@ -183,6 +186,24 @@ async def _listening(runner: web.BaseRunner, host: str, port: int) -> AsyncItera
         yield Listener(port=runner.addresses[0][1], site=site)
     finally:
         await runner.cleanup()
+
+
+def _make_site(runner: web.BaseRunner, host: str, port: int) -> web.BaseSite:
+    """Make what listens.
+
+    asyncio gives a socket of ``::`` no IPv4, and Fly's proxy and checks have nothing else. Source:
+    CPython, ``asyncio/base_events.py``, IPV6_V6ONLY; Fly's documentation, "Connect to an App
+    Service".
+    """
+    if host != "::":
+        return web.TCPSite(runner, host, port)
+    both = socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return web.SockSite(runner, both)
+
+
+def url_of(host: str, port: int) -> str:
+    """Give the URL of a server; an IPv6 address stands in brackets there."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 async def _nothing() -> None:

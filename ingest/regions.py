@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Refusal
+from headrace.place import Place
 
 if TYPE_CHECKING:
     from ingest.journal import Journal
@@ -25,12 +26,12 @@ class Report:
 
     Attributes:
         reader: Its id, the same as long as its data folder lives.
-        region: Where it is.
+        place: Where it is.
         generation: What it serves.
     """
 
     reader: str
-    region: str
+    place: Place
     generation: int
 
     @classmethod
@@ -43,12 +44,15 @@ class Report:
         try:
             reader, region = document["reader"], document["region"]
             generation = int(document["generation"])
-        except (TypeError, KeyError, ValueError) as exc:
+            machine, address = document.get("machine"), document.get("address")
+        except (AttributeError, TypeError, KeyError, ValueError) as exc:
             raise Refusal("bad-request", "the report has no reader, region and generation") from exc
-        for name in (reader, region):
+        said = [each for each in (machine, address) if each is not None]
+        for name in (reader, region, *said):
             if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable():
                 raise Refusal("bad-request", "the report's reader or region is no name")
-        return cls(reader=reader, region=region, generation=generation)
+        place = Place(region=region, machine=machine, address=address)
+        return cls(reader=reader, place=place, generation=generation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +61,12 @@ class Heard:
 
     Attributes:
         generation: What all its readers show.
-        readers: How many there are.
+        reports: What each of them said last.
         heard_s_ago: Since when the one was not heard of that was silent for longest.
     """
 
     generation: int
-    readers: int
+    reports: tuple[Report, ...]
     heard_s_ago: float
 
 
@@ -84,16 +88,17 @@ class Regions:
 
     async def note(self, report: Report) -> None:
         """Take a reader's report."""
-        before = self.oldest().get(report.region, 0)
+        before = self.oldest().get(report.place.region, 0)
         self._forget_gone()
         if report.reader not in self._reports and len(self._reports) >= MAX_READERS:
             raise Refusal("bad-request", "there are too many readers")
         self._reports[report.reader] = report, time.monotonic()
         for region, generation in self.oldest().items():
             self._metrics.reader_generation.labels(region).set(generation)
-        now = self.oldest()[report.region]
+        region = report.place.region
+        now = self.oldest()[region]
         if now > before:
-            await self._journal.note_live(report.region, now, datetime.now(UTC))
+            await self._journal.note_live(region, now, datetime.now(UTC))
         async with self._moved:
             self._moved.notify_all()
 
@@ -123,23 +128,22 @@ class Regions:
         """Give the generation that all readers of each region show."""
         oldest: dict[str, int] = {}
         for report, _heard_s in self._reports.values():
-            oldest[report.region] = min(
-                oldest.get(report.region, report.generation), report.generation
-            )
+            region = report.place.region
+            oldest[region] = min(oldest.get(region, report.generation), report.generation)
         return oldest
 
     def heard(self) -> dict[str, Heard]:
         """Give what is known of each region that was heard of lately."""
         self._forget_gone()
         now_s = time.monotonic()
-        silent_s: dict[str, list[float]] = {}
+        heard: dict[str, list[tuple[Report, float]]] = {}
         for report, heard_s in self._reports.values():
-            silent_s.setdefault(report.region, []).append(now_s - heard_s)
+            heard.setdefault(report.place.region, []).append((report, now_s - heard_s))
         return {
             region: Heard(
                 generation=generation,
-                readers=len(silent_s[region]),
-                heard_s_ago=max(silent_s[region]),
+                reports=tuple(report for report, _silent_s in heard[region]),
+                heard_s_ago=max(silent_s for _report, silent_s in heard[region]),
             )
             for region, generation in self.oldest().items()
         }
@@ -149,4 +153,4 @@ class Regions:
         for reader, (report, heard_s) in list(self._reports.items()):
             if heard_s < deadline_s:
                 del self._reports[reader]
-                self._metrics.reader_generation.remove(report.region)
+                self._metrics.reader_generation.remove(report.place.region)

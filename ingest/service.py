@@ -21,6 +21,7 @@ from headrace.lease import LeaseLog
 from headrace.lock import find_or_make_identity, volume_lock
 from headrace.log import GenerationLog
 from headrace.logs import configure_logs
+from headrace.place import Place
 from headrace.privacy import forbid_inspection
 from headrace.sockets import private_sockets
 from headrace.stopping import Stop
@@ -276,6 +277,7 @@ async def _lead(
     await regions.recall()
     node = Node(
         paths=paths,
+        place=Place.of(settings),
         clock=clock,
         access=Access(
             _token(settings),

@@ -19,18 +19,48 @@ class DatabaseStatus(TypedDict):
     updated_at: str
 
 
+class PrimaryPlace(TypedDict):
+    """Where the primary runs, as far as that was said.
+
+    Attributes:
+        region: Its region.
+        machine: Its machine's name.
+        address: That machine's address in the private network.
+    """
+
+    region: str
+    machine: str | None
+    address: str | None
+
+
+class ReaderMachine(TypedDict):
+    """A reader that was heard of lately.
+
+    Attributes:
+        machine: The name of its machine, if that was said.
+        address: That machine's address in the private network, if that was said.
+        generation: What it shows.
+    """
+
+    machine: str | None
+    address: str | None
+    generation: int
+
+
 class RegionStatus(TypedDict):
     """A region whose readers were heard of lately.
 
     Attributes:
         generation: The oldest that is shown there.
         readers: How many were heard of.
+        machines: Each of them.
         seconds_behind: For how long there has been something newer; None if nobody knows any more.
         heard_s_ago: Seconds since one was heard of.
     """
 
     generation: int
     readers: int
+    machines: list[ReaderMachine]
     seconds_behind: float | None
     heard_s_ago: float
 
@@ -41,6 +71,7 @@ class Status(TypedDict):
     Attributes:
         epoch: Its fencing number.
         lease_held: Whether it may write.
+        primary: Where it is.
         litestream_up: Whether Litestream runs.
         generation: The newest.
         published_at: When that was published.
@@ -53,6 +84,7 @@ class Status(TypedDict):
 
     epoch: int
     lease_held: bool
+    primary: PrimaryPlace
     litestream_up: bool
     generation: int
     published_at: str | None

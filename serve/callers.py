@@ -34,12 +34,14 @@ class Callers:
 
     Args:
         trusted: CIDRs, comma-separated; ``""``: nobody is believed.
+        client_header: In which they name the client.
 
     Raises:
         ConfigError: One is no network.
     """
 
-    def __init__(self, trusted: str) -> None:
+    def __init__(self, trusted: str, client_header: str = "X-Forwarded-For") -> None:
+        self._client_header = client_header
         try:
             self._networks = [
                 ipaddress.ip_network(part.strip()) for part in trusted.split(",") if part.strip()
@@ -65,7 +67,7 @@ class Callers:
             return Caller(address=peer, scheme=request.scheme, host=host)
         scheme = _last(headers.getall("X-Forwarded-Proto", [])).lower()
         return Caller(
-            address=self._find_client(peer, headers.getall("X-Forwarded-For", [])),
+            address=self._find_client(peer, headers.getall(self._client_header, [])),
             scheme=scheme if scheme in _SCHEMES else request.scheme,
             host=_last(headers.getall("X-Forwarded-Host", [])) or host,
         )

@@ -42,7 +42,8 @@ _OWN = (_GENERATION, STALENESS)
 # What a client says about who it is, and what only this reader may say.
 _FORWARDED = frozenset(
     {
-        *("forwarded", "x-real-ip", "headrace-generation", "headrace-min-generation"),
+        *("forwarded", "x-real-ip", "fly-client-ip"),
+        *("headrace-generation", "headrace-min-generation"),
         PAGE_HEADER.lower(),
         ACTOR_HEADER.lower(),
     }

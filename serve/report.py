@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -16,6 +17,7 @@ from headrace.lock import find_or_make_identity
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from headrace.place import Place
     from headrace.store import Store
     from serve.switch import Supervisor
 
@@ -35,7 +37,7 @@ class Reporter:
         session: For requests to the primary.
         primary: Its URL.
         store: Takes the report while the primary is away.
-        region: Where this reader is.
+        place: Where this reader is.
         id_file: Keeps this reader's id.
     """
 
@@ -46,14 +48,14 @@ class Reporter:
         primary: str,
         store: Store,
         *,
-        region: str,
+        place: Place,
         id_file: Path,
     ) -> None:
         self._supervisor = supervisor
         self._session = session
         self._url = f"{primary.rstrip('/')}/-/readers"
         self._store = store
-        self._region = region
+        self._place = place
         self._id = find_or_make_identity(id_file)
         self._stored_s = -TO_STORE_EVERY_S
 
@@ -66,7 +68,7 @@ class Reporter:
             await self._supervisor.arrivals.wait(generation + 1, HEARTBEAT_S)
 
     async def _report(self, generation: int) -> None:
-        document = {"reader": self._id, "region": self._region, "generation": generation}
+        document = {"reader": self._id, **asdict(self._place), "generation": generation}
         try:
             async with self._session.post(self._url, json=document, timeout=_TIMEOUT) as answer:
                 if answer.ok:

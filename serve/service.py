@@ -21,6 +21,7 @@ from headrace.keys import ReaderPaths
 from headrace.lock import find_or_make_identity, volume_lock
 from headrace.log import GenerationLog
 from headrace.logs import configure_logs
+from headrace.place import Place
 from headrace.privacy import forbid_inspection
 from headrace.sockets import private_sockets
 from headrace.stopping import Stop
@@ -28,7 +29,7 @@ from headrace.store import Store
 from headrace.store_costs import find_prices
 from headrace.store_url import check_plain_path
 from headrace.tokens import Tokens
-from headrace.web import listening, listening_server, metrics_app
+from headrace.web import listening, listening_server, metrics_app, url_of
 from serve.actor_question import ActorQuestion
 from serve.cache import PageCache
 from serve.callers import Callers
@@ -145,6 +146,7 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
     store = _open_store(settings)
     _check_settings(settings)
     paths = ReaderPaths(check_plain_path(settings.data))
+    place = Place.of(settings)
     metrics = ReaderMetrics(settings.region)
     metrics.watch_store(store.counts, find_prices(store.url, settings.store_prices))
     async with AsyncExitStack() as stack:
@@ -188,7 +190,7 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
         stack.push_async_callback(supervisor.close)
         scrubber = Scrubber(restorer.pool, metrics, supervisor.renew)
         staleness = Staleness(supervisor, freshness, settings.max_staleness)
-        status = Status(settings.region, follower, supervisor, staleness)
+        status = Status(place, follower, supervisor, staleness)
         status.watch(metrics)
         token = settings.token or find_secret(settings.data / "token")
         incoming = IncomingUploads(
@@ -212,7 +214,7 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             ingest=ingest,
             ingest_pages=IngestPages(ingest, pages) if settings.upload_page else None,
             rows=RowsProxy(settings.primary, session, actors),
-            callers=Callers(settings.trusted_proxies),
+            callers=Callers(settings.trusted_proxies, settings.client_header),
             staleness=staleness,
             metrics=metrics,
         )
@@ -224,7 +226,7 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             session,
             settings.primary,
             store,
-            region=settings.region,
+            place=place,
             id_file=paths.root / "id",
         )
         await stack.enter_async_context(
@@ -248,8 +250,8 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             listening(metrics_app(metrics.registry), settings.host, settings.metrics_port)
         )
         yield Reader(
-            url=f"http://{settings.host}:{listener.port}",
-            metrics_url=f"http://{settings.host}:{about.port}/metrics",
+            url=url_of(settings.host, listener.port),
+            metrics_url=f"{url_of(settings.host, about.port)}/metrics",
             supervisor=supervisor,
             follower=follower,
             edge=edge,

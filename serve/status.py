@@ -9,6 +9,7 @@ from headrace import __version__
 from headrace.generation import format_time, format_txid
 
 if TYPE_CHECKING:
+    from headrace.place import Place
     from serve.follow import Follower
     from serve.metrics import ReaderMetrics
     from serve.staleness import Staleness
@@ -19,9 +20,9 @@ class Status:
     """The reader's own report, made of what its parts know."""
 
     def __init__(
-        self, region: str, follower: Follower, supervisor: Supervisor, staleness: Staleness
+        self, place: Place, follower: Follower, supervisor: Supervisor, staleness: Staleness
     ) -> None:
-        self._region = region
+        self._place = place
         self._follower = follower
         self._supervisor = supervisor
         self._staleness = staleness
@@ -33,7 +34,8 @@ class Status:
         crash = current and current.last_crash
         return {
             "version": __version__,
-            "region": self._region,
+            "region": self._place.region,
+            "machine": self._place.machine,
             "generation": current and current.state.number,
             "newest_generation": newest and newest.number,
             "switched_at": switched_at and format_time(switched_at),

@@ -11,6 +11,9 @@ command -v node >/dev/null || missing="$missing nodejs"
 command -v npm >/dev/null || missing="$missing npm"
 # What lets the date of a single process jump.
 ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$missing libfaketime"
+# What the units of a plain server are checked by, and run under.
+[ -x /lib/systemd/systemd ] || missing="$missing systemd"
+command -v openssl >/dev/null || missing="$missing openssl"
 if [ "${1:-}" = ceph ]; then
     command -v ceph-mon >/dev/null || missing="$missing ceph-mon"
     command -v ceph-osd >/dev/null || missing="$missing ceph-osd"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from headrace.idempotency import KeysInFlight
     from headrace.keys import PrimaryPaths
     from headrace.log import GenerationLog
+    from headrace.place import Place
     from headrace.stopping import Stop
     from headrace.store import Store
     from headrace.web import Requests
@@ -83,12 +84,14 @@ class Node:
     """The parts of a running primary.
 
     Attributes:
+        place: Where it runs.
         fetcher: Fetches files from URLs.
         schedules_changed: Set when a schedule is made, or has run.
         incoming_told: Set when a reader says that it took uploads in this one's place.
     """
 
     paths: PrimaryPaths
+    place: Place
     clock: SteadyClock
     access: Access
     tokens: TokenStore

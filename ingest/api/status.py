@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ async def get_status(request: web.Request) -> web.Response:
         {
             "epoch": node.lease.epoch,
             "lease_held": node.lease.held.is_set(),
+            "primary": asdict(node.place),
             "litestream_up": node.litestream.up.is_set(),
             "generation": state.number,
             "published_at": state.created_at and format_time(state.created_at),
@@ -58,7 +60,15 @@ async def _describe_regions(node: Node) -> dict[str, Any]:
     return {
         region: {
             "generation": heard.generation,
-            "readers": heard.readers,
+            "readers": len(heard.reports),
+            "machines": [
+                {
+                    "machine": report.place.machine,
+                    "address": report.place.address,
+                    "generation": report.generation,
+                }
+                for report in heard.reports
+            ],
             "seconds_behind": await _seconds_behind(node, heard.generation, newest),
             "heard_s_ago": round(heard.heard_s_ago, 1),
         }

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import obstore
 import pytest
+from aiohttp import web
 
 from headrace.errors import ObjectExistsError, ObjectMissingError, StoreError
 from headrace.store import Store
+from headrace.store_client import open_client
 from headrace.store_counts import Operation
+from headrace.store_url import parse_store_url
+from headrace.web import listening
 from tests.integration.s3_requests import CountingProxy
 
 if TYPE_CHECKING:
@@ -159,3 +166,30 @@ async def test_requests_are_counted_as_the_store_sees_them(
 async def _pieces(body: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(body), 1_000_000):
         yield body[start : start + 1_000_000]
+
+
+async def test_store_says_in_each_request_what_its_kind_has_to_be_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Reads, creations and lists alike carry the header by which Tigris asks its leader."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    heard: list[tuple[str, str]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        heard.append((request.method, request.headers.get("X-Tigris-Consistent", "")))
+        return web.Response(status=404)
+
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", answer)
+    async with listening(app, "127.0.0.1", 0) as listener:
+        url = parse_store_url(f"s3://bucket?endpoint=http://127.0.0.1:{listener.port}")
+        told = replace(url, headers=(("X-Tigris-Consistent", "true"),))
+        client = open_client(told)
+        asked = [
+            obstore.put_async(client, "a", b"1", mode="create"),
+            obstore.get_async(client, "a"),
+            obstore.list_with_delimiter_async(client),
+        ]
+        await asyncio.gather(*asked, return_exceptions=True)  # nothing is there
+    assert sorted(heard) == [("GET", "true"), ("GET", "true"), ("PUT", "true")]

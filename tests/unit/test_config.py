@@ -11,6 +11,7 @@ from headrace.config import (
     IngestSettings,
     ServeSettings,
     UpSettings,
+    explain_settings,
     find_or_make_secret,
     load_settings,
 )
@@ -29,6 +30,40 @@ def test_settings_flag_wins_over_environment_wins_over_default(
     monkeypatch.setenv("HEADRACE_PORT", "8010")
     assert load_settings(UpSettings, {"port": None}).port == 8010
     assert load_settings(UpSettings, {"port": "8020"}).port == 8020
+
+
+def test_settings_that_nobody_said_are_those_of_the_fly_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Region, machine, address and bucket are those of Fly's variables, unless others are said."""
+    told = {
+        "FLY_REGION": "ams",
+        "FLY_MACHINE_ID": "3d8d9d4b",
+        "FLY_PRIVATE_IP": "fdaa:0:18:a7b::2",
+        "BUCKET_NAME": "acme-headrace",
+        "AWS_ENDPOINT_URL_S3": "https://fly.storage.tigris.dev",
+    }
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+
+    origins = {each.name: each.origin for each in explain_settings(ServeSettings, {})}
+    assert (origins["region"], origins["store"]) == ("FLY_REGION", "BUCKET_NAME")
+    for settings in (load_settings(IngestSettings, {}), load_settings(ServeSettings, {})):
+        assert (settings.region, settings.machine) == ("ams", "3d8d9d4b")
+        assert settings.address == "fdaa:0:18:a7b::2"
+        assert settings.store == "s3://acme-headrace"
+
+    (tmp_path / "headrace.toml").write_text('region = "here"\nstore = "/srv/store"\n')
+    said = load_settings(ServeSettings, {"data": str(tmp_path), "machine": "mine"})
+    assert (said.region, said.machine, said.store) == ("here", "mine", "/srv/store")
+
+
+def test_bucket_without_an_endpoint_is_not_taken_for_the_store(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A bucket's name alone does not say of which kind of store it is."""
+    monkeypatch.setenv("BUCKET_NAME", "somebody-elses")
+    assert load_settings(IngestSettings, {}).store is None
 
 
 def test_settings_that_do_not_fit_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

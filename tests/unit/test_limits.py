@@ -179,6 +179,25 @@ async def test_forwarded_headers_are_believed_from_trusted_proxies_only(
     assert (caller.address, caller.scheme, caller.host) == seen
 
 
+@pytest.mark.parametrize(
+    ("remote", "address"),
+    [
+        ("172.19.0.1", "203.0.113.9"),
+        ("::ffff:172.19.0.1", "203.0.113.9"),
+        ("fdaa:0:18:a7b::2", "fdaa:0:18:a7b::2"),
+    ],
+)
+def test_client_is_whom_the_header_of_the_platform_names(remote: str, address: str) -> None:
+    """Fly ends X-Forwarded-For with an address of its own, and names the client beside it."""
+    headers = {
+        "Host": "data.example.org",
+        "X-Forwarded-For": "6.6.6.6, 203.0.113.9, 2a09:8280:1::af:1aa1:0",
+        "Fly-Client-IP": "203.0.113.9",
+    }
+    request = make_mocked_request("GET", "/", headers).clone(remote=remote)
+    assert Callers("172.16.0.0/12", "Fly-Client-IP").tell(request).address == address
+
+
 def test_trusted_proxies_that_are_no_network_are_refused() -> None:
     """A typing error does not make the edge believe everybody, or nobody, in silence."""
     with pytest.raises(ConfigError, match="trusted-proxies"):

@@ -75,6 +75,24 @@ def test_store_url_of_a_compatible_without_regions_has_one() -> None:
     assert not found.allow_http
 
 
+def test_store_url_of_fly_storage_is_asked_of_the_leader(environment: pytest.MonkeyPatch) -> None:
+    """What `fly storage create` sets is enough; put-if-absent holds in all of Tigris' regions."""
+    environment.setenv("AWS_ENDPOINT_URL_S3", "https://fly.storage.tigris.dev")
+    environment.setenv("AWS_REGION", "auto")
+
+    found = parse_store_url("s3://acme-headrace")
+
+    assert found.config == {
+        "endpoint": "https://fly.storage.tigris.dev",
+        "region": "auto",
+        "virtual_hosted_style_request": False,
+    }
+    assert found.headers == (("X-Tigris-Consistent", "true"),)
+    told = "endpoint=https%3A%2F%2Ffly.storage.tigris.dev&region=auto"
+    assert found.litestream_url("dbs") == f"s3://acme-headrace/dbs?{told}"
+    assert parse_store_url("s3://bucket?endpoint=https://s3.example.org").headers == ()
+
+
 @pytest.mark.parametrize(
     "url",
     [
