@@ -8,12 +8,18 @@ for S3 counts PUT and DELETE alone, those for other stores GET and LIST as well.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.store_counts import Operation, StoreCounts
 
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+_TYPE = re.compile(r"^# TYPE (\S+)", re.MULTILINE)
 _OPERATIONS = {
     "GET": Operation.GET,
     "LIST": Operation.LIST,
@@ -27,10 +33,13 @@ class LitestreamCounts:
 
     Attributes:
         counts: What they asked in all.
+        families: All metrics of the process that runs now, by their names as it tells them; none
+            while it does not answer. (The parser has the samples of counters end in ``_total``.)
     """
 
     def __init__(self) -> None:
         self.counts = StoreCounts()
+        self.families: dict[str, Metric] = {}
         self._told = Counter[tuple[str, Operation]]()  # by the process that runs now
 
     def take(self, text: str) -> None:
@@ -39,10 +48,15 @@ class LitestreamCounts:
         Args:
             text: In Prometheus's text format; empty while it does not answer.
         """
+        families = list(text_string_to_metric_families(text))
+        names = set(_TYPE.findall(text))
+        self.families = {
+            each.name if each.name in names else f"{each.name}_total": each for each in families
+        }
         if not text:
             return
         told = Counter[tuple[str, Operation]]()
-        for family in text_string_to_metric_families(text):
+        for family in families:
             for sample in family.samples:
                 operation = _OPERATIONS.get(sample.labels.get("operation", ""))
                 if operation is not None:  # errors have one sample for each code

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter as Tally
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+)
 
 from headrace import __version__
+from headrace.headroom import Headroom
 from headrace.receipt import UploadState
 from headrace.store_costs import StoreMetrics
 from ingest.buckets.metrics import BucketMetrics
+from ingest.database_metrics import DatabaseMetrics
 from ingest.litestream_counts import LitestreamCounts
+from ingest.litestream_metrics import LitestreamMetrics
+from ingest.rows.metrics import RowMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
+    from headrace.generation import Cut
+    from headrace.receipt import Receipt
     from headrace.store_costs import Prices
     from headrace.store_counts import StoreCounts
 
+OUTCOMES = ("published", "unchanged", "refused", "failed")  # refused: it is the client's to change
 # Codes of problems that are about who asks, and how often.
 DENIALS = ("unauthorized", "forbidden", "cross-site", "too-many-requests")
 _STEP_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -28,6 +43,8 @@ class IngestMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.headroom = Headroom(self.registry)
         Info("headrace_build", "Version of Headrace.", registry=self.registry).info(
             {"version": __version__, "node": "ingest"}
         )
@@ -39,42 +56,17 @@ class IngestMetrics:
         )
         for state in UploadState:
             self.uploads.labels(state.value)
-        self.row_batches = Counter(
-            "headrace_ingest_row_batches",
-            "Batches of the write API, by outcome.",
-            ["outcome"],
-            registry=self.registry,
-        )
-        self.row_requests = Counter(
-            "headrace_ingest_row_requests",
-            "Requests of the write API, by the outcome of their batch.",
-            ["outcome"],
-            registry=self.registry,
-        )
-        self.rows = Counter(
-            "headrace_ingest_rows",
-            "Rows that requests of the write API held, by the outcome of their batch.",
-            ["outcome"],
-            registry=self.registry,
-        )
-        for outcome in ("published", "unchanged", "failed"):
-            self.row_batches.labels(outcome)
-        self.row_batch_requests = Histogram(
-            "headrace_ingest_row_batch_requests",
-            "Requests that each batch of the write API held.",
-            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 1024),
-            registry=self.registry,
-        )
-        self.row_batch_seconds = Histogram(
-            "headrace_ingest_row_batch_seconds",
-            "Seconds that each batch of the write API took, from its beginning to its publication.",
-            buckets=_STEP_BUCKETS_S,
+        self.rows = RowMetrics(self.registry)
+        self.ended = Counter(
+            "headrace_ingest_ended_uploads",
+            "Uploads that ended, by format and outcome.",
+            ["format", "outcome"],
             registry=self.registry,
         )
         self.refusals = Counter(
             "headrace_ingest_refusals",
-            "Uploads that failed, by code of the problem.",
-            ["code"],
+            "Uploads that failed, by the step that they failed in and by code of the problem.",
+            ["step", "code"],
             registry=self.registry,
         )
         self.plugin_failures = Counter(
@@ -104,6 +96,11 @@ class IngestMetrics:
         self.queued = Gauge(
             "headrace_ingest_uploads_queued",
             "Uploads that wait for their turn to be converted.",
+            registry=self.registry,
+        )
+        self.oldest_s = Gauge(
+            "headrace_ingest_oldest_upload_seconds",
+            "Time since the oldest of the uploads in flight had arrived; 0 without any.",
             registry=self.registry,
         )
         self.denied = Counter(
@@ -211,6 +208,12 @@ class IngestMetrics:
             "Bytes of lineages and archived uploads that were deleted.",
             registry=self.registry,
         )
+        self.replication_lag_s = Gauge(
+            "headrace_ingest_replication_lag_seconds",
+            "Time since the oldest commit that is not known to be in the object store; "
+            "0 if all are.",
+            registry=self.registry,
+        )
         self.litestream_up = Gauge(
             "headrace_litestream_up",
             "Whether Litestream answers on its control socket.",
@@ -227,8 +230,30 @@ class IngestMetrics:
             registry=self.registry,
         )
         self.buckets = BucketMetrics(self.registry)
+        self.database_uploads = Tally[tuple[str, str]]()  # by database and outcome
         self._litestream_counts = LitestreamCounts()
         self._ask_litestream: Callable[[], Awaitable[str]] | None = None
+
+    def count_end(self, receipt: Receipt, outcome: str) -> None:
+        """Count an upload that ended.
+
+        Args:
+            receipt: As it is then.
+            outcome: One of ``OUTCOMES``.
+        """
+        # "csv+json.tar.gz" counts as "gz": there are endless ways to pack files.
+        family = (receipt.format or "unknown").rpartition(".")[2]
+        self.ended.labels(family, outcome).inc()
+        self.database_uploads[receipt.database or "", outcome] += 1
+
+    def watch_databases(self, find: Callable[[], Mapping[str, Cut]]) -> None:
+        """Show what is known of each database, and what Litestream says of it.
+
+        Args:
+            find: Gives the newest cut of each.
+        """
+        self.registry.register(DatabaseMetrics(find, self.database_uploads))
+        self.registry.register(LitestreamMetrics(find, self._litestream_counts))
 
     def watch_store(self, counts: StoreCounts, prices: Prices) -> None:
         """Show what is asked of the object store, by this program and by Litestream."""
