@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter as Tally
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
@@ -25,7 +27,7 @@ from ingest.litestream_metrics import LitestreamMetrics
 from ingest.rows.metrics import RowMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from headrace.generation import Cut
     from headrace.receipt import Receipt
@@ -231,6 +233,8 @@ class IngestMetrics:
         )
         self.buckets = BucketMetrics(self.registry)
         self.database_uploads = Tally[tuple[str, str]]()  # by database and outcome
+        self._unreplicated_s: dict[object, float] = {}  # since when each commit is, in their order
+        self.replication_lag_s.set_function(self._replication_lag_s)
         self._litestream_counts = LitestreamCounts()
         self._ask_litestream: Callable[[], Awaitable[str]] | None = None
 
@@ -245,6 +249,20 @@ class IngestMetrics:
         family = (receipt.format or "unknown").rpartition(".")[2]
         self.ended.labels(family, outcome).inc()
         self.database_uploads[receipt.database or "", outcome] += 1
+
+    @contextmanager
+    def replicating(self) -> Iterator[None]:
+        """Count a commit as not replicated while the block runs."""
+        commit = object()
+        self._unreplicated_s[commit] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._unreplicated_s[commit]
+
+    def _replication_lag_s(self) -> float:
+        oldest_s = next(iter(self._unreplicated_s.values()), None)
+        return 0.0 if oldest_s is None else time.monotonic() - oldest_s
 
     def watch_databases(self, find: Callable[[], Mapping[str, Cut]]) -> None:
         """Show what is known of each database, and what Litestream says of it.

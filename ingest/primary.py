@@ -6,7 +6,6 @@ Uploads and deletions both end here: change a database under its lock, replicate
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import defaultdict
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -85,8 +84,6 @@ class Primary:
         self._litestream = litestream
         self._publisher = publisher
         self._metrics = metrics
-        self._unreplicated_s: dict[object, float] = {}  # since when each commit is, in their order
-        metrics.replication_lag_s.set_function(self._replication_lag_s)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._unseen = set(held)  # lineages that Litestream may not have opened yet
         self._observe()
@@ -155,17 +152,13 @@ class Primary:
 
     async def replicate(self, database: str, cut: Cut) -> Cut:
         """Have a database's commits in object storage; retries until they are there."""
-        commit = object()
-        self._unreplicated_s[commit] = time.monotonic()
-        try:
+        with self._metrics.replicating():
             return await insist(
                 lambda: self._replicate(database, cut),
                 (LitestreamError, StoreError, OSError),  # of a disk that is full
                 "replication delayed",
                 database=database,
             )
-        finally:
-            del self._unreplicated_s[commit]
 
     async def _replicate(self, database: str, cut: Cut) -> Cut:
         live = self.state.databases.get(database)
@@ -274,10 +267,6 @@ class Primary:
         self._checksums.forget(lineage)
         self._unseen.discard(lineage)
         await asyncio.to_thread(delete_lineage, self._paths, database, lineage)
-
-    def _replication_lag_s(self) -> float:
-        oldest_s = next(iter(self._unreplicated_s.values()), None)
-        return 0.0 if oldest_s is None else time.monotonic() - oldest_s
 
     def _observe(self) -> None:
         self._metrics.generation.set(self.state.number)

@@ -36,7 +36,7 @@ log = structlog.get_logger()
 SYNC_TIMEOUT_S = 60  # seconds that Litestream may take for one sync
 UNSEEN_S = 10.0  # seconds until Litestream must have seen a new lineage
 UNSEEN_POLL_S = 0.01
-METRICS_TIMEOUT_S = 2.0
+METRICS_TIMEOUT_S = 0.5  # whoever asks has a deadline too
 CHECK_UP_S = 2.0  # seconds between looks at a Litestream that is up
 CHECK_DOWN_S = 0.05  # the same while it is down or starting
 

@@ -223,7 +223,7 @@ async def _lead(
     disk = Disk(paths.root, settings.disk_reserve, metrics)
     archive = Archive(store, disk, on=settings.archive, retention=retention.uploads)
     holds = Holds()
-    journal_replica = JournalReplica(litestream, lease, journal_lineage, stop)
+    journal_replica = JournalReplica(litestream, lease, journal_lineage, stop=stop, metrics=metrics)
     tus = TusUploads(paths.tus, timedelta(hours=settings.tus_expiry))
     await tus.shelf.load(believed=taken.believed)
     metrics.tus_uploads.set_function(tus.shelf.count_open)
