@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
-
-from headrace.exposition import MOST_DATABASES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -34,19 +32,21 @@ class DatabaseMetrics(Collector):
     """Shows the newest cut of each database, and its uploads.
 
     Args:
-        find: Gives the cuts.
-        uploads: Those that ended, by database and outcome.
+        find: Gives the cuts of those that are shown.
     """
 
-    def __init__(
-        self, find: Callable[[], Mapping[str, Cut]], uploads: Mapping[tuple[str, str], int]
-    ) -> None:
+    def __init__(self, find: Callable[[], Mapping[str, Cut]]) -> None:
         self._find = find
-        self._uploads = uploads
+        self._uploads = Counter[tuple[str, str]]()  # by database and outcome
+
+    def count_upload(self, database: str, outcome: str) -> None:
+        """Count an upload that ended."""
+        if database in self._find():
+            self._uploads[database, outcome] += 1
 
     def collect(self) -> Iterator[Metric]:
         """Give what is there now."""
-        cuts = dict(islice(self._find().items(), MOST_DATABASES))
+        cuts = self._find()
         for name, (text, measure) in _SIZES.items():
             family = GaugeMetricFamily(f"{_PREFIX}_{name}", text, labels=("database",))
             for database, cut in cuts.items():

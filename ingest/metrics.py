@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter as Tally
-from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
@@ -17,24 +15,23 @@ from prometheus_client import (
 )
 
 from headrace import __version__
+from headrace.exposition import MOST_DATABASES
 from headrace.headroom import Headroom
+from headrace.keys import JOURNAL_DATABASE
 from headrace.receipt import UploadState
 from headrace.store_costs import StoreMetrics
 from ingest.buckets.metrics import BucketMetrics
 from ingest.database_metrics import DatabaseMetrics
-from ingest.litestream_counts import LitestreamCounts
-from ingest.litestream_metrics import LitestreamMetrics
+from ingest.replication_metrics import ReplicationMetrics
 from ingest.rows.metrics import RowMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from headrace.generation import Cut
-    from headrace.receipt import Receipt
     from headrace.store_costs import Prices
     from headrace.store_counts import StoreCounts
 
-OUTCOMES = ("published", "unchanged", "refused", "failed")  # refused: it is the client's to change
 # Codes of problems that are about who asks, and how often.
 DENIALS = ("unauthorized", "forbidden", "cross-site", "too-many-requests")
 _STEP_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -203,22 +200,20 @@ class IngestMetrics:
             ["kind"],
             registry=self.registry,
         )
-        for kind in ("entry", "checkpoint", "lineage", "ltx", "archive", "lease", "probe"):
+        for kind in (
+            "entry",
+            "checkpoint",
+            "lineage",
+            "ltx",
+            "archive",
+            "lease",
+            "probe",
+            "incoming",
+        ):
             self.pruned.labels(kind)
         self.pruned_bytes = Counter(
             "headrace_ingest_pruned_bytes",
             "Bytes of lineages and archived uploads that were deleted.",
-            registry=self.registry,
-        )
-        self.replication_lag_s = Gauge(
-            "headrace_ingest_replication_lag_seconds",
-            "Time since the oldest commit that is not known to be in the object store; "
-            "0 if all are.",
-            registry=self.registry,
-        )
-        self.litestream_up = Gauge(
-            "headrace_litestream_up",
-            "Whether Litestream answers on its control socket.",
             registry=self.registry,
         )
         self.checksum_rebuilds = Counter(
@@ -226,63 +221,36 @@ class IngestMetrics:
             "Times that a checksum could not be followed, and its replica was read whole.",
             registry=self.registry,
         )
-        self.litestream_restarts = Counter(
-            "headrace_litestream_restarts",
-            "Times that Litestream ended and was started again.",
-            registry=self.registry,
-        )
         self.buckets = BucketMetrics(self.registry)
-        self.database_uploads = Tally[tuple[str, str]]()  # by database and outcome
-        self._unreplicated_s: dict[object, float] = {}  # since when each commit is, in their order
-        self.replication_lag_s.set_function(self._replication_lag_s)
-        self._litestream_counts = LitestreamCounts()
-        self._ask_litestream: Callable[[], Awaitable[str]] | None = None
+        self.replication = ReplicationMetrics(self.registry)
+        self._find: Callable[[], Mapping[str, Cut]] = dict
+        self._journal = ""
+        self.by_database = DatabaseMetrics(self._find_shown)
+        self.registry.register(self.by_database)
 
-    def count_end(self, receipt: Receipt, outcome: str) -> None:
-        """Count an upload that ended.
-
-        Args:
-            receipt: As it is then.
-            outcome: One of ``OUTCOMES``.
-        """
-        # "csv+json.tar.gz" counts as "gz": there are endless ways to pack files.
-        family = (receipt.format or "unknown").rpartition(".")[2]
-        self.ended.labels(family, outcome).inc()
-        self.database_uploads[receipt.database or "", outcome] += 1
-
-    @contextmanager
-    def replicating(self) -> Iterator[None]:
-        """Count a commit as not replicated while the block runs."""
-        commit = object()
-        self._unreplicated_s[commit] = time.monotonic()
-        try:
-            yield
-        finally:
-            del self._unreplicated_s[commit]
-
-    def _replication_lag_s(self) -> float:
-        oldest_s = next(iter(self._unreplicated_s.values()), None)
-        return 0.0 if oldest_s is None else time.monotonic() - oldest_s
-
-    def watch_databases(self, find: Callable[[], Mapping[str, Cut]]) -> None:
+    def watch_databases(self, find: Callable[[], Mapping[str, Cut]], journal: str) -> None:
         """Show what is known of each database, and what Litestream says of it.
 
         Args:
             find: Gives the newest cut of each.
+            journal: Lineage of the journal.
         """
-        self.registry.register(DatabaseMetrics(find, self.database_uploads))
-        self.registry.register(LitestreamMetrics(find, self._litestream_counts))
+        self._find, self._journal = find, journal
+
+    def _find_shown(self) -> dict[str, Cut]:
+        """Give the cuts of the databases that have metrics."""
+        return dict(islice(self._find().items(), MOST_DATABASES))
+
+    def _find_lineages(self) -> dict[str, str]:
+        """Give the databases that have metrics, and the journal, by lineage."""
+        shown = {cut.lineage: name for name, cut in self._find_shown().items()}
+        return {**shown, self._journal: JOURNAL_DATABASE}
 
     def watch_store(self, counts: StoreCounts, prices: Prices) -> None:
         """Show what is asked of the object store, by this program and by Litestream."""
-        both = {"headrace": counts, "litestream": self._litestream_counts.counts}
+        both = {"headrace": counts, "litestream": self.replication.counts.counts}
         self.registry.register(StoreMetrics(both, prices))
 
-    def watch_litestream(self, ask: Callable[[], Awaitable[str]]) -> None:
-        """Have Litestream asked for its own metrics whenever these are looked at."""
-        self._ask_litestream = ask
-
     async def refresh(self) -> None:
-        """Look at Litestream's own metrics; while it is away they stay as they are."""
-        if self._ask_litestream is not None:
-            self._litestream_counts.take(await self._ask_litestream())
+        """Bring up to date what has to be asked for."""
+        await self.replication.refresh(self._find_lineages())

@@ -152,7 +152,7 @@ class Primary:
 
     async def replicate(self, database: str, cut: Cut) -> Cut:
         """Have a database's commits in object storage; retries until they are there."""
-        with self._metrics.replicating():
+        with self._metrics.replication.commit():
             return await insist(
                 lambda: self._replicate(database, cut),
                 (LitestreamError, StoreError, OSError),  # of a disk that is full

@@ -71,7 +71,7 @@ class Litestream:
         weakref.finalize(self, self._metrics_port.close)
         address = f"127.0.0.1:{self._metrics_port.getsockname()[1]}"
         self._metrics_url = f"http://{address}/metrics"
-        metrics.watch_litestream(self.read_metrics)
+        metrics.replication.watch(self.read_metrics)
         self._session: aiohttp.ClientSession | None = None  # while it is run
         self._child = Child(
             "litestream",
@@ -189,7 +189,7 @@ class Litestream:
     def _set_up(self, *, up: bool) -> None:
         if up and not self.up.is_set():
             log.info("litestream is up", pid=self._child.pid)
-        self._metrics.litestream_up.set(up)
+        self._metrics.replication.up.set(up)
         if up:
             self.up.set()
         else:
@@ -197,7 +197,7 @@ class Litestream:
 
     def _note_exit(self, _code: int) -> None:
         self._set_up(up=False)
-        self._metrics.litestream_restarts.inc()
+        self._metrics.replication.restarts.inc()
 
 
 class _UnknownDatabaseError(LitestreamError):

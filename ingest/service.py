@@ -215,7 +215,7 @@ async def _lead(
         metrics=metrics,
         held=[lineages[name] for name in sound],
     )
-    metrics.watch_databases(lambda: primary.state.databases)
+    metrics.watch_databases(lambda: primary.state.databases, journal_lineage)
     rebuilder = Rebuilder(paths, store, primary, metrics)
     await rebuilder.lock(lineages.keys() - sound)
     await stack.enter_async_context(_running(rebuilder.run(), give_up))

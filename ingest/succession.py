@@ -155,7 +155,7 @@ class JournalReplica:
         Raises:
             LeaseLostError: There is a successor.
         """
-        with self._metrics.replicating():
+        with self._metrics.replication.commit():
             await insist(self._sync, LitestreamError, "journal not replicated")
         if self._lease.journal != self._lineage:
             await insist(self._name, StoreError, "journal not named")

@@ -23,6 +23,7 @@ from headrace.errors import LogError, PrimaryLostError, Refusal, StoreError
 from headrace.receipt import NEXT_STATE, Receipt, TableOutcome, UploadState, made_s
 from ingest.convert import convert
 from ingest.converters import Conversion, Converted
+from ingest.converters.packings import PACKINGS
 from ingest.described import brought, check_described, described
 from ingest.detect import detect
 from ingest.insist import insist, to_end
@@ -497,7 +498,7 @@ class Uploads:
             warnings=(*receipt.warnings, "nothing changed: no new generation was published"),
         )
         receipt = await self._advance(receipt)
-        self._metrics.count_end(receipt, "unchanged")
+        self._count_end(receipt, "unchanged")
         return receipt
 
     async def _publish(self, receipt: Receipt, cut: Cut) -> Receipt:
@@ -528,7 +529,7 @@ class Uploads:
             url=url_of(receipt),
             published_at=entry.created_at,
         )
-        self._metrics.count_end(receipt, "published")
+        self._count_end(receipt, "published")
         return await _try_hard(lambda: self._advance(receipt), receipt)
 
     async def _advance(self, receipt: Receipt) -> Receipt:
@@ -562,8 +563,16 @@ class Uploads:
     def _count_failure(self, receipt: Receipt, error: Mapping[str, Any], step: str) -> None:
         self._metrics.uploads.labels(UploadState.FAILED.value).inc()
         self._metrics.refusals.labels(step, error["code"]).inc()
-        outcome = "failed" if error["status"] >= SERVER_ERROR else "refused"
-        self._metrics.count_end(receipt, outcome)
+        # What is refused is the client's to change.
+        self._count_end(receipt, "failed" if error["status"] >= SERVER_ERROR else "refused")
+
+    def _count_end(self, receipt: Receipt, outcome: str) -> None:
+        # "csv+json.tar.gz" counts as "gz": there are endless ways to pack files.
+        family = (receipt.format or "").rpartition(".")[2]
+        if family not in self._registry.names and family not in PACKINGS.values():
+            family = "unknown"
+        self._metrics.ended.labels(family, outcome).inc()
+        self._metrics.by_database.count_upload(receipt.database or "", outcome)
 
     def _count_plugin_failure(self, converter: Converter, exc: Exception) -> None:
         # Not the message of somebody's exception: it may hold what the file does.

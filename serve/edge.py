@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from serve.proxy import raw_target
 from serve.upstream import SAFE_TO_REPEAT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from serve.callers import Caller, Callers
     from serve.database_metrics import DatabaseReads
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})  # they are for proxies that people ask for
+_NOT_TRACED = nullcontext()
 _WRITES = frozenset({"DELETE", "PATCH", "POST", "PUT"})
 METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"  # that some path takes
 MIN_GENERATION_WAIT_S = 5.0
@@ -262,12 +263,19 @@ class Edge:
         return response
 
 
-def _traced(request: web.BaseRequest) -> AbstractContextManager[object]:
-    """Have a span of a write, which began with the client if that says so."""
-    if not tracing.is_on() or request.method not in _WRITES:
-        return nullcontext()
+def _traced(request: web.BaseRequest) -> AbstractContextManager[None]:
+    """Have a span of a write, if spans go anywhere."""
+    if tracing.is_on() and request.method in _WRITES:
+        return _in_span(request)
+    return _NOT_TRACED
+
+
+@contextmanager
+def _in_span(request: web.BaseRequest) -> Iterator[None]:
+    """Have a span of a request; it goes on from the client's, if that says so."""
     is_upload = request.path == "/ingest" or request.path.startswith("/ingest/")
-    stack = ExitStack()
-    stack.enter_context(tracing.continued(request.headers.get(tracing.TRACEPARENT)))
-    stack.enter_context(tracing.span(f"{request.method} {'/ingest' if is_upload else 'rows'}"))
-    return stack
+    with (
+        tracing.continued(request.headers.get(tracing.TRACEPARENT)),
+        tracing.span(f"{request.method} {'/ingest' if is_upload else 'rows'}"),
+    ):
+        yield

@@ -69,12 +69,13 @@ class Heard:
         if state.number <= self._newest:
             return
         self._newest = state.number
-        if "arrived_at" in state.cause:
+        arrived_at = _find_arrival(state.cause)
+        if arrived_at is not None:
             self._uploads.append(
                 _Upload(
                     generation=state.number,
-                    receipt=state.cause["receipt"],
-                    since=max(parse_time(state.cause["arrived_at"]), self._awake_since),
+                    receipt=state.cause.get("receipt", ""),
+                    since=max(arrived_at, self._awake_since),
                     heard_at=datetime.now(UTC),
                     traceparent=state.cause.get(TRACEPARENT),
                 )
@@ -108,6 +109,14 @@ class Heard:
 
     def _lag_s(self) -> float:
         return _age_s(self._uploads[0].since) if self._uploads else 0.0
+
+
+def _find_arrival(cause: Mapping[str, str]) -> datetime | None:
+    """Find when an upload had arrived; None if a generation is of none. Never in anybody's way."""
+    try:
+        return parse_time(cause["arrived_at"])
+    except (KeyError, ValueError):
+        return None
 
 
 def _age_s(since: datetime) -> float:

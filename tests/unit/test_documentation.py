@@ -62,7 +62,6 @@ def test_every_metric_is_documented_with_its_kind() -> None:
     suffixes = {"counter": "_total", "info": "_info"}
     shown = set()
     ingest, reader = IngestMetrics(), ReaderMetrics("a")
-    ingest.watch_databases(dict)
     reader.watch_workers(Mock(current=None), Mock(count=1, memory_bytes=1))
     for metrics in (ingest, reader):
         metrics.watch_store(StoreCounts(), Prices())

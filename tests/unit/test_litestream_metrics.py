@@ -11,8 +11,10 @@ from headrace.exposition import MOST_DATABASES
 from headrace.generation import Cut
 from ingest.litestream_counts import LitestreamCounts
 from ingest.litestream_metrics import LitestreamMetrics
+from ingest.metrics import IngestMetrics
 
-OLD, LIVE, OTHER = "0" * 15 + "1", "0" * 15 + "2", "0" * 15 + "3"
+OLD, LIVE, OTHER, JOURNAL = "0" * 15 + "1", "0" * 15 + "2", "0" * 15 + "3", "0" * 15 + "4"
+DATABASES = {LIVE: "sales", JOURNAL: "_headrace"}
 
 TOOK = "litestream_replica_operation_duration_seconds"
 PUT = 'operation="PUT",replica_type="s3"'
@@ -21,7 +23,7 @@ SAYS = f"""\
 litestream_db_size{{db="/data/dbs/sales/{OLD}"}} 4096
 litestream_db_size{{db="/data/dbs/sales/{LIVE}"}} 8192
 litestream_db_size{{db="/data/dbs/gone/{OTHER}"}} 1
-litestream_db_size{{db="/data/dbs/_headrace/{OTHER[:-1]}4"}} 512
+litestream_db_size{{db="/data/dbs/_headrace/{JOURNAL}"}} 512
 # TYPE litestream_sync_count counter
 litestream_sync_count{{db="/data/dbs/sales/{OLD}"}} 2
 litestream_sync_count{{db="/data/dbs/sales/{LIVE}"}} 3
@@ -41,36 +43,23 @@ go_goroutines 20
 """
 
 
-def cut(lineage: str) -> Cut:
-    """Give a cut of a lineage."""
-    return Cut(
-        lineage=lineage,
-        txid=1,
-        page_size=4096,
-        pages=1,
-        tables={},
-        updated_at=datetime.now(UTC),
-        source=None,
-    )
-
-
-def registry_of(counts: LitestreamCounts, cuts: dict[str, Cut]) -> CollectorRegistry:
+def registry_of(counts: LitestreamCounts) -> CollectorRegistry:
     """Give a registry with what Litestream said."""
     registry = CollectorRegistry()
-    registry.register(LitestreamMetrics(lambda: cuts, counts))
+    registry.register(LitestreamMetrics(counts))
     return registry
 
 
 def test_metrics_are_of_databases_under_the_names_that_litestream_gives() -> None:
-    """Counts are of all lineages of a database, the rest of the live one; the journal is there."""
+    """Of each database the live lineage is shown; the journal is there as well."""
     counts = LitestreamCounts()
-    counts.take(SAYS)
-    find = registry_of(counts, {"sales": cut(LIVE)}).get_sample_value
+    counts.take(SAYS, DATABASES)
+    find = registry_of(counts).get_sample_value
 
     assert find("litestream_db_size", {"database": "sales"}) == 8192
     assert find("litestream_db_size", {"database": "_headrace"}) == 512
     assert find("litestream_db_size", {"database": "gone"}) is None
-    assert find("litestream_sync_count", {"database": "sales"}) == 5
+    assert find("litestream_sync_count", {"database": "sales"}) == 3
     retained = {"database": "sales", "status": "eligible"}
     assert find("litestream_l0_retention_files_total", retained) == 5
     put = {"operation": "PUT", "replica_type": "s3"}
@@ -83,19 +72,39 @@ def test_metrics_are_of_databases_under_the_names_that_litestream_gives() -> Non
 def test_nothing_is_shown_of_a_litestream_that_does_not_answer() -> None:
     """What it said before is not repeated as if it were still so."""
     counts = LitestreamCounts()
-    counts.take(SAYS)
-    counts.take("")
+    counts.take(SAYS, DATABASES)
+    counts.take("", DATABASES)
 
-    assert list(registry_of(counts, {"sales": cut(LIVE)}).collect()) == []
+    assert list(registry_of(counts).collect()) == []
 
 
-def test_only_so_many_databases_have_metrics() -> None:
+async def test_only_so_many_databases_have_metrics() -> None:
     """Those that were there first are shown: a thousand more make no more of them."""
     cuts = {f"d{n}": cut(f"{n:016x}") for n in range(MOST_DATABASES + 50)}
     lines = [f'litestream_txid{{db="/dbs/{name}/{each.lineage}"}} 1' for name, each in cuts.items()]
-    counts = LitestreamCounts()
-    counts.take("\n".join(["# TYPE litestream_txid gauge", *lines, ""]))
 
-    (family,) = registry_of(counts, cuts).collect()
-    shown = {sample.labels["database"] for sample in family.samples}
-    assert shown == set(islice(cuts, MOST_DATABASES))
+    async def ask() -> str:
+        return "\n".join(["# TYPE litestream_txid gauge", *lines, ""])
+
+    metrics = IngestMetrics()
+    metrics.watch_databases(lambda: cuts, "f" * 16)
+    metrics.replication.watch(ask)
+    await metrics.refresh()
+
+    families = {family.name: family for family in metrics.registry.collect()}
+    for name in ("litestream_txid", "headrace_ingest_database_txid"):
+        shown = {sample.labels["database"] for sample in families[name].samples}
+        assert shown == set(islice(cuts, MOST_DATABASES))
+
+
+def cut(lineage: str) -> Cut:
+    """Give a cut of a lineage."""
+    return Cut(
+        lineage=lineage,
+        txid=1,
+        page_size=4096,
+        pages=1,
+        tables={},
+        updated_at=datetime.now(UTC),
+        source=None,
+    )
