@@ -7,6 +7,7 @@
 #             FUZZ_SECONDS=… for each of the two
 # make bench  measure, side by side with peers
 # make docs   write docs/reference/commands.md anew, out of the commands' own help
+# make dashboards  write deploy/grafana/*.json anew
 # make lock   choose versions anew
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 # Every process that a test starts would compile all modules again: a third of its start.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test test-stores faults soak fuzz bench docs lock clean
+.PHONY: run test test-stores faults soak fuzz bench docs dashboards lock clean
 
 run: $(VENV)/run.stamp
 	@exec $(VENV)/bin/headrace up $(ARGS)
@@ -54,6 +55,9 @@ bench: $(VENV)/dev.stamp $(VENV)/bench.stamp
 
 docs: $(VENV)/run.stamp
 	$(VENV)/bin/python -m docs.reference.make_commands
+
+dashboards: $(VENV)/dev.stamp
+	$(VENV)/bin/python -m deploy.grafana.make_dashboards
 
 $(VENV)/bin/python:
 	@deploy/make-venv.sh $(PYTHON) $(VENV)

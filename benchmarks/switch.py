@@ -35,6 +35,7 @@ from serve.configuration import ConfigurationWatch
 from serve.describe import Descriptions
 from serve.edge import Edge
 from serve.freshness import Freshness
+from serve.heard import Heard
 from serve.hook import GenerationHook
 from serve.metrics import ReaderMetrics
 from serve.nursery import Nursery
@@ -211,6 +212,7 @@ async def _reader(folder: Path, count: int) -> AsyncIterator[_Reader]:
             configuration=ConfigurationWatch(None, folder / "configurations"),
             serving_file=ServingFile(folder / "serving.json"),
             metrics=metrics,
+            heard=Heard(metrics, Clock()),
             hook=GenerationHook(None, metrics, deadline_s=1.0),
         )
         stack.push_async_callback(supervisor.close)
@@ -224,6 +226,7 @@ async def _reader(folder: Path, count: int) -> AsyncIterator[_Reader]:
             ingest=others,
             rows=others,
             callers=Callers(""),
+            reads=metrics.watch_workers(supervisor, options),
             staleness=staleness,
             metrics=metrics,
         )

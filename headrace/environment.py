@@ -1,11 +1,12 @@
 """Which variables are secrets, and the environment of programs that have no business to know them.
 
-What is left out: Headrace's own tokens, and what object stores are opened with. Whatever else the
-operator sets stays, because plugins are configured that way (Datasette's ``{"$env": "NAME"}``).
+What is left out: Headrace's own tokens, what object stores are opened with, and the like. Whatever
+else the operator sets stays, because plugins are configured that way (Datasette's
+``{"$env": "NAME"}``).
 
 Source: the variables that obstore reads (object_store, ``AmazonS3Builder::from_env`` and those of
 Google and Azure), that Litestream 0.5 reads besides (its ``cmd/litestream/main.go``, and Azure's
-``azidentity``), and Fly's token.
+``azidentity``), Fly's token, and OpenTelemetry's.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 # Headrace's own; no other program gets them, Litestream neither.
 OWN_SECRETS = frozenset({"HEADRACE_TOKEN", "DATASETTE_SECRET"})
 
-_STORE_SECRETS = frozenset(
+_OTHER_SECRETS = frozenset(
     {
         "SERVICE_ACCOUNT",  # Google's, for obstore
         "IDENTITY_ENDPOINT",  # Azure's managed identity, these four
@@ -23,6 +24,8 @@ _STORE_SECRETS = frozenset(
         "MSI_ENDPOINT",
         "MSI_SECRET",
         "FLY_API_TOKEN",
+        "OTEL_EXPORTER_OTLP_HEADERS",  # tokens of who receives traces
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
     }
 )
 _STORE_PARTS = ("AWS_", "AZURE_", "CLOUDSDK_", "GOOGLE_", "LITESTREAM_")
@@ -34,4 +37,4 @@ def without_secrets() -> dict[str, str]:
 
 
 def _is_secret(name: str) -> bool:
-    return name in OWN_SECRETS | _STORE_SECRETS or name.startswith(_STORE_PARTS)
+    return name in OWN_SECRETS | _OTHER_SECRETS or name.startswith(_STORE_PARTS)

@@ -129,7 +129,7 @@ class Entry:
         number: The generation, from 1.
         epoch: The publishing primary's fencing number.
         created_at: When it was published.
-        cause: Why: ``{"kind": "ingest", "receipt": …}`` or ``{"kind": "delete"}``.
+        cause: Why: ``{"kind": "ingest", "receipt": …, "arrived_at": …}`` or ``{"kind": "delete"}``.
         databases: Databases set to a new cut.
         removed: Names of databases that are gone.
     """
@@ -186,12 +186,14 @@ class State:
         number: The generation; 0 is the empty one before the first.
         created_at: When it was published; None for generation 0.
         databases: Every database's cut.
+        cause: That of the last entry, if this was made of it; a checkpoint has none.
     """
 
     number: int = 0
     epoch: int = 0
     created_at: datetime | None = None
     databases: Mapping[str, Cut] = field(default_factory=lambda: MappingProxyType({}))
+    cause: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def apply(self, entry: Entry) -> State:
         """Give the state after the next entry.
@@ -212,6 +214,7 @@ class State:
             epoch=entry.epoch,
             created_at=entry.created_at,
             databases=MappingProxyType(databases),
+            cause=entry.cause,
         )
 
     def encode(self) -> bytes:

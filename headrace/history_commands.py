@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from headrace.config import StoreSettings
     from headrace.generation import Entry
 
+_CAUSES = ("kind", "receipt", "to")  # what is shown of why a generation was published
+
 
 async def list_generations(settings: StoreSettings, limit: int) -> None:
     """Print the newest entries of the log, one a line."""
@@ -84,7 +86,7 @@ def _open(settings: StoreSettings) -> Store:
 def _row(entry: Entry) -> tuple[str, ...]:
     changed = [*entry.databases, *(f"-{name}" for name in entry.removed)]
     size_bytes = sum(cut.pages * cut.page_size for cut in entry.databases.values())
-    cause = " ".join(entry.cause.values())
+    cause = " ".join(entry.cause[name] for name in _CAUSES if name in entry.cause)
     at = format_time(entry.created_at)
     return str(entry.number), at, cause, " ".join(changed), f"{size_bytes / 1e6:.1f}"
 

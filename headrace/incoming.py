@@ -63,6 +63,7 @@ class IncomingRequest:
         arrived_at: When it was there, by the reader's clock.
         reader: Id of the reader.
         region: That it is in.
+        traceparent: The span of the request; None if it is not traced.
     """
 
     key: str | None
@@ -71,6 +72,7 @@ class IncomingRequest:
     arrived_at: datetime
     reader: str
     region: str
+    traceparent: str | None = None
 
     @property
     def id(self) -> str:
@@ -112,6 +114,8 @@ class IncomingRequest:
             "reader": self.reader,
             "region": self.region,
         }
+        if self.traceparent is not None:
+            document["traceparent"] = self.traceparent
         return json.dumps(document, ensure_ascii=False).encode()
 
     @classmethod

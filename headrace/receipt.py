@@ -51,6 +51,11 @@ def new_receipt_id(now: datetime) -> str:
     return f"{milliseconds:012x}{secrets.token_hex(10)}"
 
 
+def made_s(receipt_id: str) -> float:
+    """Say when an id was made, in seconds since 1970."""
+    return int(receipt_id[:12], 16) / 1000
+
+
 READING = frozenset({"look", "read", "read again"})  # steps that go through the file
 
 

@@ -10,6 +10,7 @@ import asyncio
 import os
 import secrets
 import shutil
+import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -386,6 +387,7 @@ class Store:
     ) -> AsyncIterator[None]:
         """Give the store's errors, and its silence, as ours; count what is asked."""
         self.counts.requests[operation] += requests
+        begun_s = time.perf_counter()
         try:
             async with asyncio.timeout(stall_s):
                 yield
@@ -397,6 +399,8 @@ class Store:
         except (BaseError, OSError) as exc:
             self.counts.errors[operation] += 1
             raise StoreError(f"cannot {what}: {tell_reason(exc)}") from exc
+        finally:
+            self.counts.wait(operation, time.perf_counter() - begun_s)
         self.counts.transferred_bytes[operation] += len(sent)
 
     async def _next(self, chunks: AsyncIterator[Any], what: str, stall_s: float) -> bytes | None:

@@ -117,6 +117,15 @@ class StoreMetrics(Collector):
                 for operation in Operation:
                     family.add_metric((client, operation), getattr(counts, name)[operation])
             yield family
+        waited = CounterMetricFamily(
+            "headrace_store_seconds",
+            "Seconds that were waited for the object store.",
+            labels=("client", "operation"),
+        )
+        for client, counts in self._counts.items():
+            for operation, seconds in counts.seconds.items():
+                waited.add_metric((client, operation), seconds)
+        yield waited
         cost = CounterMetricFamily(
             "headrace_store_cost_dollars",
             "Estimate of what these requests cost, by what is charged.",

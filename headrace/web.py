@@ -1,4 +1,4 @@
-"""What both sides' HTTP servers share: problem documents, listening, and the metrics port."""
+"""What both sides' HTTP servers share: problem documents, and listening."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from headrace.errors import PROBLEM, ConfigError, Refusal, problem_document
 
@@ -204,35 +203,6 @@ def _make_site(runner: web.BaseRunner, host: str, port: int) -> web.BaseSite:
 def url_of(host: str, port: int) -> str:
     """Give the URL of a server; an IPv6 address stands in brackets there."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-async def _nothing() -> None:
-    """Do nothing."""
-
-
-def metrics_app(
-    registry: CollectorRegistry, refresh: Callable[[], Awaitable[None]] = _nothing
-) -> web.Application:
-    """Give the application of the metrics port: ``/metrics`` and ``/-/healthz``.
-
-    Args:
-        registry: What is shown.
-        refresh: Brings up to date what has to be asked for; called each time.
-    """
-
-    async def metrics(_request: web.Request) -> web.Response:
-        await refresh()
-        return web.Response(
-            body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
-
-    async def healthz(_request: web.Request) -> web.Response:
-        return web.json_response({"ok": True})
-
-    app = web.Application(middlewares=[problems])
-    app.router.add_get("/metrics", metrics)
-    app.router.add_get("/-/healthz", healthz)
-    return app
 
 
 def _problem_page(document: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from headrace.errors import Refusal
 from headrace.idempotency import Claim, fingerprint
 from headrace.options import read_target
 from headrace.receipt import Receipt, UploadState
+from headrace.tracing import TRACEPARENT, carried
 from headrace.wishes import Wishes
 from ingest.audit_actions import REPROCESS, UPLOAD
 from ingest.audit_rows import ACCEPTED, AuditRow
@@ -153,6 +154,7 @@ def _prepare(
         table_given=target is not None and target.table_given,
         metadata=target.metadata if target else None,
         sent_by=writer.id,
+        traceparent=carried().get(TRACEPARENT),
     )
     if arrived.refusal is not None:
         receipt = replace(

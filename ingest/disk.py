@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from headrace.errors import Refusal
+from headrace.headroom import disk_used
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -44,6 +45,7 @@ class Disk:
         self._reserve_bytes = reserve_bytes
         metrics.disk_free_bytes.set_function(self._free_bytes)
         metrics.disk_reserve_bytes.set(reserve_bytes)
+        metrics.headroom.watch("disk", lambda: disk_used(root, reserve_bytes))
 
     def close(self) -> None:
         """Let nothing more be written: what is being written gives way."""

@@ -18,6 +18,7 @@ from headrace.backoff import Pauses
 from headrace.errors import HeadraceError, LogError, Refusal
 from headrace.incoming import IncomingRequest
 from headrace.keys import INCOMING_PREFIX, incoming_key, incoming_receipt_key
+from headrace.tracing import continued
 from ingest.accept import accept
 from ingest.writer import ROOT
 
@@ -106,7 +107,7 @@ class Incoming:
         if not await self._is_known(receipt_ids):
             new = {each.receipt_id: each.bytes for each in request.files}
             node.disk.require(sum(new.values()) + sum(self._running.values()))
-            with node.keys_in_flight.hold(request.key):
+            with node.keys_in_flight.hold(request.key), continued(request.traceparent):
                 await self._start(request)
             self._running |= new
             log.info("incoming upload taken", receipts=receipt_ids, region=request.region)

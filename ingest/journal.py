@@ -100,6 +100,7 @@ class Options:
         table_given: Whether the client named the table.
         metadata: What the request says about the database; None if nothing.
         sent_by: Id of who sent it. It is nothing about the file: two that differ in it are equal.
+        traceparent: The span of the request; None if it is not traced. The same is true of it.
     """
 
     table: str | None
@@ -108,6 +109,7 @@ class Options:
     table_given: bool = False
     metadata: dict[str, Any] | None = None
     sent_by: str = field(default="root", compare=False)
+    traceparent: str | None = field(default=None, compare=False)
 
 
 class Journal:

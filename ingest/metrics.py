@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+)
 
 from headrace import __version__
+from headrace.exposition import MOST_DATABASES
+from headrace.headroom import Headroom
+from headrace.keys import JOURNAL_DATABASE
 from headrace.receipt import UploadState
 from headrace.store_costs import StoreMetrics
 from ingest.buckets.metrics import BucketMetrics
-from ingest.litestream_counts import LitestreamCounts
+from ingest.database_metrics import DatabaseMetrics
+from ingest.replication_metrics import ReplicationMetrics
+from ingest.rows.metrics import RowMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Mapping
 
+    from headrace.generation import Cut
     from headrace.store_costs import Prices
     from headrace.store_counts import StoreCounts
 
@@ -28,6 +42,8 @@ class IngestMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.headroom = Headroom(self.registry)
         Info("headrace_build", "Version of Headrace.", registry=self.registry).info(
             {"version": __version__, "node": "ingest"}
         )
@@ -39,42 +55,17 @@ class IngestMetrics:
         )
         for state in UploadState:
             self.uploads.labels(state.value)
-        self.row_batches = Counter(
-            "headrace_ingest_row_batches",
-            "Batches of the write API, by outcome.",
-            ["outcome"],
-            registry=self.registry,
-        )
-        self.row_requests = Counter(
-            "headrace_ingest_row_requests",
-            "Requests of the write API, by the outcome of their batch.",
-            ["outcome"],
-            registry=self.registry,
-        )
-        self.rows = Counter(
-            "headrace_ingest_rows",
-            "Rows that requests of the write API held, by the outcome of their batch.",
-            ["outcome"],
-            registry=self.registry,
-        )
-        for outcome in ("published", "unchanged", "failed"):
-            self.row_batches.labels(outcome)
-        self.row_batch_requests = Histogram(
-            "headrace_ingest_row_batch_requests",
-            "Requests that each batch of the write API held.",
-            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 1024),
-            registry=self.registry,
-        )
-        self.row_batch_seconds = Histogram(
-            "headrace_ingest_row_batch_seconds",
-            "Seconds that each batch of the write API took, from its beginning to its publication.",
-            buckets=_STEP_BUCKETS_S,
+        self.rows = RowMetrics(self.registry)
+        self.ended = Counter(
+            "headrace_ingest_ended_uploads",
+            "Uploads that ended, by format and outcome.",
+            ["format", "outcome"],
             registry=self.registry,
         )
         self.refusals = Counter(
             "headrace_ingest_refusals",
-            "Uploads that failed, by code of the problem.",
-            ["code"],
+            "Uploads that failed, by the step that they failed in and by code of the problem.",
+            ["step", "code"],
             registry=self.registry,
         )
         self.plugin_failures = Counter(
@@ -104,6 +95,11 @@ class IngestMetrics:
         self.queued = Gauge(
             "headrace_ingest_uploads_queued",
             "Uploads that wait for their turn to be converted.",
+            registry=self.registry,
+        )
+        self.oldest_s = Gauge(
+            "headrace_ingest_oldest_upload_seconds",
+            "Time since the oldest of the uploads in flight had arrived; 0 without any.",
             registry=self.registry,
         )
         self.denied = Counter(
@@ -204,16 +200,20 @@ class IngestMetrics:
             ["kind"],
             registry=self.registry,
         )
-        for kind in ("entry", "checkpoint", "lineage", "ltx", "archive", "lease", "probe"):
+        for kind in (
+            "entry",
+            "checkpoint",
+            "lineage",
+            "ltx",
+            "archive",
+            "lease",
+            "probe",
+            "incoming",
+        ):
             self.pruned.labels(kind)
         self.pruned_bytes = Counter(
             "headrace_ingest_pruned_bytes",
             "Bytes of lineages and archived uploads that were deleted.",
-            registry=self.registry,
-        )
-        self.litestream_up = Gauge(
-            "headrace_litestream_up",
-            "Whether Litestream answers on its control socket.",
             registry=self.registry,
         )
         self.checksum_rebuilds = Counter(
@@ -221,25 +221,36 @@ class IngestMetrics:
             "Times that a checksum could not be followed, and its replica was read whole.",
             registry=self.registry,
         )
-        self.litestream_restarts = Counter(
-            "headrace_litestream_restarts",
-            "Times that Litestream ended and was started again.",
-            registry=self.registry,
-        )
         self.buckets = BucketMetrics(self.registry)
-        self._litestream_counts = LitestreamCounts()
-        self._ask_litestream: Callable[[], Awaitable[str]] | None = None
+        self.replication = ReplicationMetrics(self.registry)
+        self._find: Callable[[], Mapping[str, Cut]] = dict
+        self._journal = ""
+        self.by_database = DatabaseMetrics(self._find_shown)
+        self.registry.register(self.by_database)
+
+    def watch_databases(self, find: Callable[[], Mapping[str, Cut]], journal: str) -> None:
+        """Show what is known of each database, and what Litestream says of it.
+
+        Args:
+            find: Gives the newest cut of each.
+            journal: Lineage of the journal.
+        """
+        self._find, self._journal = find, journal
+
+    def _find_shown(self) -> dict[str, Cut]:
+        """Give the cuts of the databases that have metrics."""
+        return dict(islice(self._find().items(), MOST_DATABASES))
+
+    def _find_lineages(self) -> dict[str, str]:
+        """Give the databases that have metrics, and the journal, by lineage."""
+        shown = {cut.lineage: name for name, cut in self._find_shown().items()}
+        return {**shown, self._journal: JOURNAL_DATABASE}
 
     def watch_store(self, counts: StoreCounts, prices: Prices) -> None:
         """Show what is asked of the object store, by this program and by Litestream."""
-        both = {"headrace": counts, "litestream": self._litestream_counts.counts}
+        both = {"headrace": counts, "litestream": self.replication.counts.counts}
         self.registry.register(StoreMetrics(both, prices))
 
-    def watch_litestream(self, ask: Callable[[], Awaitable[str]]) -> None:
-        """Have Litestream asked for its own metrics whenever these are looked at."""
-        self._ask_litestream = ask
-
     async def refresh(self) -> None:
-        """Look at Litestream's own metrics; while it is away they stay as they are."""
-        if self._ask_litestream is not None:
-            self._litestream_counts.take(await self._ask_litestream())
+        """Bring up to date what has to be asked for."""
+        await self.replication.refresh(self._find_lineages())

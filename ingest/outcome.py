@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from headrace.errors import LitestreamError, Refusal
-from headrace.generation import Source
+from headrace.generation import Source, format_time
 from headrace.names import tilde_encode
 from headrace.receipt import TableOutcome
+from headrace.tracing import carried
 from ingest.disk import refusal_of_full
 
 if TYPE_CHECKING:
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
 def source_of(receipt: Receipt) -> Source:
     """Give the file that a database was last changed by, as a generation has it."""
     return Source(filename=receipt.filename, sha256=receipt.sha256 or "")
+
+
+def cause_of(kind: str, receipt: Receipt) -> dict[str, str]:
+    """Give why a generation is published that shows an upload, as its entry of the log has it."""
+    return {
+        "kind": kind,
+        "receipt": receipt.id,
+        "arrived_at": format_time(receipt.created_at),
+        **carried(),
+    }
 
 
 def is_sqlite(found: str | None) -> bool:

@@ -152,12 +152,13 @@ class Primary:
 
     async def replicate(self, database: str, cut: Cut) -> Cut:
         """Have a database's commits in object storage; retries until they are there."""
-        return await insist(
-            lambda: self._replicate(database, cut),
-            (LitestreamError, StoreError, OSError),  # of a disk that is full
-            "replication delayed",
-            database=database,
-        )
+        with self._metrics.replication.commit():
+            return await insist(
+                lambda: self._replicate(database, cut),
+                (LitestreamError, StoreError, OSError),  # of a disk that is full
+                "replication delayed",
+                database=database,
+            )
 
     async def _replicate(self, database: str, cut: Cut) -> Cut:
         live = self.state.databases.get(database)

@@ -36,7 +36,7 @@ log = structlog.get_logger()
 SYNC_TIMEOUT_S = 60  # seconds that Litestream may take for one sync
 UNSEEN_S = 10.0  # seconds until Litestream must have seen a new lineage
 UNSEEN_POLL_S = 0.01
-METRICS_TIMEOUT_S = 2.0
+METRICS_TIMEOUT_S = 0.5  # whoever asks has a deadline too
 CHECK_UP_S = 2.0  # seconds between looks at a Litestream that is up
 CHECK_DOWN_S = 0.05  # the same while it is down or starting
 
@@ -71,7 +71,7 @@ class Litestream:
         weakref.finalize(self, self._metrics_port.close)
         address = f"127.0.0.1:{self._metrics_port.getsockname()[1]}"
         self._metrics_url = f"http://{address}/metrics"
-        metrics.watch_litestream(self.read_metrics)
+        metrics.replication.watch(self.read_metrics)
         self._session: aiohttp.ClientSession | None = None  # while it is run
         self._child = Child(
             "litestream",
@@ -189,7 +189,7 @@ class Litestream:
     def _set_up(self, *, up: bool) -> None:
         if up and not self.up.is_set():
             log.info("litestream is up", pid=self._child.pid)
-        self._metrics.litestream_up.set(up)
+        self._metrics.replication.up.set(up)
         if up:
             self.up.set()
         else:
@@ -197,7 +197,7 @@ class Litestream:
 
     def _note_exit(self, _code: int) -> None:
         self._set_up(up=False)
-        self._metrics.litestream_restarts.inc()
+        self._metrics.replication.restarts.inc()
 
 
 class _UnknownDatabaseError(LitestreamError):

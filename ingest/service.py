@@ -15,6 +15,7 @@ import structlog
 from headrace.clock import SteadyClock
 from headrace.config import find_litestream_config, find_or_make_secret, store_url
 from headrace.errors import ConfigError
+from headrace.exposition import metrics_app
 from headrace.idempotency import KeysInFlight
 from headrace.keys import JOURNAL_DATABASE, PrimaryPaths
 from headrace.lease import LeaseLog
@@ -27,7 +28,8 @@ from headrace.sockets import private_sockets
 from headrace.stopping import Stop
 from headrace.store import Store
 from headrace.store_costs import find_prices
-from headrace.web import Requests, listening, metrics_app
+from headrace.tracing import tracing
+from headrace.web import Requests, listening
 from ingest.access import Access
 from ingest.api import Node, make_app
 from ingest.api.node import RowLimits
@@ -116,6 +118,7 @@ async def run(settings: IngestSettings) -> None:
         stop.hurry()  # what is under way can hardly be finished
 
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(tracing("ingest"))
         await stack.enter_async_context(volume_lock(paths.lock))
         metrics = IngestMetrics()
         metrics.watch_store(store.counts, find_prices(store.url, settings.store_prices))
@@ -212,6 +215,7 @@ async def _lead(
         metrics=metrics,
         held=[lineages[name] for name in sound],
     )
+    metrics.watch_databases(lambda: primary.state.databases, journal_lineage)
     rebuilder = Rebuilder(paths, store, primary, metrics)
     await rebuilder.lock(lineages.keys() - sound)
     await stack.enter_async_context(_running(rebuilder.run(), give_up))
@@ -219,7 +223,7 @@ async def _lead(
     disk = Disk(paths.root, settings.disk_reserve, metrics)
     archive = Archive(store, disk, on=settings.archive, retention=retention.uploads)
     holds = Holds()
-    journal_replica = JournalReplica(litestream, lease, journal_lineage, stop)
+    journal_replica = JournalReplica(litestream, lease, journal_lineage, stop=stop, metrics=metrics)
     tus = TusUploads(paths.tus, timedelta(hours=settings.tus_expiry))
     await tus.shelf.load(believed=taken.believed)
     metrics.tus_uploads.set_function(tus.shelf.count_open)

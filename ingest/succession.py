@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from headrace.stopping import Stop
     from headrace.store import Store
     from ingest.lease import LeaseHolder
+    from ingest.metrics import IngestMetrics
     from ingest.replicate import Litestream
 
 log = structlog.get_logger()
@@ -113,15 +114,23 @@ class JournalReplica:
         lease: Names it, so that a successor finds it.
         lineage: Its lineage.
         stop: Bounds how long an answer waits.
+        metrics: Told how long it takes.
     """
 
     def __init__(
-        self, litestream: Litestream, lease: LeaseHolder, lineage: str, stop: Stop
+        self,
+        litestream: Litestream,
+        lease: LeaseHolder,
+        lineage: str,
+        *,
+        stop: Stop,
+        metrics: IngestMetrics,
     ) -> None:
         self._litestream = litestream
         self._lease = lease
         self._lineage = lineage
         self._stop = stop
+        self._metrics = metrics
 
     async def keep(self) -> None:
         """Have all that is journalled where a successor finds it, while the lease is still held.
@@ -146,7 +155,8 @@ class JournalReplica:
         Raises:
             LeaseLostError: There is a successor.
         """
-        await insist(self._sync, LitestreamError, "journal not replicated")
+        with self._metrics.replication.commit():
+            await insist(self._sync, LitestreamError, "journal not replicated")
         if self._lease.journal != self._lineage:
             await insist(self._name, StoreError, "journal not named")
 

@@ -90,6 +90,11 @@ class Places:
         """How many places are taken."""
         return self._taken.total()
 
+    @property
+    def used(self) -> float:
+        """How many of the places are taken, as a part of them: 1 is all but the few more."""
+        return self.taken / self._limit
+
     def require(self, sender: str) -> None:
         """Refuse an upload for which there is no place.
 

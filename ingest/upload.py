@@ -14,20 +14,24 @@ import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
+from headrace import tracing
 from headrace.errors import LogError, PrimaryLostError, Refusal, StoreError
-from headrace.receipt import NEXT_STATE, Receipt, TableOutcome, UploadState
+from headrace.receipt import NEXT_STATE, Receipt, TableOutcome, UploadState, made_s
 from ingest.convert import convert
 from ingest.converters import Conversion, Converted
+from ingest.converters.packings import PACKINGS
 from ingest.described import brought, check_described, described
 from ingest.detect import detect
 from ingest.insist import insist, to_end
+from ingest.journal import SERVER_ERROR
 from ingest.merge import Merged, adopt, count_tables, find_last_merge, merge, require_keys
 from ingest.nursery import Nursery, bare_environment
 from ingest.outcome import (
+    cause_of,
     is_sqlite,
     refusal_of,
     source_of,
@@ -72,6 +76,13 @@ log = structlog.get_logger()
 
 ROWS = "rows"  # format of receipts that are no uploads: ingest/rows sees to them
 CONVERSIONS = max(2, os.cpu_count() or 1)  # at once
+# What is being done in a state that is journalled.
+_FAILS_IN = {
+    UploadState.RECEIVED: "detect",
+    UploadState.CONVERTING: "convert",
+    UploadState.MERGING: "merge",
+    UploadState.REPLICATING: "replicate",
+}
 _MERGED = frozenset({UploadState.MERGING, UploadState.REPLICATING})  # perhaps
 
 Done = TypeVar("Done")
@@ -117,7 +128,10 @@ class Uploads:
         self._showing = Showing(clock.now)
         self.nursery = Nursery(paths.staging)
         self._turns = Turns(CONVERSIONS)
+        metrics.in_flight.set_function(lambda: len(self._running))
         metrics.queued.set_function(lambda: self._turns.waiting)
+        metrics.oldest_s.set_function(self._oldest_s)
+        metrics.headroom.watch("uploads", lambda: places.used)
         self._running: dict[str, asyncio.Task[Receipt]] = {}
         self._failing: set[str] = set()
         self._last: dict[str, asyncio.Task[Receipt]] = {}  # of each database
@@ -141,7 +155,7 @@ class Uploads:
         await self._journal.add(uploads, claim, aliases, audit)
         for receipt, options in uploads:
             if receipt.error is not None:
-                self._count_failure(receipt.error["code"])
+                self._count_failure(receipt, receipt.error, "receive")
                 continue
             self._metrics.uploads.labels(receipt.state.value).inc()
             self._metrics.received_bytes.inc(receipt.bytes)
@@ -202,19 +216,31 @@ class Uploads:
         task = asyncio.create_task(self._run(receipt, options, earlier))
         self._running[receipt.id] = self._last[database] = task
         self.places.take(options.sent_by)
-        self._metrics.in_flight.set(len(self._running))
         task.add_done_callback(lambda _task: self._forget(receipt.id, database, options.sent_by))
 
     def _forget(self, receipt_id: str, database: str, sender: str) -> None:
         self.places.give_back(sender)
         if self._last.get(database) is self._running.pop(receipt_id):
             del self._last[database]
-        self._metrics.in_flight.set(len(self._running))
+
+    def _oldest_s(self) -> float:
+        """Say since when the oldest upload is there: ids begin with that time."""
+        oldest = min(self._running, default=None)
+        return 0.0 if oldest is None else max(self._clock.now().timestamp() - made_s(oldest), 0.0)
 
     async def _run(
         self, receipt: Receipt, options: Options, earlier: asyncio.Task[Receipt] | None
     ) -> Receipt:
         """Take one upload to its end; cancelled, it stays where it is in the journal."""
+        with (
+            tracing.continued(options.traceparent),
+            tracing.span("upload", receipt=receipt.id, database=receipt.database or ""),
+        ):
+            return await self._take_to_end(receipt, options, earlier)
+
+    async def _take_to_end(
+        self, receipt: Receipt, options: Options, earlier: asyncio.Task[Receipt] | None
+    ) -> Receipt:
         try:
             receipt = await self._deliver(receipt, options, earlier)
         except Refusal as refusal:
@@ -471,7 +497,9 @@ class Uploads:
             published_at=self._clock.now(),
             warnings=(*receipt.warnings, "nothing changed: no new generation was published"),
         )
-        return await self._advance(receipt)
+        receipt = await self._advance(receipt)
+        self._count_end(receipt, "unchanged")
+        return receipt
 
     async def _publish(self, receipt: Receipt, cut: Cut) -> Receipt:
         """replicate, publish. Nothing is refused from here on: it is retried until it is done.
@@ -490,7 +518,7 @@ class Uploads:
         receipt = replace(receipt, timings_s=timings_s)
         async with self._step(receipt, "publish") as timings_s:
             entry = await self._primary.publish(
-                cause={"kind": "ingest", "receipt": receipt.id}, databases={database: cut}
+                cause=cause_of("ingest", receipt), databases={database: cut}
             )
         receipt = replace(
             receipt,
@@ -501,6 +529,7 @@ class Uploads:
             url=url_of(receipt),
             published_at=entry.created_at,
         )
+        self._count_end(receipt, "published")
         return await _try_hard(lambda: self._advance(receipt), receipt)
 
     async def _advance(self, receipt: Receipt) -> Receipt:
@@ -513,10 +542,12 @@ class Uploads:
     async def _fail(self, receipt: Receipt, refusal: Refusal) -> Receipt:
         # The journal holds the newest receipt: the caller's copy may be of an earlier step.
         newest = await self._journal.find(receipt.id) or receipt
+        step = _FAILS_IN.get(newest.state, "publish")
         self._failing.add(receipt.id)
         receipt = replace(newest, state=UploadState.FAILED, error=refusal.document(), tables=())
         await _try_hard(lambda: self._journal.save(receipt), receipt)
-        self._count_failure(refusal.code)
+        self._count_failure(receipt, refusal.document(), step)
+        tracing.tell(refused=refusal.code)
         log.info("upload refused", receipt=receipt.id, code=refusal.code)
         return receipt
 
@@ -529,9 +560,19 @@ class Uploads:
         else:
             self._failing.discard(receipt.id)
 
-    def _count_failure(self, code: str) -> None:
+    def _count_failure(self, receipt: Receipt, error: Mapping[str, Any], step: str) -> None:
         self._metrics.uploads.labels(UploadState.FAILED.value).inc()
-        self._metrics.refusals.labels(code).inc()
+        self._metrics.refusals.labels(step, error["code"]).inc()
+        # What is refused is the client's to change.
+        self._count_end(receipt, "failed" if error["status"] >= SERVER_ERROR else "refused")
+
+    def _count_end(self, receipt: Receipt, outcome: str) -> None:
+        # "csv+json.tar.gz" counts as "gz": there are endless ways to pack files.
+        family = (receipt.format or "").rpartition(".")[2]
+        if family not in self._registry.names and family not in PACKINGS.values():
+            family = "unknown"
+        self._metrics.ended.labels(family, outcome).inc()
+        self._metrics.by_database.count_upload(receipt.database or "", outcome)
 
     def _count_plugin_failure(self, converter: Converter, exc: Exception) -> None:
         # Not the message of somebody's exception: it may hold what the file does.
@@ -544,7 +585,8 @@ class Uploads:
         """Time a step: gives the receipt's timings with this step's added when it is done."""
         timings_s = dict(receipt.timings_s)
         started_s = time.perf_counter()
-        yield timings_s
+        with tracing.span(step):
+            yield timings_s
         timings_s[step] = round(time.perf_counter() - started_s, 4)
         self._metrics.step_seconds.labels(step).observe(timings_s[step])
 

@@ -21,6 +21,7 @@ class Watchers:
     def __init__(self, metrics: IngestMetrics) -> None:
         self._count = 0
         metrics.watchers.set_function(lambda: self._count)
+        metrics.headroom.watch("watchers", lambda: self._count / MAX_WATCHERS)
 
     @contextmanager
     def one(self) -> Iterator[None]:

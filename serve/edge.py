@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
 
+from headrace import tracing
 from headrace.errors import HeadraceError, Refusal, problem_document
 from headrace.row_paths import find_row_path
 from headrace.web import Requests, is_of_person, problem_response, refuse_method
@@ -21,9 +22,10 @@ from serve.proxy import raw_target
 from serve.upstream import SAFE_TO_REPEAT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from serve.callers import Caller, Callers
+    from serve.database_metrics import DatabaseReads
     from serve.ingest_pages import IngestPages
     from serve.ingest_proxy import IngestProxy
     from serve.metrics import ReaderMetrics
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})  # they are for proxies that people ask for
+_NOT_TRACED = nullcontext()
 _WRITES = frozenset({"DELETE", "PATCH", "POST", "PUT"})
 METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"  # that some path takes
 MIN_GENERATION_WAIT_S = 5.0
@@ -61,6 +64,7 @@ class Edge:
         callers: Tells who asks.
         staleness: Knows how long ago the reader was up to date.
         metrics: Counts requests.
+        reads: Counts them by database.
 
     Attributes:
         pages: As given.
@@ -80,6 +84,7 @@ class Edge:
         callers: Callers,
         staleness: Staleness,
         metrics: ReaderMetrics,
+        reads: DatabaseReads,
     ) -> None:
         self._supervisor = supervisor
         self._status = status
@@ -92,6 +97,7 @@ class Edge:
         self._callers = callers
         self._staleness = staleness
         self._metrics = metrics
+        self._reads = reads
         self._own: dict[str, Callable[[], web.Response]] = {
             "/-/healthz": lambda: web.json_response({"ok": True}),
             "/-/readyz": self._readyz,
@@ -115,10 +121,12 @@ class Edge:
             connection.answering, connection.head_began_s = True, 0.0
         kind, code = "own", "hung-up"
         try:
-            with self.requests.counted():
+            with self.requests.counted(), _traced(request):
                 kind, response = await self._answer(request)
             code = str(response.status)
-            self._metrics.response_bytes.labels(kind).inc(response.body_length)
+            if request.method != "HEAD":  # what is not streamed is sent later
+                size_bytes = response.body_length or response.content_length or 0
+                self._metrics.response_bytes.labels(kind).inc(size_bytes)
             return response
         finally:
             if isinstance(connection, EdgeProtocol):
@@ -166,6 +174,7 @@ class Edge:
                 kind = "rows"
                 return kind, await self._rows.answer(request, target, row_path, caller)
             kind = "datasette"
+            self._reads.count(path)
             return kind, await self._answer_page(request, target, caller)
         except Refusal as refusal:
             if refusal.code in _SHED:
@@ -252,3 +261,21 @@ class Edge:
     def _sign(self, response: web.Response) -> web.Response:
         sign(response.headers, max(self._supervisor.generation, 0), self._staleness.told_s())
         return response
+
+
+def _traced(request: web.BaseRequest) -> AbstractContextManager[None]:
+    """Have a span of a write, if spans go anywhere."""
+    if tracing.is_on() and request.method in _WRITES:
+        return _in_span(request)
+    return _NOT_TRACED
+
+
+@contextmanager
+def _in_span(request: web.BaseRequest) -> Iterator[None]:
+    """Have a span of a request; it goes on from the client's, if that says so."""
+    is_upload = request.path == "/ingest" or request.path.startswith("/ingest/")
+    with (
+        tracing.continued(request.headers.get(tracing.TRACEPARENT)),
+        tracing.span(f"{request.method} {'/ingest' if is_upload else 'rows'}"),
+    ):
+        yield

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from headrace.log import GenerationLog
     from serve.freshness import Freshness
+    from serve.heard import Heard
     from serve.metrics import ReaderMetrics
 
 log = structlog.get_logger()
@@ -51,6 +52,7 @@ class Follower:
         primary: Its URL.
         metrics: Told of what is heard.
         freshness: Told when a generation was the newest.
+        heard: Told of each generation.
 
     Attributes:
         newest: The newest state; None until the log was read once.
@@ -65,6 +67,8 @@ class Follower:
         primary: str,
         metrics: ReaderMetrics,
         freshness: Freshness,
+        *,
+        heard: Heard,
     ) -> None:
         self.newest: State | None = None
         self.push_connected = False
@@ -76,6 +80,7 @@ class Follower:
         self._url = f"{primary.rstrip('/')}/-/generations"
         self._metrics = metrics
         self._freshness = freshness
+        self._heard = heard
         self._clock = freshness.clock
         self._served: int | None = None
         self._reached: State | None = None  # in the log, before the store failed
@@ -167,6 +172,7 @@ class Follower:
         try:
             while (newer := await self._log.find_newer(state, past_pruned=past_pruned)) is not None:
                 state = newer
+                self._heard.note(state)
                 asked_s = self._clock.now_s()
         except StoreError:
             self._reached = state
@@ -238,7 +244,9 @@ class Follower:
             return
         entry = Entry.decode(line)
         if entry.number == self.newest.number + 1:
-            await self._advance(self.newest.apply(entry))
+            state = self.newest.apply(entry)
+            self._heard.note(state)
+            await self._advance(state)
             self._freshness.confirm(entry.number, heard_s)
         elif entry.number > self.newest.number:
             self._poll_now.set()

@@ -21,6 +21,7 @@ from headrace.fetching import is_fetch
 from headrace.idempotency import KeysInFlight, fingerprint, read_key
 from headrace.incoming import IncomingFile, IncomingRequest, find_incoming, find_incoming_receipt
 from headrace.keys import incoming_key, incoming_receipt_key
+from headrace.tracing import TRACEPARENT, carried
 from headrace.web import answer_json
 from serve.headers import may_be_known_to_primary
 from serve.keeping import StoreKeeper, not_kept
@@ -192,6 +193,7 @@ class IncomingUploads:
                     arrived_at=datetime.now(UTC),
                     reader=self._reader,
                     region=self._region,
+                    traceparent=carried().get(TRACEPARENT),
                 )
                 await self._write_receipts(incoming.receipts())
             except (Refusal, StoreError) as exc:

@@ -17,6 +17,7 @@ import yarl
 from aiohttp import web
 
 from headrace.errors import Refusal
+from headrace.tracing import carried
 from headrace.web import answer_json
 from serve.arrivals import min_generation_cookie
 from serve.event_streams import EventStreams, nothing_yet
@@ -209,6 +210,7 @@ class IngestProxy:
         expect100: bool = False,
     ) -> aiohttp.ClientResponse:
         headers = request_headers(request.headers, caller)
+        headers.update(carried())
         if self._actors is not None:
             database = request.query.get("database")
             headers.update(await self._actors.ask(request, target, caller, database))

@@ -30,6 +30,11 @@ class Gate:
         """Requests that wait."""
         return len(self._waiting)
 
+    @property
+    def used(self) -> float:
+        """How much of the row is taken, from 0 to 1."""
+        return len(self._waiting) / max(self._queue_length, 1)
+
     async def enter(self, capacity: int) -> None:
         """Wait until fewer than ``capacity`` are inside, and go in; to be followed by ``leave``.
 

@@ -6,28 +6,49 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+)
 
 from headrace import __version__
+from headrace.exposition import Labelled
+from headrace.headroom import Headroom
 from headrace.store_costs import StoreMetrics
+from serve.database_metrics import DatabaseReads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from headrace.generation import Cut
     from headrace.store_costs import Prices
     from headrace.store_counts import StoreCounts
     from serve.cache import PageCache
     from serve.limits import Gate
+    from serve.switch import Supervisor
+    from serve.workers import WorkerOptions
 
+_LIVE_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 _STEP_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 _REQUEST_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
 class ReaderMetrics:
-    """Every metric of a reader; one instance a reader, so that several fit into one process."""
+    """Every metric of a reader; one instance a reader, so that several fit into one process.
+
+    Attributes:
+        shown: The same as others see them: each has the reader's region.
+    """
 
     def __init__(self, region: str) -> None:
         self.registry = registry = CollectorRegistry()
+        self.shown = Labelled(registry, {"region": region})
+        ProcessCollector(registry=registry)
+        self.headroom = Headroom(registry)
         prefix = "headrace_reader"
         Info(prefix, "Version and region of this reader.", registry=registry).info(
             {"version": __version__, "region": region}
@@ -44,6 +65,18 @@ class ReaderMetrics:
         self.staleness = Gauge(
             f"{prefix}_staleness_seconds",
             "Time since the generation in service was last known to be the newest.",
+            registry=registry,
+        )
+        self.live_seconds = Histogram(
+            f"{prefix}_live_seconds",
+            "Seconds from when an upload had arrived until this reader showed it.",
+            registry=registry,
+            buckets=_LIVE_BUCKETS_S,
+        )
+        self.lag = Gauge(
+            f"{prefix}_lag_seconds",
+            "Time since the oldest upload that was heard of and is not shown had arrived; "
+            "0 if all are.",
             registry=registry,
         )
         self.push_connected = Gauge(
@@ -91,6 +124,14 @@ class ReaderMetrics:
         )
         self.workers = Gauge(
             f"{prefix}_workers", "Datasette workers in service.", registry=registry
+        )
+        self.workers_wanted = Gauge(
+            f"{prefix}_workers_wanted", "Datasette workers that a set has.", registry=registry
+        )
+        self.worker_memory = Gauge(
+            f"{prefix}_worker_memory_bytes",
+            "What the largest Datasette worker in service holds.",
+            registry=registry,
         )
         self.worker_restarts = Counter(
             f"{prefix}_worker_restarts",
@@ -171,6 +212,25 @@ class ReaderMetrics:
         self.cache_bytes.set_function(lambda: cache.size_bytes)
         self.cache_entries.set_function(lambda: len(cache))
         self.queue_length.set_function(lambda: gate.waiting)
+        self.headroom.watch("queue", lambda: gate.used)
+
+    def watch_workers(self, supervisor: Supervisor, options: WorkerOptions) -> DatabaseReads:
+        """Let what is in service be looked at; give what counts requests for its databases."""
+
+        def memory_bytes() -> int:
+            current = supervisor.current
+            return current.find_memory_bytes() if current else 0
+
+        def cuts() -> Mapping[str, Cut]:
+            return supervisor.current.state.databases if supervisor.current else {}
+
+        self.workers_wanted.set(options.count)
+        self.worker_memory.set_function(memory_bytes)
+        if limit_bytes := options.memory_bytes:
+            self.headroom.watch("worker_memory", lambda: memory_bytes() / limit_bytes)
+        reads = DatabaseReads(cuts)
+        self.registry.register(reads)
+        return reads
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:

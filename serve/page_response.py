@@ -48,6 +48,7 @@ class PageResponse(web.StreamResponse):
         super().__init__(status=304 if unchanged else status)
         self._head = page.head_304 if unchanged else page.head
         self._page_body = b"" if unchanged else page.body
+        self._body_length = len(self._page_body)
         self._rest = (
             f"Headrace-Generation: {generation}\r\nAge: {age_s}\r\n"
             f"Server-Timing: {timing}\r\nDate: {_http_date(int(time.time()))}\r\n"

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from headrace.errors import Refusal
 from headrace.row_answers import answer_refusal
+from headrace.tracing import carried
 from headrace.web import refuse_method
 from serve.arrivals import min_generation_cookie
 from serve.headers import request_headers, response_headers, sign
@@ -65,6 +66,7 @@ class RowsProxy:
         self, request: web.BaseRequest, target: str, path: RowPath, caller: Caller
     ) -> web.Response:
         headers = request_headers(request.headers, caller)
+        headers.update(carried())
         if self._actors is not None:
             headers.update(await self._actors.ask(request, target, caller, path.database))
         body = await read_small_body(request)

@@ -16,6 +16,8 @@ import structlog
 from headrace.actor_claim import ActorClaims
 from headrace.config import find_or_make_secret, find_secret
 from headrace.errors import ConfigError
+from headrace.exposition import metrics_app
+from headrace.headroom import disk_used
 from headrace.heap import give_back_heap_at_rest, use_one_heap
 from headrace.keys import ReaderPaths
 from headrace.lock import find_or_make_identity, volume_lock
@@ -29,7 +31,8 @@ from headrace.store import Store
 from headrace.store_costs import find_prices
 from headrace.store_url import check_plain_path
 from headrace.tokens import Tokens
-from headrace.web import listening, listening_server, metrics_app, url_of
+from headrace.tracing import tracing
+from headrace.web import listening, listening_server, url_of
 from serve.actor_question import ActorQuestion
 from serve.cache import PageCache
 from serve.callers import Callers
@@ -40,6 +43,7 @@ from serve.edge import Edge
 from serve.follow import Follower
 from serve.freshness import Freshness
 from serve.groups import one_error
+from serve.heard import Heard
 from serve.hook import GenerationHook
 from serve.incoming import IncomingUploads
 from serve.ingest_pages import IngestPages
@@ -129,7 +133,11 @@ async def run(settings: ServeSettings) -> None:
     forbid_inspection()  # workers run plugins as the same user
     stop = Stop(settings.shutdown_timeout)
     stop.listen()
-    async with running(settings) as reader, _background(give_back_heap_at_rest()):
+    async with (
+        tracing("reader", region=settings.region),
+        running(settings) as reader,
+        _background(give_back_heap_at_rest()),
+    ):
         log.info("reader listening", url=reader.url, metrics_url=reader.metrics_url)
         await stop.asked.wait()
         log.info("reader stopping", within_s=round(stop.left_s(), 1))
@@ -154,7 +162,10 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
         sockets = stack.enter_context(private_sockets(paths.root))
         session = await stack.enter_async_context(_primary_session())
         freshness = Freshness(Clock(), paths.root / "known.json")
-        follower = Follower(GenerationLog(store), session, settings.primary, metrics, freshness)
+        heard = Heard(metrics, freshness.clock)
+        follower = Follower(
+            GenerationLog(store), session, settings.primary, metrics, freshness, heard=heard
+        )
         secret = os.environ.get("DATASETTE_SECRET") or find_or_make_secret(paths.root / "secret")
         options = WorkerOptions(
             sockets=sockets,
@@ -184,10 +195,13 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             configuration=ConfigurationWatch(settings.datasette_dir, paths.configurations),
             serving_file=ServingFile(paths.root / "serving.json"),
             metrics=metrics,
+            heard=heard,
             hook=GenerationHook(settings.on_generation, metrics, deadline_s=HOOK_DEADLINE_S),
             min_interval_s=settings.min_switch_interval,
         )
         stack.push_async_callback(supervisor.close)
+        reads = metrics.watch_workers(supervisor, options)
+        metrics.headroom.watch("disk", lambda: disk_used(paths.root))
         scrubber = Scrubber(restorer.pool, metrics, supervisor.renew)
         staleness = Staleness(supervisor, freshness, settings.max_staleness)
         status = Status(place, follower, supervisor, staleness)
@@ -217,6 +231,7 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             callers=Callers(settings.trusted_proxies, settings.client_header),
             staleness=staleness,
             metrics=metrics,
+            reads=reads,
         )
         supervisor.warm = edge.warm
         supervisor.forget_pages = edge.pages.cache.clear
@@ -247,7 +262,7 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             listening_server(server, settings.host, settings.port)
         )
         about = await stack.enter_async_context(
-            listening(metrics_app(metrics.registry), settings.host, settings.metrics_port)
+            listening(metrics_app(metrics.shown), settings.host, settings.metrics_port)
         )
         yield Reader(
             url=url_of(settings.host, listener.port),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from headrace.generation import State
     from serve.configuration import Configuration, ConfigurationWatch
     from serve.follow import Follower
+    from serve.heard import Heard
     from serve.hook import GenerationHook
     from serve.metrics import ReaderMetrics
     from serve.nursery import Nursery
@@ -68,6 +69,7 @@ class Supervisor:
         configuration: Knows when the user's directory changes.
         serving_file: Keeps the generation in service, for a restart while the store is away.
         metrics: Counts switches.
+        heard: Told of each generation in service.
         hook: Told of each generation in service.
         min_interval_s: Least time between two switches.
 
@@ -89,6 +91,7 @@ class Supervisor:
         configuration: ConfigurationWatch,
         serving_file: ServingFile,
         metrics: ReaderMetrics,
+        heard: Heard,
         hook: GenerationHook,
         min_interval_s: float = MIN_INTERVAL_S,
     ) -> None:
@@ -103,6 +106,7 @@ class Supervisor:
         self._configuration = configuration
         self._serving_file = serving_file
         self._metrics = metrics
+        self._heard = heard
         self._hook = hook
         self.warm: Warm | None = None
         self.forget_pages: Callable[[], None] = lambda: None
@@ -368,6 +372,7 @@ class Supervisor:
         self._steps.enter(Step.WAITING)
         self.arrivals.announce(new.state.number)
         self.switched_at = datetime.now(UTC)
+        self._heard.note_served(new.state.number, self._steps.seconds, first=old is None)
         self._next_switch_s = asyncio.get_running_loop().time() + self._min_interval_s
         log.info(
             "switched",

@@ -187,6 +187,11 @@ class WorkerSet:
         ]
         return len(sound) == self._options.count
 
+    def find_memory_bytes(self) -> int:
+        """Find what the largest of its workers holds; 0 if that cannot be told."""
+        held = [read_memory_bytes(worker.fork.pid) for worker in self.workers]
+        return max((each for each in held if each), default=0)
+
     def _is_too_large(self, worker: Worker) -> bool:
         limit_bytes = self._options.memory_bytes
         held_bytes = read_memory_bytes(worker.fork.pid) if limit_bytes else None

@@ -14,6 +14,8 @@ ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$missing lib
 # What the units of a plain server are checked by, and run under.
 [ -x /lib/systemd/systemd ] || missing="$missing systemd"
 command -v openssl >/dev/null || missing="$missing openssl"
+# What reads the metrics; promtool, which comes with it, tests the rules.
+command -v prometheus >/dev/null || missing="$missing prometheus"
 if [ "${1:-}" = ceph ]; then
     command -v ceph-mon >/dev/null || missing="$missing ceph-mon"
     command -v ceph-osd >/dev/null || missing="$missing ceph-osd"
@@ -25,6 +27,15 @@ if [ "$(id -u)" != 0 ]; then
     echo "the tests need these packages: apt-get install$missing" >&2
     exit 1
 fi
+# No package is to start a service. Source: Debian Policy, 9.3.3.1; /usr/share/doc/init-system-helpers
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+    trap 'rm -f "$policy"' EXIT
+fi
 apt-get update -qq
 # shellcheck disable=SC2086 - a list of words
 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing
+# Prometheus is not to begin with the machine either.
+case $missing in *prometheus*) ! command -v systemctl >/dev/null || systemctl --quiet disable prometheus ;; esac

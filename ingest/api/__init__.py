@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from headrace import tracing
 from headrace.errors import Refusal
 from headrace.operation import find_operation
 from headrace.web import problems
@@ -32,6 +33,7 @@ from ingest.api import (
     watching,
 )
 from ingest.api.node import NODE, Node
+from ingest.same_origin import SAFE
 
 if TYPE_CHECKING:
     from headrace.web import Handler
@@ -45,15 +47,34 @@ PUBLIC = (
     *(metadata, generations, prune, rows, schedules, tokens, session, audit, status),
     *(bucket_events, description),
 )
+_OF_READERS = frozenset({"/-/readers", "/-/incoming"})  # what they report is no upload
 
 
 def make_app(node: Node) -> web.Application:
     """Give the application."""
-    app = web.Application(middlewares=[_counted, problems, _with_generation, _noted, _declared])
+    traced = [_traced] if tracing.is_on() else []
+    app = web.Application(
+        middlewares=[*traced, _counted, problems, _with_generation, _noted, _declared]
+    )
     app[NODE] = node
     for concern in (readers, *PUBLIC):
         app.add_routes(concern.routes)
     return app
+
+
+@web.middleware
+async def _traced(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Have a span of a write, under that of the reader that handed it on."""
+    resource = request.match_info.route.resource
+    if request.method in SAFE or resource is None or resource.canonical in _OF_READERS:
+        return await handler(request)
+    with (
+        tracing.continued(request.headers.get(tracing.TRACEPARENT)),
+        tracing.span(f"{request.method} {resource.canonical}"),
+    ):
+        response = await handler(request)
+        tracing.tell(status=str(response.status))
+        return response
 
 
 @web.middleware

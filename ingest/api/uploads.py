@@ -22,6 +22,7 @@ from headrace.options import (
     wait_of,
 )
 from headrace.receipt import Receipt, UploadState
+from headrace.tracing import span
 from headrace.web import answer_json, problem_response
 from ingest.accept import accept
 from ingest.api.allowing import FORM, key_of_writer, require_early
@@ -119,11 +120,12 @@ async def post_ingest(request: web.Request) -> web.Response:
     key = key_of_writer(writer, read_key(request.headers))
     with node.keys_in_flight.hold(key):
         with node.uploads.places.hold(writer.id):
-            async with node.receiving():
-                if request.content_type == FORM:
-                    arrived, fields = await receive_form(request, node)
-                else:
-                    arrived, fields = [await receive_body(request, node)], dict(request.query)
+            with span("receive"):
+                async with node.receiving():
+                    if request.content_type == FORM:
+                        arrived, fields = await receive_form(request, node)
+                    else:
+                        arrived, fields = [await receive_body(request, node)], dict(request.query)
             ids = await accept(node, arrived, fields, key, writer=writer)
         return await answer_for(request, ids, fields)
 

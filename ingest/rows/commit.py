@@ -13,11 +13,12 @@ import structlog
 
 from headrace.errors import Refusal
 from headrace.receipt import UploadState
+from headrace.tracing import span
 from ingest.audit_rows import count_alike
 from ingest.insist import insist, to_end
 from ingest.journal import Options
 from ingest.merge import adopt, count_tables, find_last_merge
-from ingest.outcome import refusal_of, url_of
+from ingest.outcome import cause_of, refusal_of, url_of
 from ingest.upload import ROWS
 from ingest.volume import make_empty, new_lineage
 
@@ -104,9 +105,10 @@ class Commit:
         lineage = before.lineage if before else new_lineage()
         journalled: list[Receipt] = []
         try:
-            batch = await self._write(
-                path, receipt, writes, before, audits=audits, journalled=journalled
-            )
+            with span("merge"):
+                batch = await self._write(
+                    path, receipt, writes, before, audits=audits, journalled=journalled
+                )
             if not journalled:
                 return batch.answers, receipt
             receipt = journalled[0]
@@ -200,13 +202,15 @@ class Commit:
         database = receipt.database or ""
         started_s = time.perf_counter()
         cut = replace(cut, metadata=self._primary.kept_metadata(database, cut.tables))
-        cut, _ = await asyncio.gather(
-            self._primary.replicate(database, cut), self._journal_replica.replicate()
-        )
+        with span("replicate"):
+            cut, _ = await asyncio.gather(
+                self._primary.replicate(database, cut), self._journal_replica.replicate()
+            )
         replicated_s = time.perf_counter()
-        entry = await self._primary.publish(
-            cause={"kind": FORMAT, "receipt": receipt.id}, databases={database: cut}
-        )
+        with span("publish"):
+            entry = await self._primary.publish(
+                cause=cause_of(FORMAT, receipt), databases={database: cut}
+            )
         timings_s = {
             **receipt.timings_s,
             "replicate": round(replicated_s - started_s, 4),

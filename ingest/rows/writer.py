@@ -22,6 +22,7 @@ import structlog
 
 from headrace.errors import PrimaryLostError, Refusal
 from headrace.receipt import Receipt, UploadState, new_receipt_id
+from headrace.tracing import TRACEPARENT, carried, continued, span
 from ingest.outcome import refusal_of
 from ingest.rows.commit import FORMAT
 from ingest.rows.writes import CreateTable, OlderWrite
@@ -70,12 +71,14 @@ class Waiting:
         size_bytes: Of its body.
         audit: What the audit log says of it.
         done: Its end.
+        traceparent: Its span; None if it is not traced.
     """
 
     write: RowWrite
     size_bytes: int
     audit: AuditRow
     done: asyncio.Future[Written]
+    traceparent: str | None
 
 
 @dataclass(slots=True)
@@ -132,7 +135,13 @@ class RowWriter:
         if self._parked:
             raise Refusal("stopping", "the primary is stopping: send it again")
         done: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
-        waiting = Waiting(write=write, size_bytes=size_bytes, audit=audit, done=done)
+        waiting = Waiting(
+            write=write,
+            size_bytes=size_bytes,
+            audit=audit,
+            done=done,
+            traceparent=carried().get(TRACEPARENT),
+        )
         line = self._lines.get(database)
         if line is None:
             line = self._lines[database] = _Line()
@@ -187,7 +196,9 @@ class RowWriter:
             while line.waiting:
                 async with self._primary.database_lock(database):
                     taken = _take(line.waiting)
-                    await self._write_batch(database, line, taken)
+                    first, *others = (each.traceparent for each in taken)
+                    with continued(first), span("rows", links=others, database=database):
+                        await self._write_batch(database, line, taken)
                 await self._gather(line, len(taken))
                 taken = []
         finally:
@@ -245,11 +256,11 @@ class RowWriter:
                     )
             if published:
                 await self._commit.finish(receipt)
-        self._metrics.row_batches.labels(outcome).inc()
-        self._metrics.row_requests.labels(outcome).inc(len(taken))
-        self._metrics.rows.labels(outcome).inc(sum(each.rows_count for each in writes))
-        self._metrics.row_batch_requests.observe(len(taken))
-        self._metrics.row_batch_seconds.observe(time.perf_counter() - started_s)
+        self._metrics.rows.batches.labels(outcome).inc()
+        self._metrics.rows.requests.labels(outcome).inc(len(taken))
+        self._metrics.rows.rows.labels(outcome).inc(sum(each.rows_count for each in writes))
+        self._metrics.rows.batch_requests.observe(len(taken))
+        self._metrics.rows.batch_seconds.observe(time.perf_counter() - started_s)
 
     async def _settle(self, receipt: Receipt) -> None:
         """Publish a batch that was committed before a stop; else say that it was not."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import stat
 import subprocess
@@ -18,6 +17,7 @@ import pytest
 from headrace.sockets import socket_folder
 from tests.conftest import wait_for
 from tests.e2e.conftest import System, running
+from tests.samples import find_sample
 
 
 def test_up_says_where_it_is_and_where_the_token_lies(system: System) -> None:
@@ -205,6 +205,6 @@ def _command_of(pid: int) -> str:
 
 
 def _sample(text: str, name: str) -> float:
-    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
-    assert found, f"no {name}"
-    return float(found[1])
+    found = find_sample(text, name)
+    assert found is not None, f"no {name}"
+    return found

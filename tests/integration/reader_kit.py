@@ -28,6 +28,7 @@ from headrace.settings import as_flags, names_of
 from headrace.store import Store
 from headrace.web import listening
 from serve.service import running
+from tests.samples import find_sample
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -233,9 +234,7 @@ class Visitor:
     async def metric(self, sample: str) -> float:
         """Read a metric by its name and labels, as Prometheus writes them; 0 if it is not there."""
         async with self.session.get(self.metrics_url) as response:
-            lines = (await response.text()).splitlines()
-        found = [line for line in lines if line.startswith(f"{sample} ")]
-        return float(found[0].rpartition(" ")[2]) if found else 0.0
+            return find_sample(await response.text(), sample) or 0.0
 
 
 class Client(Visitor):

@@ -18,6 +18,7 @@ from serve import follow
 from serve.clock import Clock
 from serve.follow import Follower
 from serve.freshness import Freshness
+from serve.heard import Heard
 from serve.metrics import ReaderMetrics
 from tests.integration.reader_kit import NO_PRIMARY, Publisher, eventually, primary_of
 from tests.ports import free_ports
@@ -40,7 +41,8 @@ async def following(store: Store, primary: str) -> AsyncIterator[Follower]:
     """Run a follower while the block runs."""
     async with aiohttp.ClientSession() as session:
         log, metrics = GenerationLog(store), ReaderMetrics("test")
-        follower = Follower(log, session, primary, metrics, Freshness(Clock()))
+        heard = Heard(metrics, clock := Clock())
+        follower = Follower(log, session, primary, metrics, Freshness(clock), heard=heard)
         running = asyncio.create_task(follower.run())
         try:
             yield follower

@@ -26,6 +26,7 @@ SECRETS = (
     "LITESTREAM_SECRET_ACCESS_KEY",
     "SERVICE_ACCOUNT",
     "FLY_API_TOKEN",
+    "OTEL_EXPORTER_OTLP_HEADERS",
 )
 
 # Its own environment, and that of whatever else it can look at.

@@ -21,6 +21,7 @@ from tests.integration.reader_kit import (
     reading,
     settings_for,
 )
+from tests.samples import find_sample
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,8 +51,7 @@ async def spares_ready(client: Client) -> int:
 async def sample(client: Client, name: str) -> float:
     """Read one metric; 0 if it was never set."""
     async with client.session.get(client.reader.metrics_url) as response:
-        lines = (await response.text()).splitlines()
-    return next((float(x.split()[-1]) for x in lines if x.startswith(f"{name} ")), 0.0)
+        return find_sample(await response.text(), name) or 0.0
 
 
 class Readers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import fields
 from pathlib import Path
+from unittest.mock import Mock
 
 import pluggy
 
@@ -56,10 +57,13 @@ def test_every_setting_is_documented() -> None:
 def test_every_metric_is_documented_with_its_kind() -> None:
     """The tables of metrics list what the nodes show, and nothing else."""
     text = (DOCS / "reference" / "metrics.md").read_text()
-    documented = set(re.findall(r"^\| `(headrace_\w+)` \| (\w+) \|", text, re.MULTILINE))
+    own = text.partition("## Litestream's own")[0]
+    documented = set(re.findall(r"^\| `(\w+)` \| (\w+) \|", own, re.MULTILINE))
     suffixes = {"counter": "_total", "info": "_info"}
     shown = set()
-    for metrics in (IngestMetrics(), ReaderMetrics("a")):
+    ingest, reader = IngestMetrics(), ReaderMetrics("a")
+    reader.watch_workers(Mock(current=None), Mock(count=1, memory_bytes=1))
+    for metrics in (ingest, reader):
         metrics.watch_store(StoreCounts(), Prices())
         for family in metrics.registry.collect():
             shown.add((family.name + suffixes.get(family.type, ""), family.type))

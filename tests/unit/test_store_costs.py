@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -69,6 +71,23 @@ def test_metrics_tell_both_programs_apart() -> None:
     assert sample("errors", client="headrace", operation="create") == 1
     assert sample("requests", client="litestream", operation="list") == 0
     assert sample("cost_dollars", client="headrace", charge="a") == 0.015
+
+
+def test_time_of_requests_is_shown_where_it_is_known() -> None:
+    """What was waited for adds up, also that of other processes; Litestream tells nothing of it."""
+    counts, other = StoreCounts(), StoreCounts()
+    counts.wait(Operation.GET, 0.5)
+    other.wait(Operation.GET, 0.25)
+    other.requests[Operation.GET] += 1
+    counts.add(json.loads(json.dumps(other.encode())))
+    registry = CollectorRegistry()
+    registry.register(StoreMetrics({"headrace": counts, "litestream": StoreCounts()}, PRICES))
+
+    labels = {"client": "headrace", "operation": "get"}
+    assert registry.get_sample_value("headrace_store_seconds_total", labels) == 0.75
+    assert registry.get_sample_value("headrace_store_requests_total", labels) == 1
+    of_litestream = {**labels, "client": "litestream"}
+    assert registry.get_sample_value("headrace_store_seconds_total", of_litestream) is None
 
 
 def test_counts_of_litestream_go_on_over_its_processes() -> None:

@@ -98,6 +98,7 @@ class Warming:
             callers=others,
             staleness=others,
             metrics=self.metrics,
+            reads=others,
         )
 
     async def warm(self, state: State) -> list[str]:
