@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from aiohttp import web
 
-if TYPE_CHECKING:
-    from aiohttp import web
+# Of a request whose route does not tell: one of a bundle of rows.
+ACTION = web.RequestKey("ACTION", str)
 
 UPLOAD = "upload"
 REPROCESS = "reprocess"
@@ -30,14 +30,6 @@ _ACTIONS = {
     "DELETE /ingest/schedules/{id}": "remove-schedule",
     "POST /ingest/schedules/{id}/run": "run-schedule",
     "POST /ingest/generations/{number}/rollback": "roll-back",
-    "POST /{database}/-/create": "create-rows",
-    "POST /{database}/{table}/-/insert": "insert-rows",
-    "POST /{database}/{table}/-/upsert": "upsert-rows",
-    "POST /{database}/{table}/-/drop": "drop-rows",
-    "POST /{database}/{table}/{pks}/-/update": "update-rows",
-    "POST /{database}/{table}/{pks}/-/delete": "delete-rows",
-    "POST /-/insert/{database}/{table}": "insert-rows",
-    "POST /-/upsert/{database}/{table}": "upsert-rows",
     "POST /ingest/prune": "prune",
     "POST /ingest/tokens": "create-token",
     "DELETE /ingest/tokens/{id}": "revoke-token",
@@ -49,6 +41,9 @@ _ACTIONS = {
 
 def action_of(request: web.Request) -> str:
     """Name what a request asks for: a word, or its method and route."""
+    said: str | None = request.get(ACTION)
+    if said is not None:
+        return said
     resource = request.match_info.route.resource
     route = f"{request.method} {resource.canonical if resource else request.path}"
     return _ACTIONS.get(route, route)

@@ -54,16 +54,17 @@ class Checksums:
         try:
             if sums is not None and sums.txid > txid:
                 raise ProofError(f"the sums are at {sums.txid}, past {txid}")
-            at = sums.txid if sums else 0
-            for number in range(at + 1, txid + 1):
-                body = await self._read_level0(database, lineage, number)
+            sums = await asyncio.to_thread(self._follow_here, database, cut, sums)
+            while sums is None or sums.txid < txid:
+                number = 1 + (sums.txid if sums else 0)
+                key = ltx_key(database, lineage, 0, number, number, s3=self._store.is_s3)
+                body = await self._store.read(key)
                 sums = await asyncio.to_thread(_follow, path, sums, body, number)
+                sums = await asyncio.to_thread(self._follow_here, database, cut, sums)
         except (LtxError, ProofError, ObjectMissingError, StoreError) as exc:
             log.warning("checksum worked out anew", database=database, reason=str(exc))
             self._metrics.checksum_rebuilds.inc()
             sums = await self._rebuild(database, cut)
-        assert sums is not None  # noqa: S101 - TXIDs begin at 1
-        await asyncio.to_thread(sums.write)
         self._known[lineage] = sums
         return sums
 
@@ -71,13 +72,22 @@ class Checksums:
         """Let go of a lineage that is not live any more; its file goes with the lineage's."""
         self._known.pop(lineage, None)
 
-    async def _read_level0(self, database: str, lineage: str, txid: int) -> bytes:
-        local = self._paths.level0(database, lineage, txid)
-        try:
-            return await asyncio.to_thread(local.read_bytes)
-        except FileNotFoundError:
-            key = ltx_key(database, lineage, 0, txid, txid, s3=self._store.is_s3)
-            return await self._store.read(key)
+    def _follow_here(self, database: str, cut: Cut, sums: Sums | None) -> Sums | None:
+        """Follow the files of this volume, up to one that is gone; write down the end.
+
+        All of it in one call: each way from one thread to another takes a while where the
+        interpreter is busy.
+        """
+        path = self._paths.sums(database, cut.lineage)
+        for number in range(1 + (sums.txid if sums else 0), cut.txid + 1):
+            try:
+                body = self._paths.level0(database, cut.lineage, number).read_bytes()
+            except FileNotFoundError:
+                return sums
+            sums = _follow(path, sums, body, number)
+        if sums is not None:
+            sums.write()
+        return sums
 
     async def _rebuild(self, database: str, cut: Cut) -> Sums:
         folder = self._paths.staging / f"sums-{cut.lineage}"
@@ -125,4 +135,5 @@ def _sum_restored(restored: Path, path: Path, txid: int) -> Sums:
     sums = sum_file(restored, 65536 if page_size == 1 else page_size)
     path.unlink(missing_ok=True)
     sums.path, sums.txid = path, txid
+    sums.write()
     return sums

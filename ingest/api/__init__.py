@@ -13,6 +13,7 @@ from headrace.web import problems
 from ingest.api import (
     audit,
     bucket_events,
+    bundles,
     databases,
     description,
     events,
@@ -57,7 +58,7 @@ def make_app(node: Node) -> web.Application:
         middlewares=[*traced, _counted, problems, _with_generation, _noted, _declared]
     )
     app[NODE] = node
-    for concern in (readers, *PUBLIC):
+    for concern in (readers, bundles, *PUBLIC):
         app.add_routes(concern.routes)
     return app
 

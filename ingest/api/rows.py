@@ -13,7 +13,7 @@ from headrace.row_answers import answer_refusal, answer_rows, error_document
 from headrace.row_paths import RowPath, find_row_path
 from ingest.api.declared import IN_DATABASE, IN_TABLE
 from ingest.api.node import DATABASE, NODE
-from ingest.audit_actions import action_of
+from ingest.audit_actions import ACTION, action_of
 from ingest.audit_rows import ACCEPTED, AuditRow
 from ingest.rows.documents import (
     OLDER_ROWS,
@@ -31,7 +31,7 @@ from ingest.rows.documents import (
 from ingest.rows.parse import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from headrace.operation import Handler
     from ingest.api.node import Node
@@ -130,12 +130,24 @@ async def upsert_older(request: web.Request) -> web.Response:
 
 
 async def _post(request: web.Request) -> web.Response:
-    """Write rows, and answer as Datasette does once they are replicated and published."""
+    return await write_rows(request, lambda: _read_body(request, request.app[NODE]))
+
+
+async def write_rows(
+    request: web.Request, read_body: Callable[[], Awaitable[bytes]]
+) -> web.Response:
+    """Write rows, and answer as Datasette does once they are replicated and published.
+
+    Args:
+        request: Asks for it; one of a bundle has no route of its own.
+        read_body: Gives its body, once it is known who sends it.
+    """
     path = find_row_path(request.raw_path.partition("?")[0])
     if path is None:
         raise web.HTTPNotFound
+    request[ACTION], request[DATABASE] = f"{path.verb}-rows", path.database
     try:
-        written = await _write(request, path)
+        written = await _write(request, path, read_body)
     except RowsError as exc:
         document = error_document(exc.errors, exc.status, older=path.older)
         return answer_rows(document, status=exc.status)
@@ -152,7 +164,9 @@ async def _post(request: web.Request) -> web.Response:
     return answer_rows(document, status=answer.status, headers=headers)
 
 
-async def _write(request: web.Request, path: RowPath) -> Written:
+async def _write(
+    request: web.Request, path: RowPath, read_body: Callable[[], Awaitable[bytes]]
+) -> Written:
     """Apply one request.
 
     Raises:
@@ -162,12 +176,13 @@ async def _write(request: web.Request, path: RowPath) -> Written:
     node = request.app[NODE]
     writer = node.check_writer(request)
     check_database_name(path.database)
-    request[DATABASE] = path.database
     writer.require(path.database)
     audit = AuditRow.of(
         writer, action_of(request), node.now(), database=path.database, outcome=ACCEPTED
     )
-    body = await _read_body(request, node)
+    body = await read_body()
+    if len(body) > node.row_limits.bytes:
+        raise _too_large(node)
     write = parse(
         path,
         body,
@@ -180,18 +195,22 @@ async def _write(request: web.Request, path: RowPath) -> Written:
 
 async def _read_body(request: web.Request, node: Node) -> bytes:
     limit = node.row_limits.bytes
-    too_large = RowsError(f"Request body exceeded maximum size of {limit} bytes", status=_TOO_LARGE)
     if (request.content_length or 0) > limit:
-        raise too_large
+        raise _too_large(node)
     chunks: list[bytes] = []
     size_bytes = 0
     async with node.receiving():
         async for chunk in request.content.iter_any():
             size_bytes += len(chunk)
             if size_bytes > limit:
-                raise too_large
+                raise _too_large(node)
             chunks.append(chunk)
     return b"".join(chunks)
+
+
+def _too_large(node: Node) -> RowsError:
+    limit = node.row_limits.bytes
+    return RowsError(f"Request body exceeded maximum size of {limit} bytes", status=_TOO_LARGE)
 
 
 def _url_of(request: web.Request) -> str:

@@ -44,7 +44,7 @@ log = structlog.get_logger()
 ANSWER_S = 30.0  # until somebody who waits is told that it takes too long
 MOST_ROWS = 20_000  # of a batch, if the next request does not fit: nobody waits for too many others
 MOST_BYTES = 64 * 1024**2
-GATHER = 0.3  # of the time of a batch, until the next one begins at the latest
+GATHER = 0.3  # of the time of a batch: if nobody came for so long, the next one begins
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,9 @@ class _Line:
     """Those that wait for one database."""
 
     waiting: list[Waiting] = field(default_factory=list)
-    came: asyncio.Event = field(default_factory=asyncio.Event)  # one more
+    expected: int = 0  # of those, before the next batch
+    all_came: asyncio.Event = field(default_factory=asyncio.Event)
+    came_s: float = 0.0  # when the last one did
     receipt_id: str | None = None  # of the batch under way
     batch_s: float = 0.0  # that the last one took
 
@@ -147,7 +149,9 @@ class RowWriter:
             line = self._lines[database] = _Line()
             self._start(self._serve(database, line))
         line.waiting.append(waiting)
-        line.came.set()
+        line.came_s = time.perf_counter()
+        if len(line.waiting) >= line.expected:
+            line.all_came.set()
         await asyncio.wait([done], timeout=ANSWER_S)
         if done.done():
             return done.result()
@@ -208,17 +212,21 @@ class RowWriter:
             _tell(line.waiting, Refusal("stopping", "the primary is stopping: send it again"))
 
     async def _gather(self, line: _Line, answered: int) -> None:
-        """Wait a moment for those who were answered: most of them have something more to send.
+        """Wait for those who were answered, as long as they come: most have something more to send.
 
-        Else there are two halves of them, each of which waits for the other's batch as well.
+        Else there are two halves of them, each of which waits for the other's batch as well. And a
+        batch costs the more the fewer share it.
         """
-        expected = len(line.waiting) + answered
-        deadline_s = time.perf_counter() + GATHER * line.batch_s
-        while len(line.waiting) < expected and (left_s := deadline_s - time.perf_counter()) > 0:
-            line.came.clear()
+        line.expected = len(line.waiting) + answered
+        began_s = line.came_s = time.perf_counter()
+        while len(line.waiting) < line.expected:
+            until_s = min(line.came_s + GATHER * line.batch_s, began_s + line.batch_s)
+            if (left_s := until_s - time.perf_counter()) <= 0:
+                break
+            line.all_came.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(left_s):
-                    await line.came.wait()
+                    await line.all_came.wait()
 
     async def _write_batch(self, database: str, line: _Line, taken: list[Waiting]) -> None:
         """Take one batch to its end, and tell everybody."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from headrace.config import INGEST_PORT_OFFSET
+from headrace.row_bundles import Asked, decode_answer, encode_bundle
 from tests.conftest import wait_for
 from tests.e2e.conftest import running
 from tests.e2e.primary_kit import QUICK
@@ -136,6 +139,53 @@ def test_token_writes_rows_of_its_database_alone_and_the_audit_log_says_so(syste
     assert {(what, outcome) for what, *_, outcome in mine} == {
         ("insert-rows", "published"),
         ("insert-rows", "forbidden"),
+    }
+
+
+def test_each_of_a_bundle_is_judged_by_itself(system: System) -> None:
+    """What readers send in one request has a token, an answer, and a line in the audit log each."""
+    body = {"name": "bundled", "scopes": "ingest:zoo"}
+    made = system.client.post("/ingest/tokens", json=body, headers=system.auth).json()
+    mine = [("Authorization", f"Bearer {made['token']}")]
+    row = b'{"row": {"id": 8, "name": "Rex"}}'
+
+    def ask(path: str, headers: list[tuple[str, str]], body: bytes = row) -> Asked:
+        return Asked(target=path, headers=headers, body=body)
+
+    write(system, "/-/insert/zoo/hawks?pk=id", [{"id": 1, "name": "Milan"}])
+    bundle = [
+        ask("/zoo/hawks/-/insert", mine),
+        ask("/zoo/hawks/-/insert", mine),  # the same key
+        ask("/zoo/hawks/-/insert", []),
+        ask("/many/t/-/insert", mine),
+        ask("/zoo/hawks/-/insert", mine, b"{"),
+        ask("/zoo/hawks/-/insert", mine, b" " * 20_001),
+        ask("/-/upsert/zoo/hawks?pk=id", mine, b'[{"id": 9, "name": "Habicht"}]'),
+        ask("/ingest/tokens", [*system.auth.items()]),  # no write of rows
+    ]
+    primary = f"http://127.0.0.1:{system.port + INGEST_PORT_OFFSET}"
+    answer = httpx.post(f"{primary}/-/rows", content=encode_bundle(bundle))
+    lines = answer.content.splitlines()
+    found = dict(map(decode_answer, lines))
+
+    assert [found[number].status for number in range(len(bundle))] == [
+        *(201, 400, 403, 403, 400, 413, 200, 404),
+    ]
+    assert len(lines) == len(bundle)
+    assert {dict(each.headers)["Headrace-Generation"].isdigit() for each in found.values()} == {
+        True
+    }
+    assert json.loads(found[1].body)["errors"] == ["UNIQUE constraint failed: hawks.id"]
+    receipt = dict(found[0].headers)["Headrace-Receipt"]
+    rows = system.client.get("/ingest/audit", headers=system.auth).json()["audit"]
+    assert {
+        (row["what"], row["database"], row["receipt"], row["outcome"], row["times"])
+        for row in rows
+        if row["who"] == f"token:{made['id']}"
+    } == {
+        ("insert-rows", "zoo", receipt, "published", 2),
+        ("upsert-rows", "zoo", receipt, "published", 1),
+        ("insert-rows", "many", None, "forbidden", 1),
     }
 
 

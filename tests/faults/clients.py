@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from tests.faults import rows
 from tests.faults.checker import classify
 from tests.faults.system import READERS, TOKEN
 from tests.faults.uploads import TABLES, make_upload
@@ -176,8 +177,11 @@ class Watcher(threading.Thread):
     def run(self) -> None:
         """Read until told to end."""
         while not self.done.wait(self._noise.uniform(0.02, 0.15)):
-            if self._noise.random() < 0.15:
+            kind = self._noise.random()
+            if kind < 0.15:
                 self.read_rows()
+            elif kind < 0.25:
+                self.read_numbers()
             else:
                 # Half of the answers may come from the reader's page cache.
                 self.read(self._noise.choice(list(TABLES)), anew=self._noise.random() < 0.5)
@@ -192,6 +196,7 @@ class Watcher(threading.Thread):
         for database in TABLES:
             self.read(database, anew=True)
         self.read_rows()
+        self.read_numbers()
 
     def read(self, database: str, *, anew: bool) -> None:
         """Read all tables of a database in one query."""
@@ -208,6 +213,11 @@ class Watcher(threading.Thread):
     def read_rows(self) -> None:
         """Read how many rows every database has, in one page."""
         self._ask("/.json", {}, database=None)
+
+    def read_numbers(self) -> None:
+        """Read what was written row by row."""
+        params = {"sql": rows.QUERY, "_shape": "array", "n": str(self._noise.random())}
+        self._ask(f"/{rows.DATABASE}.json", params, database=rows.DATABASE)
 
     def _ask(self, path: str, params: dict[str, str], *, database: str | None) -> None:
         began_s = self._history.now_s()
@@ -270,6 +280,8 @@ def _read_answer(text: str, database: str | None) -> dict[str, Any]:
     document = json.loads(text)
     if database is None:
         return {"rows": {name: each["table_rows_sum"] for name, each in document.items()}}
+    if database == rows.DATABASE:
+        return {"numbers": json.loads(document[0]["numbers"])}
     return {
         "tables": {row["name"]: [row["rows"], row["batches"], row["total"]] for row in document}
     }

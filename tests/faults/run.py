@@ -13,6 +13,7 @@ from tests.faults.clients import UPLOADERS, Uploader, Watcher
 from tests.faults.history import History
 from tests.faults.model import Model
 from tests.faults.nemesis import Nemesis, schedule_breaks, schedule_kills
+from tests.faults.rows import ROW_CLIENTS, RowClient, make_table
 from tests.faults.system import LOOK_S, READERS, running
 from tests.faults.uploads import WHOLE, make_upload
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from tests.faults.system import System
     from tests.faults.uploads import Part
     from tests.integration.s3_kit import S3
+
+    Client = Uploader | RowClient | Watcher | Nemesis
 
 SETTLE_S = 120.0  # until readers show the newest generation after everything was healed
 CHECK_EVERY_S = 5.0
@@ -99,18 +102,19 @@ def run(root: Path, *, seed: int, seconds: float, s3: S3 | None) -> Outcome:
         prepare(system, seed, sent)
         before = len(system.read_log())
         uploaders = [Uploader(system, seed, number, sent) for number in range(UPLOADERS)]
+        row_clients = [RowClient(system, seed, number) for number in range(ROW_CLIENTS)]
         watchers = [Watcher(system, seed, reader) for reader in READERS]
         nemeses = [
             Nemesis(system, "killer", schedule_kills(seed)),
             Nemesis(system, "breaker", schedule_breaks(seed, s3=s3 is not None)),
         ]
-        threads: list[Uploader | Watcher | Nemesis] = [*uploaders, *watchers, *nemeses]
+        threads: list[Client] = [*uploaders, *row_clients, *watchers, *nemeses]
         for thread in threads:
             thread.start()
         try:
             watch(system, sent, model, seconds)
             end(nemeses)
-            end(uploaders)
+            end([*uploaders, *row_clients])
             settle(system)
         finally:
             end(threads)
@@ -133,7 +137,7 @@ def run(root: Path, *, seed: int, seconds: float, s3: S3 | None) -> Outcome:
     )
 
 
-def end(threads: Sequence[Uploader | Watcher | Nemesis]) -> None:
+def end(threads: Sequence[Client]) -> None:
     """Let threads come to their end."""
     for thread in threads:
         thread.done.set()
@@ -155,6 +159,7 @@ def prepare(system: System, seed: int, sent: dict[str, Part]) -> None:
     with closing(Uploader(system, seed, 0, sent)) as first:
         for number, (kind, database) in enumerate(wanted):
             first.deliver(make_upload(seed, number, kind, database))
+    make_table(system)
     settle(system)
 
 

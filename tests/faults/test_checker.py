@@ -289,6 +289,29 @@ def test_refused_file_that_is_published_is_seen(run_: Run) -> None:
     assert run_.violations() == ["I8"]
 
 
+def test_rows_that_are_lost_halved_early_or_twice_are_seen(run_: Run) -> None:
+    """I1, I2, I6: what was written row by row is there from its generation on, each pair once."""
+
+    def seen(generation: int, *numbers: int) -> list[str]:
+        run_.note("read", reader="reader-1", generation=generation, numbers=numbers)
+        found = run_.violations()
+        run_.operations.pop()
+        return found
+
+    run_.note("rows", number=5, generation=2)
+    run_.note("rows", "info", number=6)
+    assert seen(1) == seen(2, 5, 5) == seen(3, 5, 5, 6, 6) == []
+    assert seen(2) == ["I1"]
+    assert seen(2, 5) == seen(1, 5, 5) == seen(2, 5, 5, 6) == ["I2"]
+    assert seen(3, 5, 5, 5, 5) == ["I6"]
+
+
+def test_rows_that_are_refused_are_seen(run_: Run) -> None:
+    """I8: nothing is wrong with them."""
+    run_.note("rows", "fail", number=5, status=404)
+    assert run_.violations() == ["I8"]
+
+
 def test_answers_are_told_apart() -> None:
     """Only what can never happen any more has failed."""
     assert classify(201, {}) == "ok"

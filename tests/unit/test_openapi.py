@@ -14,7 +14,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from headrace.errors import REFUSALS, Refusal
 from headrace.operation import Operation, Parameter, choice, flag, number
 from headrace.options import FIELDS
-from ingest.api import make_app, readers
+from ingest.api import bundles, make_app, readers
 from ingest.api.description import describe
 from ingest.audit_rows import COLUMNS
 from ingest.documents import AuditEntry, Token
@@ -45,7 +45,9 @@ def test_document_is_valid_openapi(document: dict[str, Any]) -> None:
 def test_every_route_is_in_the_document(document: dict[str, Any]) -> None:
     """Whatever the primary answers, besides what its readers alone may ask, is declared."""
     app = make_app(cast("Node", None))
-    private = {(each.method, each.path) for each in readers.routes}  # type: ignore[attr-defined]
+    private = {
+        (each.method, each.path) for concern in (readers, bundles) for each in concern.routes
+    }
     answered = {
         (route.method, route.resource.canonical)
         for route in app.router.routes()
