@@ -55,6 +55,7 @@ from ingest.rates import Rate
 from ingest.rebuild import Rebuilder, find_damaged
 from ingest.regions import Regions
 from ingest.replicate import Litestream
+from ingest.roll_call import RollCall
 from ingest.rollback import Rollback
 from ingest.rows.commit import Commit
 from ingest.rows.writer import RowWriter
@@ -275,6 +276,8 @@ async def _lead(
     await stack.enter_async_context(_running(audit.run(), give_up))
     regions = Regions(journal, metrics)
     await regions.recall()
+    roll_call = RollCall(journal, clock.now)
+    await roll_call.recall()
     node = Node(
         paths=paths,
         place=Place.of(settings),
@@ -313,6 +316,7 @@ async def _lead(
         holds=holds,
         pruner=pruner,
         regions=regions,
+        roll_call=roll_call,
         lease=lease,
         litestream=litestream,
         metrics=metrics,
