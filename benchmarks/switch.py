@@ -223,6 +223,7 @@ async def _reader(folder: Path, count: int) -> AsyncIterator[_Reader]:
             supervisor,
             Status(Place(region="bench"), follower, supervisor, staleness),
             pages=make_pages(settings, metrics),
+            status_pages=others,
             ingest=others,
             rows=others,
             callers=Callers(""),

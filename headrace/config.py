@@ -152,6 +152,9 @@ class ReaderSettings(UploadSettings):
     upload_page: bool = setting(
         True, description="Show people a page to upload with, at /ingest, and links to it."
     )
+    page_footer: bool = setting(
+        True, description="Say at the foot of each page how old its data is, and where from."
+    )
     trusted_proxies: str = setting(
         "", description="Networks (CIDR, comma-separated) whose X-Forwarded headers are believed."
     )

@@ -77,6 +77,8 @@ class Cut:
         source: The file it was last changed by; None after a deletion of a table.
         metadata: What people say about it (metadata.py). It belongs to the cut: so whatever
             compares, keeps or brings back a database does so with what is said about it.
+        generation: The one that it came with; None before that, and where nobody kept it. An entry
+            does not say it again: ``State.apply`` sets it.
     """
 
     lineage: str
@@ -88,10 +90,11 @@ class Cut:
     updated_at: datetime
     source: Source | None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    generation: int | None = None
 
     def encode(self) -> dict[str, Any]:
         """Give the JSON form."""
-        document = {
+        document: dict[str, Any] = {
             "lineage": self.lineage,
             "txid": format_txid(self.txid),
             "page_size": self.page_size,
@@ -102,7 +105,11 @@ class Cut:
             "source": self.source
             and {"filename": self.source.filename, "sha256": self.source.sha256},
         }
-        return {**document, "metadata": dict(self.metadata)} if self.metadata else document
+        if self.metadata:
+            document["metadata"] = dict(self.metadata)
+        if self.generation is not None:
+            document["generation"] = self.generation
+        return document
 
     @classmethod
     def decode(cls, document: dict[str, Any]) -> Cut:
@@ -118,6 +125,7 @@ class Cut:
             updated_at=parse_time(document["updated_at"]),
             source=source and Source(filename=source["filename"], sha256=source["sha256"]),
             metadata=document.get("metadata") or {},
+            generation=document.get("generation"),
         )
 
 
@@ -148,7 +156,9 @@ class Entry:
             "epoch": self.epoch,
             "created_at": format_time(self.created_at),
             "cause": dict(self.cause),
-            "databases": {name: cut.encode() for name, cut in self.databases.items()},
+            "databases": {
+                name: replace(cut, generation=None).encode() for name, cut in self.databases.items()
+            },
             "removed": list(self.removed),
         }
 
@@ -205,7 +215,10 @@ class State:
             raise LogError(f"cannot apply entry {entry.number} to generation {self.number}")
         if entry.epoch < self.epoch:
             raise LogError(f"entry {entry.number} has epoch {entry.epoch} after {self.epoch}")
-        databases = {**self.databases, **entry.databases}
+        changed = {
+            name: replace(cut, generation=entry.number) for name, cut in entry.databases.items()
+        }
+        databases = {**self.databases, **changed}
         for name in entry.removed:
             databases.pop(name, None)
         return replace(

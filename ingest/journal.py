@@ -285,6 +285,18 @@ class Journal:
         query = "SELECT DISTINCT region FROM live"
         return {row[0] for row in await self._run(lambda: self._db.execute(query).fetchall())}
 
+    async def read_noted(
+        self, regions: Iterable[str], *, limit: int
+    ) -> dict[str, list[tuple[int, str]]]:
+        """Read the newest notes of regions: a generation, and when it was shown; oldest first."""
+        query = "SELECT generation, at FROM live WHERE region = ? ORDER BY generation DESC LIMIT ?"
+        return await self._run(
+            lambda: {
+                region: self._db.execute(query, (region, limit)).fetchall()[::-1]
+                for region in regions
+            }
+        )
+
     async def read_live(self, generation: int) -> dict[str, str]:
         """Read which regions show a generation, and since when."""
         # The first note at or above a generation: SQLite gives the other columns of min()'s row.

@@ -63,6 +63,8 @@ class LeaseHolder:
     Attributes:
         held: Set while this node may write.
         lapsed: Set while it may not.
+        duration_s: As given.
+        taken_at: When it was taken, by this machine's clock: for people; None before that.
     """
 
     def __init__(
@@ -80,7 +82,8 @@ class LeaseHolder:
         self._leases = leases
         self._owner = owner
         self._process = secrets.token_hex(8)
-        self._duration_s = duration_s
+        self.duration_s = duration_s
+        self.taken_at: datetime | None = None
         self._renew_every_s = renew_every_s
         self._metrics = metrics
         self._turn = asyncio.Lock()  # one entry is created at a time
@@ -223,11 +226,12 @@ class LeaseHolder:
                 epoch=max(newest.epoch if newest else 0, least_epoch) + 1,
                 owner=self._owner,
                 process=self._process,
-                duration_s=self._duration_s,
+                duration_s=self.duration_s,
                 journal=newest.journal if newest else None,
                 created_at=_utc(),
             )
         )
+        self.taken_at = _utc()
         log.info("lease taken", epoch=self.epoch)
 
     def _next(self) -> Lease:

@@ -57,6 +57,7 @@ from ingest.rates import Rate
 from ingest.rebuild import Rebuilder, find_damaged
 from ingest.regions import Regions
 from ingest.replicate import Litestream
+from ingest.roll_call import RollCall
 from ingest.rollback import Rollback
 from ingest.rows.commit import Commit
 from ingest.rows.writer import RowWriter
@@ -279,6 +280,8 @@ async def _lead(
     await stack.enter_async_context(_running(audit.run(), give_up))
     regions = Regions(journal, metrics)
     await regions.recall()
+    roll_call = RollCall(journal, clock.now)
+    await roll_call.recall()
     node = Node(
         paths=paths,
         place=Place.of(settings),
@@ -317,6 +320,7 @@ async def _lead(
         holds=holds,
         pruner=pruner,
         regions=regions,
+        roll_call=roll_call,
         lease=lease,
         litestream=litestream,
         metrics=metrics,

@@ -29,7 +29,6 @@ class Dependencies:
     def __init__(self, state: State, configuration: Configuration) -> None:
         self._state = state
         self._configuration = configuration
-        self._base_url = configuration.base_url.rstrip("/") + "/"
         self._instance = f"{state.epoch}.{state.number}.{configuration.fingerprint}"
         self._tokens: dict[str, str] = {}
 
@@ -42,7 +41,7 @@ class Dependencies:
         Returns:
             The same text for as long as the page is the same.
         """
-        database = self._first_segment(path)
+        database = first_segment(path, self._configuration.base_url)
         known = self._tokens.get(database)
         if known is not None:
             return known
@@ -57,7 +56,10 @@ class Dependencies:
         self._tokens[database] = token
         return token
 
-    def _first_segment(self, path: str) -> str:
-        if self._base_url != "/" and path.startswith(self._base_url):
-            path = path[len(self._base_url) - 1 :]
-        return path[1:].partition("/")[0].partition(".")[0]
+
+def first_segment(path: str, base_url: str) -> str:
+    """Give the first part of a path below Datasette's ``base_url``: the database, if it is one."""
+    base_url = base_url.rstrip("/") + "/"
+    if base_url != "/" and path.startswith(base_url):
+        path = path[len(base_url) - 1 :]
+    return path[1:].partition("/")[0].partition(".")[0]

@@ -15,6 +15,7 @@ Source: datasette 0.65.5, ``datasette/app.py``, ``_refresh_schemas``, ``_table_p
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from datasette.utils import parse_metadata
 from datasette.utils.internal_db import init_internal_db, populate_schema_tables
 
 from serve.metadata import assemble_metadata, describe_database
+from serve.provenance import Provenance
 from serve.published import names_units, showable
 from serve.slot_database import SlotConnections, SlotDatabase
 from serve.templates import TEMPLATES
@@ -52,7 +54,7 @@ class DressedDatasette(Datasette):  # type: ignore[misc] # Datasette has no type
     inspect_data: dict[str, Any] | None
     internal_db_created: bool
 
-    def __init__(self, datasette_dir: Path | None, secret: str) -> None:
+    def __init__(self, datasette_dir: Path | None, secret: str, read_in: str | None = None) -> None:
         self._user_metadata = read_user_metadata(datasette_dir)
         self._connections = SlotConnections()
         self._slots: dict[str, SlotDatabase] = {}
@@ -64,6 +66,7 @@ class DressedDatasette(Datasette):  # type: ignore[misc] # Datasette has no type
         self.jinja_env.bytecode_cache = TEMPLATES
         self._own = {name: db for name, db in self.databases.items() if name != "_memory"}
         self._own_inspected = self.inspect_data or {}
+        self.provenance = Provenance(read_in=read_in)
 
     @property
     def published(self) -> tuple[str, ...]:
@@ -77,10 +80,10 @@ class DressedDatasette(Datasette):  # type: ignore[misc] # Datasette has no type
             WorkerError: The user's metadata has another shape than Datasette's.
         """
         slots, sections = self._slots.copy(), self._sections.copy()
-        inspected = self._inspected.copy()
+        inspected, cuts = self._inspected.copy(), dict(self.provenance.cuts)
         user_sections = assemble_metadata(self._user_metadata, change, {})["databases"]
         for name in change.removed:
-            for each in (slots, sections, inspected):
+            for each in (slots, sections, inspected, cuts):
                 each.pop(name, None)
         for name, database in change.databases.items():
             slots[name] = SlotDatabase(self, name, database.slot, self._connections)
@@ -88,7 +91,7 @@ class DressedDatasette(Datasette):  # type: ignore[misc] # Datasette has no type
             said = showable(database.cut.metadata, database.cut.tables, columns)
             user_section = user_sections.get(name) or {}
             sections[name] = describe_database(user_section, name, database.cut, said)
-            inspected[name] = database.inspected
+            inspected[name], cuts[name] = database.inspected, database.cut
             if names_units(said):
                 load_units()
         if change.order is not None:
@@ -97,6 +100,9 @@ class DressedDatasette(Datasette):  # type: ignore[misc] # Datasette has no type
         self._metadata_local = assemble_metadata(self._user_metadata, change, sections)
         self.inspect_data = {**self._own_inspected, **inspected}
         self._sections, self._inspected = sections, inspected
+        self.provenance = replace(
+            self.provenance, generation=change.number, published_at=change.created_at, cuts=cuts
+        )
         self._unread |= change.databases.keys()
         self._gone |= set(change.removed)
         self._attach(slots)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 from aiohttp import web
@@ -19,10 +19,12 @@ from serve.edge_server import EdgeProtocol, EdgeServer
 from serve.headers import sign
 from serve.ingest_pages import DOCS
 from serve.proxy import raw_target
+from serve.status_pages import EVENTS
+from serve.status_pages import PATH as STATUS
 from serve.upstream import SAFE_TO_REPEAT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from serve.callers import Caller, Callers
     from serve.database_metrics import DatabaseReads
@@ -33,8 +35,13 @@ if TYPE_CHECKING:
     from serve.rows_proxy import RowsProxy
     from serve.staleness import Staleness
     from serve.status import Status
+    from serve.status_pages import StatusPages
     from serve.switch import Supervisor
     from serve.workers import WorkerSet
+
+    Own = Callable[[web.BaseRequest, Caller], Awaitable[web.StreamResponse]]
+
+Response = TypeVar("Response", bound=web.StreamResponse)
 
 log = structlog.get_logger()
 
@@ -58,6 +65,7 @@ class Edge:
         supervisor: Has the set in service.
         status: What the reader says about itself.
         pages: Answers what Datasette shows.
+        status_pages: Shows people how it is.
         ingest: Hands uploads on.
         ingest_pages: Shows people what becomes of them; None: there is no upload page.
         rows: Hands writes of rows on.
@@ -78,6 +86,7 @@ class Edge:
         status: Status,
         *,
         pages: Pages,
+        status_pages: StatusPages,
         ingest: IngestProxy,
         ingest_pages: IngestPages | None = None,
         rows: RowsProxy,
@@ -91,6 +100,7 @@ class Edge:
         self.pages = pages
         self.requests = Requests()
         self.stopping = False
+        self._status_pages = status_pages
         self._ingest = ingest
         self._ingest_pages = ingest_pages
         self._rows = rows
@@ -98,11 +108,12 @@ class Edge:
         self._staleness = staleness
         self._metrics = metrics
         self._reads = reads
-        self._own: dict[str, Callable[[], web.Response]] = {
-            "/-/healthz": lambda: web.json_response({"ok": True}),
+        self._own: dict[str, Own] = {
+            "/-/healthz": self._healthz,
             "/-/readyz": self._readyz,
             "/-/headrace.json": self._headrace,
-            "/-/headrace": self._headrace,
+            STATUS: self._show_status,
+            EVENTS: self._tell_events,
         }
 
     def server(self) -> EdgeServer:
@@ -165,8 +176,10 @@ class Edge:
             target = raw_target(request)
             path = target.partition("?")[0]
             caller = self._callers.tell(request)
+            if path == EVENTS:
+                kind = "events"
             if path in self._own or request.method in REFUSED_METHODS:
-                return kind, self._sign(self._answer_own(request, path))
+                return kind, self._sign(await self._answer_own(request, path, caller))
             if path == "/ingest" or path.startswith("/ingest/"):
                 kind = "ingest"
                 return kind, await self._answer_ingest(request, target, caller)
@@ -236,20 +249,34 @@ class Edge:
 
     # the reader's own
 
-    def _answer_own(self, request: web.BaseRequest, path: str) -> web.Response:
+    async def _answer_own(
+        self, request: web.BaseRequest, path: str, caller: Caller
+    ) -> web.StreamResponse:
         if path not in self._own:
             return refuse_method(request, path, METHODS)
         if request.method not in {"GET", "HEAD"}:
             return refuse_method(request, path, "GET, HEAD")
-        return self._own[path]()
+        return await self._own[path](request, caller)
 
-    def _readyz(self) -> web.Response:
+    async def _healthz(self, _request: web.BaseRequest, _caller: Caller) -> web.Response:
+        return web.json_response({"ok": True})
+
+    async def _readyz(self, _request: web.BaseRequest, _caller: Caller) -> web.Response:
         if self.stopping:
             raise Refusal("stopping", "the reader is stopping: ask another one")
         return web.json_response({"ok": True, "generation": self._get_current().state.number})
 
-    def _headrace(self) -> web.Response:
+    async def _headrace(self, _request: web.BaseRequest, _caller: Caller) -> web.Response:
         return web.json_response(self._status.report(), headers={"Cache-Control": "no-store"})
+
+    async def _show_status(self, request: web.BaseRequest, caller: Caller) -> web.StreamResponse:
+        """Show a person the page; a program gets JSON."""
+        if not is_of_person(request):
+            return await self._headrace(request, caller)
+        return await self._status_pages.answer(request, caller, self._get_current())
+
+    async def _tell_events(self, request: web.BaseRequest, _caller: Caller) -> web.StreamResponse:
+        return await self._status_pages.answer_events(request)
 
     def _get_current(self) -> WorkerSet:
         if self._supervisor.current is None:
@@ -258,7 +285,7 @@ class Edge:
             raise Refusal("not-ready", detail)
         return self._supervisor.current
 
-    def _sign(self, response: web.Response) -> web.Response:
+    def _sign(self, response: Response) -> Response:
         sign(response.headers, max(self._supervisor.generation, 0), self._staleness.told_s())
         return response
 

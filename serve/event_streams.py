@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from multidict import CIMultiDict
 
 SILENCE_S = 30.0  # of the primary, which sends a heartbeat every 5
-RETRY_MS = 2000  # until a client asks again while the primary is away
+RETRY_MS = 2000  # until a client asks again
 
 Done = TypeVar("Done")
 
@@ -68,14 +68,14 @@ class EventStreams:
         return response
 
 
-def nothing_yet() -> web.Response:
+def nothing_yet(why: str) -> web.Response:
     """Give a stream without events: a browser asks again, where a 503 would end it for good.
 
     Source: html.spec.whatwg.org/multipage/server-sent-events.html, 9.2.3: whatever is not 200 and a
     stream of events fails the connection.
     """
     return web.Response(
-        text=f"retry: {RETRY_MS}\n: the primary cannot be reached\n\n",
+        text=f"retry: {RETRY_MS}\n: {why}\n\n",
         content_type="text/event-stream",
         headers={"Cache-Control": "no-store"},
     )

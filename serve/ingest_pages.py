@@ -13,7 +13,6 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import yarl
 from aiohttp import web
 from multidict import CIMultiDict
@@ -21,15 +20,19 @@ from multidict import CIMultiDict
 from headrace.errors import PROBLEM, Refusal
 from headrace.web import refuse_method
 from serve.arrivals import min_generation_cookie, personal_cookies
-from serve.headers import request_headers, response_headers, sign, without_session
+from serve.headers import request_headers, sign, without_session
 from serve.ingest_proxy import pass_back, read_generation
-from serve.page_header import PAGE_HEADER
-from serve.proxy import finish
+from serve.primary_json import as_program, read_body
+from serve.rendering import render
+from serve.status_pages import PERSONAL
 
 if TYPE_CHECKING:
+    import aiohttp
+
     from serve.callers import Caller
     from serve.ingest_proxy import IngestProxy
     from serve.pages import Pages
+    from serve.status_pages import StatusPages
     from serve.workers import WorkerSet
 
 FORM_WAIT_S = 2  # for small files: what is there by then needs no second look
@@ -39,16 +42,12 @@ DOCS = "/ingest/docs"
 _OPENAPI = "/ingest/openapi.json"
 _UPLOAD = "/ingest"
 _SESSION = "/ingest/session"
-_ABOUT_A_COPY = ("If-None-Match", "If-Modified-Since", "Range")
 # What a page is made of, by path.
 _PAGES = (
     (re.compile(r"/ingest/receipts/[0-9a-f]{32}"), "receipt"),
     (re.compile(r"/ingest/receipts"), "receipts"),
     (re.compile(r"/ingest/audit"), "audit"),
 )
-_ABOUT_A_BODY = ("Content-Length", "Content-Encoding", "Accept-Encoding")
-# About the worker's answer alone, or made anew here.
-_OF_THE_WORKER = ("Content-Length", "Date", "Server", "Cache-Control")
 _NOT_TO_KEEP = "private, no-store"
 
 
@@ -58,11 +57,13 @@ class IngestPages:
     Args:
         ingest: The way to the primary.
         pages: The way to Datasette.
+        status: Shows people how it is.
     """
 
-    def __init__(self, ingest: IngestProxy, pages: Pages) -> None:
+    def __init__(self, ingest: IngestProxy, pages: Pages, status: StatusPages) -> None:
         self._ingest = ingest
         self._pages = pages
+        self._status = status
 
     async def answer(
         self, request: web.BaseRequest, target: str, caller: Caller, held: WorkerSet
@@ -81,6 +82,8 @@ class IngestPages:
                 session = await self._find_session(request, caller)
                 said: dict[str, Any] = {"page": "upload", "session": session}
                 return await self._show(request, target, caller, held, said)
+            if reads and path == PERSONAL:
+                return await self._status.answer(request, caller, held, personal=True)
             if path == DOCS:
                 return await self._show_docs(request, target, caller, held)
             asking = _asking_for_json(request, path)
@@ -94,11 +97,11 @@ class IngestPages:
 
     async def _find_session(self, request: web.BaseRequest, caller: Caller) -> Any:
         """Ask the primary who somebody is; None: nobody that it knows, or it is away."""
-        asking = _asking_for_json(request, _SESSION).clone(method="GET", rel_url=_SESSION)
+        asking = as_program(request, method="GET", rel_url=_SESSION)
         try:
             async with asyncio.timeout(SESSION_S):
                 answer = await self._ingest.obtain(asking, _SESSION, caller, 0)
-                body = await _read_body(answer)
+                body = await read_body(answer)
         except (Refusal, TimeoutError):
             return None
         return json.loads(body) if answer.status == HTTPStatus.OK else None
@@ -111,9 +114,9 @@ class IngestPages:
             refused = refuse_method(request, DOCS, "GET, HEAD")
             sign(refused.headers, held.state.number)
             return refused
-        asking = _asking_for_json(request, _OPENAPI).clone(method="GET", rel_url=_OPENAPI)
+        asking = as_program(request, method="GET", rel_url=_OPENAPI)
         answer = await self._ingest.obtain(asking, _OPENAPI, caller, held.state.number)
-        document = json.loads(await _read_body(answer))
+        document = json.loads(await read_body(answer))
         if answer.status != HTTPStatus.OK:
             said = {"page": "problem", "document": document}
             return await self._show(request, target, caller, held, said, status=answer.status)
@@ -137,7 +140,7 @@ class IngestPages:
             if isinstance(answer, web.Response):
                 return answer
             return await pass_back(request, answer, held.state.number)
-        body = await _read_body(answer)
+        body = await read_body(answer)
         document = json.loads(body)
         headers = CIMultiDict(
             ("Set-Cookie", cookie) for cookie in answer.headers.getall("Set-Cookie", [])
@@ -176,41 +179,26 @@ class IngestPages:
             Refusal: It did not.
         """
         asked = request_headers(request.headers, caller)
-        for name in _ABOUT_A_BODY:
-            asked.popall(name, None)
         asked["Cookie"] = without_session(asked.popall("Cookie", []))
-        asked[PAGE_HEADER] = "1"
-        asked["Content-Type"] = _JSON
-        body = json.dumps({"goes_on": _find_way_on(request, target), **said}).encode()
-        upstream = self._pages.upstream
-        async with upstream.limited():
-            answer = await upstream.ask(held, "POST", target, asked, body)
-            try:
-                html = await answer.response.read()
-            except aiohttp.ClientError as exc:
-                raise Refusal("worker-failed", "Datasette broke off its answer") from exc
-            finally:
-                answer.close()
-        back = response_headers(answer.response.headers)
-        for name in _OF_THE_WORKER:
-            back.popall(name, None)
+        said = {"goes_on": _find_way_on(request, target), **said}
+        page = await render(self._pages.upstream, held, target, asked, said)
+        back = page.headers
         back.extend(headers or {})
         back["Cache-Control"] = _NOT_TO_KEEP
-        if answer.response.status != HTTPStatus.OK:  # a template of the user's is broken
-            status = answer.response.status
+        if page.status != HTTPStatus.OK:
+            status = page.status
         sign(back, held.state.number)
-        return web.Response(status=status, body=html, headers=back)
+        return web.Response(status=status, body=page.html, headers=back)
 
 
 def _asking_for_json(request: web.BaseRequest, path: str) -> web.BaseRequest:
-    """Give a browser's request as a program would send it."""
-    headers = CIMultiDict(request.headers)
-    headers["Accept"] = _JSON
-    for name in _ABOUT_A_COPY:
-        headers.popall(name, None)
-    if request.method == "POST" and path == _UPLOAD and "Prefer" not in headers:
+    """Give a browser's request as a program would send it, which waits a little for an upload."""
+    asking = as_program(request)
+    if request.method == "POST" and path == _UPLOAD and "Prefer" not in asking.headers:
+        headers = CIMultiDict(asking.headers)
         headers["Prefer"] = f"wait={FORM_WAIT_S}"
-    return request.clone(headers=headers)
+        return asking.clone(headers=headers)
+    return asking
 
 
 def _find_way_on(request: web.BaseRequest, target: str) -> str:
@@ -221,19 +209,3 @@ def _find_way_on(request: web.BaseRequest, target: str) -> str:
             way = yarl.URL(request.headers.get("Referer", "")).raw_path_qs
     within = way.startswith((f"{_UPLOAD}?", f"{_UPLOAD}/")) and not way.startswith(_SESSION)
     return way.replace("\\", "%5C") if within else _UPLOAD
-
-
-async def _read_body(answer: aiohttp.ClientResponse | web.Response) -> bytes:
-    """Give an answer's body, which is a document of ours.
-
-    Raises:
-        Refusal: ``primary-lost``: the primary broke off.
-    """
-    if isinstance(answer, web.Response):
-        return bytes(answer.body)  # type: ignore[arg-type] # it was made of text
-    try:
-        return await answer.read()
-    except aiohttp.ClientError as exc:
-        raise Refusal("primary-lost", "the primary broke off its answer") from exc
-    finally:
-        finish(answer)

@@ -17,6 +17,7 @@ import yarl
 from aiohttp import web
 
 from headrace.errors import Refusal
+from headrace.tokens import SESSION_COOKIE
 from headrace.tracing import carried
 from headrace.web import answer_json
 from serve.arrivals import min_generation_cookie
@@ -86,6 +87,14 @@ class IngestProxy:
             return answer
         return await pass_back(request, answer, generation)
 
+    async def may_be_known(self, request: web.BaseRequest, target: str, caller: Caller) -> bool:
+        """Tell whether the primary may know who sends a request; it is not asked."""
+        if "Authorization" in request.headers or SESSION_COOKIE in request.cookies:
+            return True
+        return self._actors is not None and bool(
+            await self._actors.ask(request, target, caller, None)
+        )
+
     async def obtain(
         self, request: web.BaseRequest, target: str, caller: Caller, generation: int
     ) -> aiohttp.ClientResponse | web.Response:
@@ -144,7 +153,7 @@ class IngestProxy:
         """Hand on the events of an upload as they come."""
         answer = await self._ask(request, target, caller, ANSWER_S)
         if answer is None:
-            stream = nothing_yet()
+            stream = nothing_yet("the primary cannot be reached")
             sign(stream.headers, generation)
             return stream
         if answer.content_type != "text/event-stream":

@@ -77,7 +77,7 @@ def describe_database(
     merged = prefer(_section(user, f"databases.{name}"), published)
     _say(merged, "description", _database_description(cut))
     if cut.source is not None:
-        _say(merged, "source", _one_line(cut.source.filename))
+        _say(merged, "source", one_line(cut.source.filename))
     tables = _section(merged.get("tables") or {}, f"databases.{name}.tables")
     for table in sorted(INTERNAL_TABLES):
         tables[table] = {
@@ -105,22 +105,23 @@ def _say(section: dict[str, Any], key: str, text: str) -> None:
 def _instance_description(generation: Published) -> str:
     if generation.created_at is None:
         return "Nothing has been published yet."
-    return f"Generation {generation.number}, published {_format_moment(generation.created_at)}."
+    return f"Generation {generation.number}, published {format_moment(generation.created_at)}."
 
 
 def _database_description(cut: Cut) -> str:
     """Say how fresh it is; nothing here changes while the database does not."""
-    updated = f"Updated {_format_moment(cut.updated_at)}"
+    updated = f"Updated {format_moment(cut.updated_at)}"
     if cut.source is None:
         return f"{updated}."
-    filename = _one_line(cut.source.filename)
+    filename = one_line(cut.source.filename)
     return f"{updated} from {filename} (SHA-256 {cut.source.sha256[:_SHOWN_DIGITS]}…)."
 
 
-def _format_moment(at: datetime) -> str:
+def format_moment(at: datetime) -> str:
+    """Give a time for people."""
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Replace what would break a line or turn its direction (U+202E and the like)."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -24,6 +24,9 @@ from serve.passing import claim_and_hand_back, pass_through
 from serve.upstream import Answer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
     from aiohttp import web
     from multidict import CIMultiDict
 
@@ -99,6 +102,40 @@ class Pages:
                     return response
             self._passes.inc()
             return await pass_through(request, target, caller, held, self.upstream, stale_s=stale_s)
+
+    async def answer_made(
+        self,
+        request: web.BaseRequest,
+        key: Key,
+        caller: Caller,
+        held: WorkerSet,
+        make: Callable[[], Coroutine[Any, Any, Page]],
+    ) -> web.StreamResponse:
+        """Answer with a page that the edge has made, once for all who ask for the same.
+
+        Args:
+            request: What is asked.
+            key: Names all that the page depends on.
+            caller: Who asks.
+            held: The set that makes it.
+            make: Makes it.
+
+        Raises:
+            Refusal: It was not made.
+        """
+
+        async def make_and_keep() -> Page:
+            page = await make()
+            self.cache.put(key, page)
+            return page
+
+        page, word = self.cache.find(key, ""), "hit"
+        if page is None:
+            with self._clients.hold(caller.address):
+                made, word = await self._renders.join(key, make_and_keep), "miss"
+            assert isinstance(made, Page)  # noqa: S101 - nobody else has keys of this kind
+            page = made
+        return await self._send(request, key, page, held, timing=f"cache;desc={word}", stale_s=0)
 
     def count_waiting(self, target: str) -> int:
         """Give how many wait for a page that is being rendered."""

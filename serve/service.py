@@ -36,6 +36,7 @@ from headrace.web import listening, listening_server, url_of
 from serve.actor_question import ActorQuestion
 from serve.cache import PageCache
 from serve.callers import Callers
+from serve.cities import describe_place
 from serve.clock import Clock
 from serve.configuration import ConfigurationWatch
 from serve.describe import Descriptions
@@ -51,7 +52,10 @@ from serve.ingest_proxy import IngestProxy
 from serve.limits import ClientLimit, Gate
 from serve.metrics import ReaderMetrics
 from serve.nursery import Nursery
+from serve.overview import Overview
 from serve.pages import Pages
+from serve.primary_look import PrimaryLook
+from serve.recent import RecentGenerations
 from serve.report import Reporter
 from serve.restore import Restorer
 from serve.rows_proxy import RowsProxy
@@ -59,6 +63,7 @@ from serve.scrub import Scrubber
 from serve.serving_file import ServingFile
 from serve.staleness import Staleness
 from serve.status import Status
+from serve.status_pages import StatusPages
 from serve.switch import Supervisor
 from serve.upstream import Upstream
 from serve.workers import WorkerOptions, WorkerSet
@@ -93,6 +98,8 @@ class Reader:
         supervisor: Knows what is in service.
         follower: Knows what is newest.
         edge: Answers requests.
+        overview: Knows what there is to see.
+        reporter: Tells the primary how it is.
         listener: Where they come in.
     """
 
@@ -101,6 +108,8 @@ class Reader:
     supervisor: Supervisor
     follower: Follower
     edge: Edge
+    overview: Overview
+    reporter: Reporter
     listener: Listener
 
     async def come_to_rest(self, stop: Stop, grace_s: float) -> None:
@@ -108,6 +117,7 @@ class Reader:
         self.edge.stopping = True
         with suppress(TimeoutError):
             async with stop.limit(REQUESTS):
+                await self.reporter.leave()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.hurried.wait(), grace_s)
                 await self.listener.refuse()
@@ -173,6 +183,7 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             secret=secret,
             memory_bytes=settings.worker_memory,
             upload_page=settings.upload_page,
+            read_in=describe_place(settings.region) if settings.page_footer else None,
         )
         descriptions = Descriptions()
 
@@ -221,12 +232,23 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
         # Without a token this reader cannot tell the primary what Datasette says of anybody.
         actors = ActorQuestion(ActorClaims(token), supervisor, pages.upstream) if token else None
         ingest = IngestProxy(settings.primary, session, incoming, actors)
+        overview = Overview(
+            settings.region,
+            follower=follower,
+            supervisor=supervisor,
+            staleness=staleness,
+            recent=RecentGenerations(GenerationLog(store)),
+            primary=PrimaryLook(session, settings.primary),
+        )
+        has_sign_in = settings.upload_page
+        status_pages = StatusPages(overview, pages, ingest, has_sign_in=has_sign_in)
         edge = Edge(
             supervisor,
             status,
             pages=pages,
+            status_pages=status_pages,
             ingest=ingest,
-            ingest_pages=IngestPages(ingest, pages) if settings.upload_page else None,
+            ingest_pages=IngestPages(ingest, pages, status_pages) if has_sign_in else None,
             rows=RowsProxy(settings.primary, session, actors),
             callers=Callers(settings.trusted_proxies, settings.client_header),
             staleness=staleness,
@@ -253,6 +275,7 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
                 restorer.run(),
                 scrubber.run(),
                 reporter.run(),
+                overview.run(),
                 incoming.run(),
             )
         )
@@ -270,6 +293,8 @@ async def running(settings: ServeSettings) -> AsyncIterator[Reader]:
             supervisor=supervisor,
             follower=follower,
             edge=edge,
+            overview=overview,
+            reporter=reporter,
             listener=listener,
         )
 

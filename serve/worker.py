@@ -14,7 +14,7 @@ import uvicorn
 from datasette.plugins import pm
 
 from headrace.heap import give_back_heap_at_rest
-from serve import actors, upload_page
+from serve import actors, status_page, upload_page
 from serve.change import Change
 from serve.control import answering
 from serve.dressing import DressedDatasette
@@ -31,6 +31,7 @@ pm.register(actors, name="headrace.actors")
 
 # Before templates are compiled, so that its own are as well.
 pm.register(upload_page, upload_page.__name__)
+pm.register(status_page, status_page.__name__)
 
 KEEP_ALIVE_S = 120  # longer than the edge keeps a connection: the edge closes, never the worker
 MAX_HEADERS_BYTES = 256 * 1024  # the edge has its own, smaller limit
@@ -53,7 +54,7 @@ def run_worker(spec: WorkerSpec, on_ready: Callable[[], None]) -> None:
 async def _serve(spec: WorkerSpec, on_ready: Callable[[], None]) -> None:
     if not spec.upload_page:
         pm.unregister(upload_page)
-    datasette = DressedDatasette(spec.datasette_dir, spec.secret)
+    datasette = DressedDatasette(spec.datasette_dir, spec.secret, spec.read_in)
     datasette.dress(spec.change)
     await datasette.invoke_startup()
     application = _CountedApplication(datasette.app())

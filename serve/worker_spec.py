@@ -20,6 +20,7 @@ class WorkerSpec:
         secret: Signs Datasette's cookies; the same for all workers.
         datasette_dir: The user's configuration directory.
         upload_page: Whether there is an upload page.
+        read_in: Where this is, as pages say it; None: they do not.
     """
 
     change: Change
@@ -28,6 +29,7 @@ class WorkerSpec:
     secret: str
     datasette_dir: Path | None
     upload_page: bool = True
+    read_in: str | None = None
 
     def encode(self) -> dict[str, Any]:
         """Give the JSON form."""
@@ -38,6 +40,7 @@ class WorkerSpec:
             "secret": self.secret,
             "datasette_dir": self.datasette_dir and str(self.datasette_dir),
             "upload_page": self.upload_page,
+            "read_in": self.read_in,
         }
 
     @classmethod
@@ -51,4 +54,5 @@ class WorkerSpec:
             secret=document["secret"],
             datasette_dir=folder and Path(folder),
             upload_page=document["upload_page"],
+            read_in=document["read_in"],
         )

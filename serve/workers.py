@@ -55,6 +55,7 @@ class WorkerOptions:
         secret: Datasette's.
         memory_bytes: A worker that holds more is replaced.
         upload_page: Whether there is an upload page.
+        read_in: Where this is, as pages say it; None: they do not.
     """
 
     sockets: Path
@@ -62,6 +63,7 @@ class WorkerOptions:
     secret: str
     memory_bytes: int | None = None
     upload_page: bool = True
+    read_in: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,6 +300,7 @@ class WorkerSet:
             secret=self._options.secret,
             datasette_dir=self.nursery.configuration.folder,
             upload_page=self._options.upload_page,
+            read_in=self._options.read_in,
         )
         worker = Worker(await self.nursery.fork(spec), socket, control)
         try:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ingest.publish import Publisher
     from ingest.regions import Regions
     from ingest.replicate import Litestream
+    from ingest.roll_call import RollCall
     from ingest.rollback import Rollback
     from ingest.rows.writer import RowWriter
     from ingest.succession import JournalReplica
@@ -115,6 +116,7 @@ class Node:
     holds: Holds
     pruner: Pruner
     regions: Regions
+    roll_call: RollCall
     lease: LeaseHolder
     litestream: Litestream
     metrics: IngestMetrics

@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 
 from headrace.errors import HeadraceError, Refusal
+from headrace.generation import format_time
 from headrace.web import answer_json
 from ingest.api.node import NODE
 from ingest.regions import Report
@@ -40,8 +41,33 @@ async def post_reader(request: web.Request) -> web.Response:
         document = await request.json()
     except ValueError as exc:
         raise Refusal("bad-request", "the report is not JSON") from exc
-    await request.app[NODE].regions.note(Report.decode(document))
+    node, report = request.app[NODE], Report.decode(document)
+    await node.regions.note(report)
+    node.roll_call.note(report, stopping=document.get("stopping") is True)
     return answer_json({"ok": True})
+
+
+@routes.get("/-/readers")
+async def get_readers(request: web.Request) -> web.Response:
+    """Say how the primary is, and what is known of each region: for readers' status pages.
+
+    What it says changes only when something happens, so that nobody is told the same again.
+    """
+    node = request.app[NODE]
+    taken_at = node.lease.taken_at
+    return answer_json(
+        {
+            "region": node.place.region,
+            "epoch": node.lease.epoch,
+            "lease_held": node.lease.held.is_set(),
+            "lease_taken_at": taken_at and format_time(taken_at),
+            "lease_duration_s": node.lease.duration_s,
+            "litestream_up": node.litestream.up.is_set(),
+            "stopping": node.stop.asked.is_set(),
+            "generation": node.publisher.state.number,
+            "regions": await node.roll_call.describe(),
+        }
+    )
 
 
 @routes.post("/-/incoming")

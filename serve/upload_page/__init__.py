@@ -8,6 +8,7 @@ and plugins included, and a worker needs no way to the primary.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -17,9 +18,9 @@ from datasette.version import __version__ as datasette_version
 
 from headrace.options import MODES
 from headrace.remote.wording import size
+from serve.assets import Assets
 from serve.page_header import PAGE_HEADER
-from serve.upload_page.advice import of_person
-from serve.upload_page.assets import ASSETS, FINGERPRINT
+from serve.upload_page.advice import of_person, script
 from serve.upload_page.docs import code_marks, describe, kind_of
 
 if TYPE_CHECKING:
@@ -34,17 +35,13 @@ _TEMPLATES = {
     "problem": "headrace_problem.html",
     "docs": "headrace_docs.html",
 }
-_PREFIX = "/-/upload-page"
-_FOR_EVER = "public, max-age=31536000, immutable"  # a year; the path changes with the content
+ASSETS = Assets("/-/upload-page", Path(__file__).with_name("browser"), {"advice.js": script()})
 
 
 @hookimpl  # type: ignore[untyped-decorator] # pluggy's marks have no types here
 def register_routes() -> list[tuple[str, Any]]:
     """Answer for the pages below ``/ingest``, and for their scripts and styles."""
-    return [
-        (r"^/ingest(/.*)?$", _page),
-        (rf"^{_PREFIX}/(?P<fingerprint>[0-9a-f]+)/(?P<name>[a-z./-]+)$", _asset),
-    ]
+    return [(r"^/ingest(/.*)?$", _page), ASSETS.route()]
 
 
 @hookimpl  # type: ignore[untyped-decorator]
@@ -86,7 +83,7 @@ async def _page(datasette: Datasette, request: Request) -> Response:
         said = json.loads(await request.post_body())
     session = _signed_in(said.get("session"))
     context = {
-        "assets": datasette.urls.path(f"{_PREFIX}/{FINGERPRINT}"),
+        "assets": ASSETS.url(datasette),
         "modes": MODES,
         "document": None,
         **said,
@@ -133,12 +130,3 @@ async def _visible(datasette: Datasette, request: Request) -> list[str]:
             request.actor, "view-database", resource=name, default=True
         )
     ]
-
-
-async def _asset(request: Request) -> Response:
-    """Give a script or a style; an old page's are gone with it."""
-    asset = ASSETS.get(request.url_vars["name"])
-    if asset is None or request.url_vars["fingerprint"] != FINGERPRINT:
-        return Response.text("there is no such file of this version", status=404)
-    headers = {"Cache-Control": _FOR_EVER, "X-Content-Type-Options": "nosniff"}
-    return Response(asset.body, content_type=asset.content_type, headers=headers)

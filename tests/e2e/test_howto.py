@@ -201,6 +201,14 @@ def test_guides_to_push_files_and_to_watch_a_folder_work(tmp_path: Path) -> None
     assert "statistics/cities.csv is gone: statistics is deleted\n" in output
 
 
+def test_guide_to_watch_the_regions_works(tmp_path: Path) -> None:
+    """Who follows the guide sees the stream of events as it is printed there."""
+    output = run("watch-the-regions.md", tmp_path, before=UP, after=DOWN)
+    printed = CONSOLE.search((HOWTO / "watch-the-regions.md").read_text())
+    assert printed
+    assert output.startswith(printed[1])
+
+
 @pytest.mark.parametrize("path", sorted(HOWTO.glob("*.md")), ids=lambda path: path.name)
 def test_every_guide_is_linked_from_the_readme(path: Path) -> None:
     """People find a guide from the first page."""

@@ -80,6 +80,7 @@ async def edge_of(
     plugin: str,
     *,
     ingest: Callable[[web.Request], Any] | None = None,
+    readers: Callable[[web.Request], Any] | None = None,
     others: dict[str, str] | None = None,
     **values: Any,
 ) -> AsyncIterator[Kind]:
@@ -90,6 +91,7 @@ async def edge_of(
         kind: What to give.
         plugin: The text of a Datasette plugin.
         ingest: Answers `/ingest`, as the primary.
+        readers: Answers `/-/readers`, as the primary.
         others: More databases, each with a statement that makes it.
         values: Settings.
     """
@@ -99,7 +101,7 @@ async def edge_of(
     publisher = Publisher(root)
     cuts = {name: publisher.write(name, statement) for name, statement in (others or {}).items()}
     await publisher.publish({"sales": publisher.write("sales", *ORDERS), **cuts})
-    async with primary_of(publisher, ingest) as url:
+    async with primary_of(publisher, ingest, readers=readers) as url:
         settings = settings_for(root, primary=url, datasette_dir=root / "config", **values)
         async with reading(settings) as client:
             await client.wait_generation(1)

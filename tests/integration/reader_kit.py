@@ -281,11 +281,17 @@ class Loop:
 
 @asynccontextmanager
 async def primary_of(
-    publisher: Publisher, ingest: Callable[[web.Request], Any] | None = None, *, port: int = 0
+    publisher: Publisher,
+    ingest: Callable[[web.Request], Any] | None = None,
+    *,
+    readers: Callable[[web.Request], Any] | None = None,
+    port: int = 0,
 ) -> AsyncIterator[str]:
     """Run a stand-in for the primary while the block runs; give its URL."""
     app = web.Application(client_max_size=0)
     app.router.add_get("/-/generations", publisher.push)
+    if readers is not None:
+        app.router.add_route("*", "/-/readers", readers)
     if ingest is not None:
         app.router.add_route("*", "/{rest:ingest.*}", ingest)
     async with listening(app, "127.0.0.1", port, shutdown_timeout=0.1) as listener:

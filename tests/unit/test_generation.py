@@ -75,6 +75,18 @@ def test_state_apply_sets_and_removes() -> None:
     assert state.number == 3
 
 
+def test_state_knows_the_generation_of_each_cut() -> None:
+    """A reader knows in which generation a database last changed, also from a checkpoint."""
+    state = State().apply(make_entry(1)).apply(make_entry(2, databases={"weather": make_cut()}))
+    brought_back = make_entry(3, databases={"sales": state.databases["sales"]})
+    assert b'"generation":1' not in brought_back.encode()
+    read = State.decode(state.apply(brought_back).encode())
+    assert {name: cut.generation for name, cut in read.databases.items()} == {
+        "sales": 3,
+        "weather": 2,
+    }
+
+
 def test_state_apply_out_of_order_is_an_error() -> None:
     """Entries are applied one by one, and never from an older epoch."""
     state = State().apply(make_entry(1, epoch=2))

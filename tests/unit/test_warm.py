@@ -93,6 +93,7 @@ class Warming:
             others,
             others,
             pages=pages,
+            status_pages=others,
             ingest=others,
             rows=others,
             callers=others,
