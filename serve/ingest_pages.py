@@ -47,6 +47,8 @@ _PAGES = (
     (re.compile(r"/ingest/audit"), "audit"),
 )
 _ABOUT_A_BODY = ("Content-Length", "Content-Encoding", "Accept-Encoding")
+# Where a person comes from: Datasette 1.0 refuses what another site's page sends. This is ours.
+_ABOUT_ITS_WAY = ("Origin", "Sec-Fetch-Site")
 # About the worker's answer alone, or made anew here.
 _OF_THE_WORKER = ("Content-Length", "Date", "Server", "Cache-Control")
 _NOT_TO_KEEP = "private, no-store"
@@ -176,7 +178,7 @@ class IngestPages:
             Refusal: It did not.
         """
         asked = request_headers(request.headers, caller)
-        for name in _ABOUT_A_BODY:
+        for name in (*_ABOUT_A_BODY, *_ABOUT_ITS_WAY):
             asked.popall(name, None)
         asked["Cookie"] = without_session(asked.popall("Cookie", []))
         asked[PAGE_HEADER] = "1"

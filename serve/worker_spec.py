@@ -29,6 +29,11 @@ class WorkerSpec:
     datasette_dir: Path | None
     upload_page: bool = True
 
+    @property
+    def internal(self) -> Path:
+        """A file for Datasette's internal database, if it does not hold it in memory."""
+        return self.socket.with_suffix(".db")
+
     def encode(self) -> dict[str, Any]:
         """Give the JSON form."""
         return {

@@ -18,6 +18,7 @@ from datasette.version import __version__ as datasette_version
 from headrace.options import MODES
 from headrace.remote.wording import size
 from serve.page_header import PAGE_HEADER
+from serve.permissions import is_allowed
 from serve.upload_page.advice import of_person
 from serve.upload_page.assets import ASSETS, FINGERPRINT
 from serve.upload_page.docs import code_marks, describe, kind_of
@@ -49,7 +50,10 @@ def register_routes() -> list[tuple[str, Any]]:
 
 @hookimpl  # type: ignore[untyped-decorator]
 def skip_csrf(scope: dict[str, Any]) -> bool:
-    """Let the edge's own requests pass: nothing is changed by rendering a page."""
+    """Let the edge's own requests pass: nothing is changed by rendering a page.
+
+    Datasette 1.0 has no such hook: it goes by headers, which the edge takes off.
+    """
     return any(name == PAGE_HEADER.lower().encode() for name, _ in scope["headers"])
 
 
@@ -129,9 +133,7 @@ async def _visible(datasette: Datasette, request: Request) -> list[str]:
     return [
         name
         for name in datasette.published
-        if await datasette.permission_allowed(
-            request.actor, "view-database", resource=name, default=True
-        )
+        if await is_allowed(datasette, request.actor, "view-database", name, default=True)
     ]
 
 
