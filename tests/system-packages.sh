@@ -14,6 +14,8 @@ ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$missing lib
 # What the units of a plain server are checked by, and run under.
 [ -x /lib/systemd/systemd ] || missing="$missing systemd"
 command -v openssl >/dev/null || missing="$missing openssl"
+# What makes the tree that the steps of the Dockerfile are run in.
+command -v mmdebstrap >/dev/null || missing="$missing mmdebstrap"
 if [ "${1:-}" = ceph ]; then
     command -v ceph-mon >/dev/null || missing="$missing ceph-mon"
     command -v ceph-osd >/dev/null || missing="$missing ceph-osd"
