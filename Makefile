@@ -1,5 +1,7 @@
 # make run    install what is needed and run everything on this machine; ARGS="--readers 3" goes on
 # make test   install what is needed; lint, types and all tests
+# make test-datasette1  the end-to-end tests, with the newest alpha of Datasette 1.0
+# make audit  ask for known vulnerabilities of what is locked; part of `make test`
 # make test-stores  the tests that need an S3 server, on Ceph instead of SeaweedFS; installs Ceph
 # make faults break everything at once: MINUTES=10 for each of SEEDS="1 2" (odd: a folder, even: S3)
 # make soak   the same for ten minutes; SOAK_SECONDS=… SOAK_SEED=…
@@ -18,7 +20,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 # Every process that a test starts would compile all modules again: a third of its start.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test test-stores faults soak fuzz bench docs dashboards lock clean
+.PHONY: run test test-datasette1 audit test-stores faults soak fuzz bench docs dashboards lock clean
 
 run: $(VENV)/run.stamp
 	@exec $(VENV)/bin/headrace up $(ARGS)
@@ -29,7 +31,21 @@ test: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	$(MAKE) --no-print-directory audit
+	$(MAKE) --no-print-directory test-datasette1 DATASETTE1="$(DATASETTE1_SHORT)" ARGS=
 	$(VENV)/bin/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Before the others, so that a run ends with the summary of all tests.
+DATASETTE1_SHORT = tests/e2e/test_metadata.py tests/integration/test_spares.py
+DATASETTE1 ?= tests/e2e tests/integration/test_spares.py --ignore tests/e2e/test_image.py \
+	--ignore tests/e2e/test_wheel.py
+test-datasette1: $(VENV)/datasette1.stamp
+	@tests/system-packages.sh
+	PATH=$(abspath $(VENV))/datasette1/bin:$$PATH $(VENV)/datasette1/bin/python -m pytest \
+		--numprocesses 3 --dist loadfile $(DATASETTE1) $(ARGS)
+
+audit: $(VENV)/dev.stamp
+	$(VENV)/bin/python -m tests.audit requirements.lock requirements-datasette1.lock
 
 test-stores: $(VENV)/dev.stamp
 	@tests/system-packages.sh ceph
@@ -62,9 +78,9 @@ dashboards: $(VENV)/dev.stamp
 $(VENV)/bin/python:
 	@deploy/make-venv.sh $(PYTHON) $(VENV)
 
-$(VENV)/run.stamp: requirements.lock pyproject.toml | $(VENV)/bin/python
+$(VENV)/run.stamp: requirements.lock requirements-build.lock pyproject.toml | $(VENV)/bin/python
 	@echo "installing what Headrace needs (once)"
-	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --require-hashes -r requirements.lock -r requirements-build.lock
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -73,17 +89,25 @@ $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
 	$(PIP) install --no-compile --require-hashes -r requirements-dev.lock
 	@touch $@
 
+$(VENV)/datasette1.stamp: requirements-datasette1.lock tests/datasette1-venv.sh $(VENV)/dev.stamp
+	@echo "installing Datasette 1.0 for the tests (once)"
+	@tests/datasette1-venv.sh $(VENV)
+	@touch $@
+
 $(VENV)/bench.stamp: benchmarks/peers.txt | $(VENV)/bin/python
 	benchmarks/install-peers.sh $(VENV)/bin/python $(VENV)/peers
 	@touch $@
 
 # Universal: one file for Python 3.11 to 3.13; hashes of every file, no address of any registry.
-LOCK = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet --upgrade
+LOCK = $(VENV)/bin/uv pip compile --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet
 
-lock:
-	$(LOCK) --extra build -o requirements.lock
-	$(LOCK) --extra build --extra dev -o requirements-dev.lock
+lock: $(VENV)/dev.stamp
+	$(LOCK) --upgrade pyproject.toml -o requirements.lock
+	$(LOCK) --upgrade pyproject.toml --extra dev -o requirements-dev.lock
+	$(LOCK) --upgrade --group build -c requirements-dev.lock -o requirements-build.lock
+	$(LOCK) --upgrade --group image -c requirements-dev.lock -o requirements-image.lock
+	$(LOCK) --upgrade --group datasette1 -o requirements-datasette1.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -17,6 +17,7 @@ import sys
 from contextlib import closing
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,7 +147,12 @@ class _Parameters(dict[str, Any]):
 
 
 def _find_fault_of_unit(unit: str) -> str | None:
-    """Do with a unit what Datasette does. Source: datasette 0.65.5, ``views/table.py``."""
+    """Do with a unit what Datasette does; 1.0 has none, so there it is only kept.
+
+    Source: datasette 0.65.5, ``views/table.py``.
+    """
+    if find_spec("datasette.vendored") is None:
+        return None
     try:
         f"{round((1.5 * _registry()(unit)).to_compact(), 6):~P}"
     except Exception as exc:  # noqa: BLE001 - whatever it is, pages would fail by it

@@ -1,11 +1,12 @@
 """A plugin of every worker: who is signed in to Datasette, and where that actor may upload.
 
 The right is a permission of Datasette's, ``headrace-ingest``, with a database as its resource, or
-without one for all. Plugins give it (``permission_allowed``), and so does metadata, as Datasette
-1.0 has it for every permission: ``permissions`` of the instance or of a database. As there, the
-root actor has it.
+without one for all. Plugins give it (0.65: ``permission_allowed``, 1.0:
+``permission_resources_sql``), and so do ``permissions`` of the instance or of a database, as
+Datasette 1.0 has them for every permission and this has them for 0.65. As there, the root actor has
+it.
 
-Source: Datasette 0.65.5, ``hookspecs.py`` and ``default_permissions.py``; docs.datasette.io,
+Source: Datasette 0.65.5 and 1.0a41, ``hookspecs.py``; ``default_permissions``; docs.datasette.io,
 "Authentication and permissions".
 """
 
@@ -18,9 +19,12 @@ from datasette.utils import actor_matches_allow
 
 from headrace.actor_claim import ALL, ASKED_AT
 from headrace.names import RESERVED_DATABASES
+from serve.permissions import is_allowed
 
 if TYPE_CHECKING:
     from datasette.app import Datasette
+
+    from serve.dressing import DressedDatasette
 
 PERMISSION = "headrace-ingest"
 
@@ -30,7 +34,7 @@ PERMISSION = "headrace-ingest"
 def permission_allowed(
     datasette: Datasette, actor: dict[str, Any] | None, action: str, resource: str | None
 ) -> bool | None:
-    """Say whether metadata gives the right; None: it says nothing."""
+    """Say whether metadata gives the right; None: it says nothing. Asked by 0.65 alone."""
     if action != PERMISSION or actor is None:
         return None
     if actor.get("id") == "root":
@@ -48,12 +52,32 @@ def permission_allowed(
 
 
 @hookimpl  # type: ignore[untyped-decorator]
+def register_actions() -> list[Any]:
+    """Make the right known to Datasette 1.0, which looks it up in the configuration itself."""
+    from datasette.permissions import Action  # noqa: PLC0415 - 0.65 has none
+    from datasette.resources import DatabaseResource  # noqa: PLC0415
+
+    said = "Upload to a database"
+    return [Action(name=PERMISSION, description=said, resource_class=DatabaseResource)]
+
+
+@hookimpl  # type: ignore[untyped-decorator]
+def permission_resources_sql(actor: dict[str, Any] | None, action: str) -> Any:
+    """Give the root actor the right. Asked by Datasette 1.0 alone."""
+    if action != PERMISSION or actor is None or actor.get("id") != "root":
+        return None
+    from datasette.permissions import PermissionSQL  # noqa: PLC0415 - 0.65 has none
+
+    return PermissionSQL.allow(reason="root may upload")
+
+
+@hookimpl  # type: ignore[untyped-decorator]
 def register_routes() -> list[tuple[str, Any]]:
     """Answer the reader's question; to everybody else it tells only his own rights."""
     return [(rf"^{ASKED_AT}$", _get_actor)]
 
 
-async def _get_actor(datasette: Datasette, request: Any) -> Response:
+async def _get_actor(datasette: DressedDatasette, request: Any) -> Response:
     actor = request.actor
     document: dict[str, Any] = {"actor": None, "databases": []}
     if isinstance(actor, dict) and actor.get("id") is not None:
@@ -64,18 +88,13 @@ async def _get_actor(datasette: Datasette, request: Any) -> Response:
 
 
 async def _find_databases(
-    datasette: Datasette, actor: dict[str, Any], asked: str | None
+    datasette: DressedDatasette, actor: dict[str, Any], asked: str | None
 ) -> list[str]:
     """List where an actor may upload; the one that is asked for comes first."""
-    if await datasette.permission_allowed(actor, PERMISSION, default=False):
+    if await is_allowed(datasette, actor, PERMISSION):
         return [ALL]
     names = [name for name in datasette.databases if name not in RESERVED_DATABASES]
-    said = datasette._metadata_local.get("databases") or {}  # noqa: SLF001
-    names += [name for name in said if name not in datasette.databases]
+    names += [name for name in datasette.described if name not in datasette.databases]
     if asked is not None:
         names = [asked, *(name for name in names if name != asked)]
-    return [
-        name
-        for name in names
-        if await datasette.permission_allowed(actor, PERMISSION, resource=name, default=False)
-    ]
+    return [name for name in names if await is_allowed(datasette, actor, PERMISSION, name)]

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-# httpx is Datasette's client for requests to itself, which plugins make; pdb is for --pdb; yaml is
-# for metadata in YAML.
-DEFERRED = ("httpx", "pdb", "yaml")
+# httpx (1.0: httpx2) is Datasette's client for requests to itself, which plugins make; pdb is for
+# --pdb; yaml is for metadata in YAML.
+DEFERRED = ("httpx", "httpx2", "pdb", "yaml")
 _ASKED_OF_MODULES = frozenset({"__all__", "__version__"})  # with underscores, by who uses one
 
 

@@ -1,46 +1,35 @@
 """A Datasette that is given its databases while it runs: dressed, and dressed again.
 
 A fresh worker is dressed once, a spare again at the switch it is used for; both go through
-``dress``, so both end equal. What depends on all databases is avoided, because Datasette itself
-pays it at each request. With 1,000 databases on two cores, 0.65.5 took 0.12 s for a small table's
-page and 24 s for the home page; its causes were
-
-- ``PRAGMA schema_version`` of every database at every request. A slot never changes while it is
-  attached, so here it is read once after each dressing. Other databases are asked as before.
-- a deep copy of all metadata for every table that is listed, where only one database's is read.
-
-Source: datasette 0.65.5, ``datasette/app.py``, ``_refresh_schemas``, ``_table_permission_allows``.
+``dress``, so both end equal. What the lines of Datasette do not share is in a module of each:
+``datasette_0.py`` and ``datasette_1.py``.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from datasette.app import Datasette
 from datasette.utils import parse_metadata
-from datasette.utils.internal_db import init_internal_db, populate_schema_tables
+from datasette.version import __version_info__
 
 from serve.metadata import assemble_metadata, describe_database
 from serve.provenance import Provenance
-from serve.published import names_units, showable
+from serve.published import showable
 from serve.slot_database import SlotConnections, SlotDatabase
-from serve.templates import TEMPLATES
-from serve.units import load_units
+from serve.templates import TEMPLATES, environment_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from datasette.database import Database
-    from datasette.utils.sqlite import sqlite3
 
     from serve.change import Change
 
 METADATA_FILES = ("metadata.json", "metadata.yaml", "metadata.yml")  # as Datasette orders them
-_INTERNAL_TABLES = ("databases", "tables", "columns", "indexes", "foreign_keys")
 
 
 class DressedDatasette(Datasette):  # type: ignore[misc] # Datasette has no types
@@ -53,8 +42,15 @@ class DressedDatasette(Datasette):  # type: ignore[misc] # Datasette has no type
     databases: Mapping[str, Database]
     inspect_data: dict[str, Any] | None
     internal_db_created: bool
+    config: dict[str, Any]
 
-    def __init__(self, datasette_dir: Path | None, secret: str, read_in: str | None = None) -> None:
+    def __init__(
+        self,
+        datasette_dir: Path | None,
+        secret: str,
+        read_in: str | None = None,
+        **options: Any,
+    ) -> None:
         self._user_metadata = read_user_metadata(datasette_dir)
         self._connections = SlotConnections()
         self._slots: dict[str, SlotDatabase] = {}
@@ -62,8 +58,8 @@ class DressedDatasette(Datasette):  # type: ignore[misc] # Datasette has no type
         self._inspected: dict[str, Any] = {}
         self._unread: set[str] = set()  # their schemas are not in the internal database
         self._gone: set[str] = set()  # their schemas are still in it
-        super().__init__(files=[], config_dir=datasette_dir, secret=secret)
-        self.jinja_env.bytecode_cache = TEMPLATES
+        super().__init__(files=[], config_dir=datasette_dir, secret=secret, **options)
+        environment_of(self).bytecode_cache = TEMPLATES
         self._own = {name: db for name, db in self.databases.items() if name != "_memory"}
         self._own_inspected = self.inspect_data or {}
         self.provenance = Provenance(read_in=read_in)
@@ -72,6 +68,11 @@ class DressedDatasette(Datasette):  # type: ignore[misc] # Datasette has no type
     def published(self) -> tuple[str, ...]:
         """The names of the databases that Headrace has published, in their order."""
         return tuple(self._slots)
+
+    @property
+    def described(self) -> Iterable[str]:
+        """The names of the databases that something is said about, also if there are none."""
+        raise NotImplementedError
 
     def dress(self, change: Change) -> None:
         """Change the databases; at a cost that grows with the change.
@@ -92,12 +93,10 @@ class DressedDatasette(Datasette):  # type: ignore[misc] # Datasette has no type
             user_section = user_sections.get(name) or {}
             sections[name] = describe_database(user_section, name, database.cut, said)
             inspected[name], cuts[name] = database.inspected, database.cut
-            if names_units(said):
-                load_units()
         if change.order is not None:
             slots = {name: slots[name] for name in change.order}
             sections = {name: sections[name] for name in change.order}
-        self._metadata_local = assemble_metadata(self._user_metadata, change, sections)
+        self.say(assemble_metadata(self._user_metadata, change, sections))
         self.inspect_data = {**self._own_inspected, **inspected}
         self._sections, self._inspected = sections, inspected
         self.provenance = replace(
@@ -106,6 +105,13 @@ class DressedDatasette(Datasette):  # type: ignore[misc] # Datasette has no type
         self._unread |= change.databases.keys()
         self._gone |= set(change.removed)
         self._attach(slots)
+
+    def say(self, metadata: dict[str, Any]) -> None:
+        """Show this metadata from now on."""
+        raise NotImplementedError
+
+    async def settle(self) -> None:
+        """Do what is left to do of a dressing, before the first request sees it."""
 
     def let_go(self) -> None:
         """Hold no slot open, and end what still reads one."""
@@ -124,33 +130,25 @@ class DressedDatasette(Datasette):  # type: ignore[misc] # Datasette has no type
             if slots.get(name) is not slot:
                 slot.close()
 
-    async def _refresh_schemas(self) -> None:
-        """Keep the internal database up to date, for what can have changed."""
-        internal = self.databases["_internal"]
-        if not self.internal_db_created:
-            await init_internal_db(internal)
-            self.internal_db_created = True
-        for name in list(self._gone):
-            if not isinstance(self.databases.get(name), SlotDatabase):
-                await internal.execute_write_fn(partial(_forget, name))
-            self._gone.discard(name)
-        for name, database in self.databases.items():
-            is_slot = isinstance(database, SlotDatabase)
-            if is_slot and name not in self._unread:
-                continue
-            await _refresh_schema(internal, name, database, anew=is_slot)
-            if self.databases.get(name) is database:
-                self._unread.discard(name)
 
-    def _metadata_sources(self, key: str, database: str | None, table: str | None) -> Iterator[Any]:
-        """Give all metadata; for the tables of one database only what is said about it."""
-        *plugins, local = super()._metadata_sources(key, database, table)
-        yield from plugins
-        if key == "tables" and database is not None:
-            sections = local.get("databases") or {}
-            section = {database: sections[database]} if database in sections else {}
-            local = {**local, "databases": section}
-        yield local
+def make_datasette(
+    datasette_dir: Path | None, secret: str, internal: Path, read_in: str | None
+) -> DressedDatasette:
+    """Make one of the line that is installed.
+
+    Args:
+        datasette_dir: The user's configuration directory.
+        secret: Signs cookies.
+        internal: A file for the internal database, if that is not held in memory.
+        read_in: Where its pages are read, to be said on them.
+    """
+    if __version_info__[0] == "0":
+        from serve.datasette_0 import Datasette0  # noqa: PLC0415 - it imports what only 0.65 has
+
+        return Datasette0(datasette_dir, secret, read_in)
+    from serve.datasette_1 import Datasette1  # noqa: PLC0415 - the same of 1.0
+
+    return Datasette1(datasette_dir, secret, internal, read_in)
 
 
 def read_user_metadata(folder: Path | None) -> Any:
@@ -159,24 +157,3 @@ def read_user_metadata(folder: Path | None) -> Any:
         if folder is not None and (folder / name).exists():
             return parse_metadata((folder / name).read_text())
     return {}
-
-
-async def _refresh_schema(internal: Database, name: str, database: Database, *, anew: bool) -> None:
-    version = (await database.execute("PRAGMA schema_version")).first()[0]
-    known = await internal.execute(
-        "SELECT schema_version FROM databases WHERE database_name = ?", [name]
-    )
-    if not anew and known.rows and known.rows[0][0] == version:
-        return
-    await internal.execute_write(
-        "INSERT OR REPLACE INTO databases (database_name, path, is_memory, schema_version) "
-        "VALUES (?, ?, ?, ?)",
-        [name, str(database.path), database.is_memory, version],
-    )
-    await populate_schema_tables(internal, database)
-
-
-def _forget(name: str, conn: sqlite3.Connection) -> None:
-    with conn:
-        for table in _INTERNAL_TABLES:
-            conn.execute(f"DELETE FROM {table} WHERE database_name = ?", [name])  # noqa: S608

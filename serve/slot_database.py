@@ -4,7 +4,8 @@ Datasette keeps one connection a thread for each *name*, for ever: after a switc
 from the old file, and with 1,000 databases it would hold 3,000 files open. Here connections belong
 to the slot: they are closed with it, and those not in use are bounded in number.
 
-Source: datasette 0.65.5, ``datasette/database.py``, ``Database.execute_fn``.
+Source: datasette 0.65.5, ``datasette/database.py``, ``Database.execute_fn``; 1.0a41,
+``Database._execute_fn``.
 """
 
 from __future__ import annotations
@@ -100,6 +101,8 @@ class SlotDatabase(Database):  # type: ignore[misc] # Datasette has no types
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.ds.executor, self._execute, fn)
 
+    _execute_fn = execute_fn  # what 1.0 runs SQL by
+
     def _execute(self, fn: Callable[[sqlite3.Connection], Any]) -> Any:
         with self._connections.lent(self) as connection:
             return fn(connection)
@@ -107,9 +110,18 @@ class SlotDatabase(Database):  # type: ignore[misc] # Datasette has no types
     def connect_prepared(self) -> sqlite3.Connection:
         """Open a connection that belongs to ``SlotConnections``."""
         connection = self.connect()
-        self._all_file_connections.remove(connection)
+        self._opened().remove(connection)
         self.ds._prepare_connection(connection, self.name)  # noqa: SLF001 - as Datasette does
         return connection
+
+    def _opened(self) -> list[sqlite3.Connection]:
+        """Give Datasette's list of connections that it closes with the database."""
+        opened: list[sqlite3.Connection]
+        if hasattr(self, "_all_connections"):
+            opened = self._all_connections
+        else:
+            opened = self._all_file_connections  # 0.65
+        return opened
 
     def check_open(self) -> None:
         """Raise sqlite3.ProgrammingError if it is not attached any more."""

@@ -12,6 +12,7 @@ import traceback
 from typing import TYPE_CHECKING, NoReturn
 
 from datasette.app import Datasette
+from datasette.version import __version_info__
 from jinja2 import BytecodeCache, Environment, TemplateError
 
 from headrace.leash import die_with_parent
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from types import CodeType
 
     from jinja2.bccache import Bucket
+
+_UNUSED = {} if __version_info__[0] == "0" else {"internal": ""}  # else 1.0 makes a file
 
 
 class SharedTemplates(BytecodeCache):
@@ -62,6 +65,13 @@ class SharedTemplates(BytecodeCache):
 TEMPLATES = SharedTemplates()
 
 
+def environment_of(datasette: Datasette) -> Environment:
+    """Give Datasette's own environment, whatever a plugin may put in its place for a request."""
+    is_0 = __version_info__[0] == "0"
+    environment: Environment = datasette.jinja_env if is_0 else datasette.get_jinja_environment()
+    return environment
+
+
 def compile_templates() -> None:
     """Compile the templates of Datasette, and of the plugins that are installed beside it.
 
@@ -85,7 +95,8 @@ def compile_templates() -> None:
 def _compile_and_end(descriptor: int, parent_pid: int) -> NoReturn:
     try:
         die_with_parent(parent_pid)
-        TEMPLATES.compile_all(Datasette(settings={"num_sql_threads": 0}).jinja_env)
+        datasette = Datasette(settings={"num_sql_threads": 0}, **_UNUSED)
+        TEMPLATES.compile_all(environment_of(datasette))
         with os.fdopen(descriptor, "wb") as file:
             file.write(TEMPLATES.give())
     except BaseException:  # noqa: BLE001 - this is the last frame of the process

@@ -1,7 +1,8 @@
 """Datasette's units of measurement, loaded when the first one is needed.
 
-Datasette loads its copy of pint, and the definitions of all units, at its start. That is 7 MB and
-0.2 s, for a feature that few configurations use. So another module stands in for it until then.
+Datasette 0.65 loads its copy of pint, and the definitions of all units, at its start. That is 7 MB
+and 0.2 s, for a feature that few configurations use. So another module stands in for it until then.
+Datasette 1.0 has no units.
 
 Source: datasette 0.65.5, ``datasette/views/base.py``, ``ureg``; ``datasette/views/table.py``.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from serve.deferred import Deferred, load
@@ -28,9 +30,8 @@ def defer_units() -> None:
 
 def load_units_for(folder: Path) -> bool:
     """Load them now, if the metadata in a configuration directory names any; tell whether."""
-    from datasette.views.base import ureg  # noqa: PLC0415 - not before defer_units
-
-    if ureg.loaded or not any(map(_names_units, folder.glob("metadata.*"))):
+    ureg = _find_registry()
+    if ureg is None or ureg.loaded or not any(map(_names_units, folder.glob("metadata.*"))):
         return False
     ureg.load()
     return True
@@ -45,10 +46,14 @@ def _names_units(metadata: Path) -> bool:
 
 def load_units() -> None:
     """Load them now: where a database that is attached names some, and before a page needs them."""
-    from datasette.views.base import ureg  # noqa: PLC0415 - not before defer_units
-
-    if isinstance(ureg, _Registry):
+    if (ureg := _find_registry()) is not None:
         ureg.load()
+
+
+def _find_registry() -> _Registry | None:
+    """Find Datasette's registry of units, where it is the one that stands in for it."""
+    ureg = getattr(import_module("datasette.views.base"), "ureg", None)
+    return ureg if isinstance(ureg, _Registry) else None
 
 
 class _StandIn(Deferred):

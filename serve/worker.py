@@ -17,11 +17,12 @@ from headrace.heap import give_back_heap_at_rest
 from serve import actors, status_page, upload_page
 from serve.change import Change
 from serve.control import answering
-from serve.dressing import DressedDatasette
+from serve.dressing import make_datasette
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from serve.dressing import DressedDatasette
     from serve.worker_spec import WorkerSpec
 
 # Where rich happens to be installed, Datasette logs the local variables of a failed request:
@@ -54,7 +55,7 @@ def run_worker(spec: WorkerSpec, on_ready: Callable[[], None]) -> None:
 async def _serve(spec: WorkerSpec, on_ready: Callable[[], None]) -> None:
     if not spec.upload_page:
         pm.unregister(upload_page)
-    datasette = DressedDatasette(spec.datasette_dir, spec.secret, spec.read_in)
+    datasette = make_datasette(spec.datasette_dir, spec.secret, spec.internal, spec.read_in)
     datasette.dress(spec.change)
     await datasette.invoke_startup()
     application = _CountedApplication(datasette.app())
@@ -144,6 +145,7 @@ class _Orders:
             case {"dress": change}:
                 self._dressings += 1
                 self._datasette.dress(Change.decode(change))
+                await self._datasette.settle()
             case {"rest": _}:
                 dressings = self._dressings
                 await self._application.wait_quiet(QUIET_S)

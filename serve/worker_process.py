@@ -14,6 +14,7 @@ from serve.control import give_order
 
 if TYPE_CHECKING:
     from serve.nursery import Fork
+    from serve.worker_spec import WorkerSpec
 
 TERMINATE_S = 5.0  # from SIGTERM to SIGKILL
 
@@ -21,19 +22,18 @@ TERMINATE_S = 5.0  # from SIGTERM to SIGKILL
 class Worker:
     """One worker and the connections to it."""
 
-    def __init__(self, fork: Fork, socket: Path, control: Path) -> None:
+    def __init__(self, fork: Fork, spec: WorkerSpec) -> None:
         self.fork = fork
         self.in_flight = 0  # requests that it is answering
         self.avoid_until_s = 0.0  # it did not answer in time; on the clock of perf_counter
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.UnixConnector(path=str(socket), limit=0),
+            connector=aiohttp.UnixConnector(path=str(spec.socket), limit=0),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0),
             raise_for_status=False,
         )
-        self._socket = socket
-        self._control = control
+        self._spec = spec
 
     async def order(self, order: dict[str, Any], timeout_s: float) -> None:
         """Give it an order (control.py).
@@ -41,7 +41,7 @@ class Worker:
         Raises:
             WorkerError: It has not obeyed.
         """
-        await give_order(self._control, order, timeout_s)
+        await give_order(self._spec.control, order, timeout_s)
 
     async def stop(self) -> None:
         """End it: SIGTERM, then SIGKILL, until it is gone."""
@@ -54,8 +54,8 @@ class Worker:
                     break
         finally:
             await self.session.close()
-        self._socket.unlink(missing_ok=True)
-        self._control.unlink(missing_ok=True)
+        for path in (self._spec.socket, self._spec.control, self._spec.internal):
+            path.unlink(missing_ok=True)
 
 
 def read_memory_bytes(pid: int) -> int | None:

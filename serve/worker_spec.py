@@ -31,6 +31,11 @@ class WorkerSpec:
     upload_page: bool = True
     read_in: str | None = None
 
+    @property
+    def internal(self) -> Path:
+        """A file for Datasette's internal database, if it does not hold it in memory."""
+        return self.socket.with_suffix(".db")
+
     def encode(self) -> dict[str, Any]:
         """Give the JSON form."""
         return {

@@ -291,18 +291,16 @@ class WorkerSet:
 
     async def _add_worker(self) -> Worker:
         name = f"{self.state.number}-{next(_socket_numbers)}"
-        socket = self._options.sockets / f"{name}.sock"
-        control = self._options.sockets / f"{name}.control"
         spec = WorkerSpec(
             change=await self._describe_all(),
-            socket=socket,
-            control=control,
+            socket=self._options.sockets / f"{name}.sock",
+            control=self._options.sockets / f"{name}.control",
             secret=self._options.secret,
             datasette_dir=self.nursery.configuration.folder,
             upload_page=self._options.upload_page,
             read_in=self._options.read_in,
         )
-        worker = Worker(await self.nursery.fork(spec), socket, control)
+        worker = Worker(await self.nursery.fork(spec), spec)
         try:
             await worker.fork.wait_ready(START_TIMEOUT_S)
         except BaseException:

@@ -16,6 +16,8 @@ ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$missing lib
 command -v openssl >/dev/null || missing="$missing openssl"
 # What reads the metrics; promtool, which comes with it, tests the rules.
 command -v prometheus >/dev/null || missing="$missing prometheus"
+# What makes the tree that the steps of the Dockerfile are run in.
+command -v mmdebstrap >/dev/null || missing="$missing mmdebstrap"
 if [ "${1:-}" = ceph ]; then
     command -v ceph-mon >/dev/null || missing="$missing ceph-mon"
     command -v ceph-osd >/dev/null || missing="$missing ceph-osd"

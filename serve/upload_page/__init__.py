@@ -20,6 +20,7 @@ from headrace.options import MODES
 from headrace.remote.wording import size
 from serve.assets import Assets
 from serve.page_header import PAGE_HEADER
+from serve.permissions import is_allowed
 from serve.upload_page.advice import of_person, script
 from serve.upload_page.docs import code_marks, describe, kind_of
 
@@ -46,7 +47,10 @@ def register_routes() -> list[tuple[str, Any]]:
 
 @hookimpl  # type: ignore[untyped-decorator]
 def skip_csrf(scope: dict[str, Any]) -> bool:
-    """Let the edge's own requests pass: nothing is changed by rendering a page."""
+    """Let the edge's own requests pass: nothing is changed by rendering a page.
+
+    Datasette 1.0 has no such hook: it goes by headers, which the edge takes off.
+    """
     return any(name == PAGE_HEADER.lower().encode() for name, _ in scope["headers"])
 
 
@@ -126,7 +130,5 @@ async def _visible(datasette: Datasette, request: Request) -> list[str]:
     return [
         name
         for name in datasette.published
-        if await datasette.permission_allowed(
-            request.actor, "view-database", resource=name, default=True
-        )
+        if await is_allowed(datasette, request.actor, "view-database", name, default=True)
     ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import wait_for
+from tests.datasette_line import IS_1
 from tests.e2e.conftest import System, running
 
 if TYPE_CHECKING:
@@ -99,8 +100,8 @@ def test_what_is_said_is_on_the_pages_and_a_rollback_takes_it_back(system: Syste
     table = page(system, "/finds/finds", second)
     assert "Every find" in table
     assert "as it came out of the ground" in table
-    assert "12.5&nbsp;kg" in table
-    assert table.index("3.0&nbsp;kg") < table.index("12.5&nbsp;kg")  # Rome, then Ur
+    assert IS_1 or "12.5&nbsp;kg" in table  # 1.0 has no units
+    assert table.index(">3.0") < table.index(">12.5")  # Rome, then Ur
     heavy = system.client.get("/finds/heavy.json", params={"least": 10, "_shape": "array"})
     assert heavy.json() == [{"city": "Ur"}]
 
@@ -159,15 +160,17 @@ def test_operator_has_the_last_word(system: System) -> None:
     assert "By the uploader" not in shown
 
 
-@pytest.mark.parametrize(
-    ("document", "pointer"),
-    [
-        ({"description_html": "<script>alert(1)</script>"}, "/description_html"),
-        ({"queries": {"q": "SELECT nothing FROM finds"}}, "/queries/q"),
-        ({"queries": {"finds": "SELECT 1"}}, "/queries/finds"),
-        ({"tables": {"finds": {"units": {"weight": "blorps"}}}}, "/tables/finds/units/weight"),
-    ],
-)
+UNSHOWABLE: list[tuple[Any, str]] = [
+    ({"description_html": "<script>alert(1)</script>"}, "/description_html"),
+    ({"queries": {"q": "SELECT nothing FROM finds"}}, "/queries/q"),
+    ({"queries": {"finds": "SELECT 1"}}, "/queries/finds"),
+]
+if not IS_1:
+    unit = {"tables": {"finds": {"units": {"weight": "blorps"}}}}
+    UNSHOWABLE.append((unit, "/tables/finds/units/weight"))
+
+
+@pytest.mark.parametrize(("document", "pointer"), UNSHOWABLE)
 def test_what_cannot_be_shown_is_refused_and_nothing_changes(
     system: System, document: Any, pointer: str
 ) -> None:

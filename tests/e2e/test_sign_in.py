@@ -34,6 +34,14 @@ def permission_allowed(actor, action, resource):
         return resource == "daves"
     if action == "headrace-ingest" and actor and actor["id"] == "carol":
         return False  # metadata says yes
+
+@hookimpl
+def permission_resources_sql(actor, action):  # the same for Datasette 1.0
+    from datasette.permissions import PermissionSQL
+    if action == "headrace-ingest" and actor and actor["id"] == "dave":
+        return PermissionSQL("SELECT 'daves' AS parent, NULL AS child, 1 AS allow, 'his' AS reason")
+    if action == "headrace-ingest" and actor and actor["id"] == "carol":
+        return PermissionSQL("SELECT 'sales' AS parent, NULL AS child, 0 AS allow, 'not' AS reason")
 """
 METADATA = {
     "databases": {"sales": {"permissions": {"headrace-ingest": {"id": ["alice", "carol"]}}}}

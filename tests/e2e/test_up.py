@@ -16,6 +16,7 @@ import pytest
 
 from headrace.sockets import socket_folder
 from tests.conftest import wait_for
+from tests.datasette_line import query_path
 from tests.e2e.conftest import System, running
 from tests.samples import find_sample
 
@@ -94,7 +95,8 @@ def test_kill_9_with_uploads_on_their_way_finishes_them_once(tmp_path: Path) -> 
         receipts = [wait_for(partial(_published, system, path)) for path in paths]
         system.wait_until_live(max(receipts, key=lambda receipt: int(str(receipt["generation"]))))
         query = "select n, count(*) as rows from log group by n"
-        counted = system.client.get("/log.json", params={"sql": query, "_shape": "array"}).json()
+        params = {"sql": query, "_shape": "array"}
+        counted = system.client.get(query_path("log"), params=params).json()
         expected = [{"n": -1, "rows": 1}, *({"n": n, "rows": 20_000} for n in range(4))]
         assert counted == expected
     finally:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.conftest import wait_for
+from tests.datasette_line import query_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -289,7 +290,8 @@ def test_two_thousand_columns_are_loaded(system: System) -> None:
     values = ",".join(str(n) for n in range(2000)).encode()
     receipt = system.upload(names + b"\n" + values + b"\n", "wide.csv")
     system.wait_until_live(receipt)
-    response = system.client.get("/wide.json?sql=select+c0,c1999+from+wide&_shape=array")
+    params = {"sql": "SELECT c0, c1999 FROM wide", "_shape": "array"}
+    response = system.client.get(query_path("wide"), params=params)
     assert response.json() == [{"c0": 0, "c1999": 1999}]
 
 

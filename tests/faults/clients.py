@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from tests.datasette_line import databases_of, query_path
 from tests.faults import rows
 from tests.faults.checker import classify
 from tests.faults.system import READERS, TOKEN
@@ -208,7 +209,7 @@ class Watcher(threading.Thread):
         params = {"sql": query, "_shape": "array"}
         if anew:
             params["n"] = str(self._noise.random())
-        self._ask(f"/{database}.json", params, database=database)
+        self._ask(query_path(database), params, database=database)
 
     def read_rows(self) -> None:
         """Read how many rows every database has, in one page."""
@@ -279,7 +280,8 @@ class BalancedWatcher(Watcher):
 def _read_answer(text: str, database: str | None) -> dict[str, Any]:
     document = json.loads(text)
     if database is None:
-        return {"rows": {name: each["table_rows_sum"] for name, each in document.items()}}
+        databases = databases_of(document)
+        return {"rows": {name: each["table_rows_sum"] for name, each in databases.items()}}
     if database == rows.DATABASE:
         return {"numbers": json.loads(document[0]["numbers"])}
     return {
