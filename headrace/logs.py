@@ -15,9 +15,13 @@ def configure_logs(node: str) -> None:
     """Set up logging of this process; every line carries the node's name."""
     renderer: list[structlog.typing.Processor]
     if sys.stderr.isatty():
-        renderer = [structlog.dev.ConsoleRenderer()]
+        plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        renderer = [plain]
     else:
-        renderer = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        # Not `dict_tracebacks`: that shows the local variables of each frame, tokens among them.
+        frames = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        exceptions = structlog.processors.ExceptionRenderer(frames)
+        renderer = [exceptions, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

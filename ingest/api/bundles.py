@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from headrace.row_bundles import Asked
 
 SILENCE_S = 30.0  # of a reader that takes no answers
+MOST_BYTES = (
+    16 * 1024**2
+)  # of a bundle; a reader whose bundle is refused sends each write by itself
 
 routes = web.RouteTableDef()
 
@@ -27,7 +30,7 @@ routes = web.RouteTableDef()
 @routes.post(PATH)
 async def post_bundle(request: web.Request) -> web.StreamResponse:
     """Write the rows of all, and give the answer to each as soon as it is there."""
-    bundle = decode_bundle(await request.read())
+    bundle = decode_bundle(await _read(request))
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     if request.app[NODE].stop.asked.is_set():
         response.force_close()
@@ -45,6 +48,16 @@ async def post_bundle(request: web.Request) -> web.StreamResponse:
             each.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
     return response
+
+
+async def _read(request: web.Request) -> bytes:
+    """Read the body; not by the request's own way, after which it could not be cloned."""
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > MOST_BYTES:
+            raise web.HTTPRequestEntityTooLarge(MOST_BYTES, len(body))
+    return bytes(body)
 
 
 async def _answer(request: web.Request, number: int, asked: Asked) -> bytes:

@@ -137,7 +137,8 @@ def test_generations_are_listed_newest_first(history: System) -> None:
     entries = history.client.get("/ingest/generations", headers=history.auth).json()
     first = entries["generations"][0]
     assert first["generation"] == newest["generation"]
-    assert first["cause"] == {"kind": "ingest", "receipt": newest["id"]}
+    assert first["cause"]["kind"] == "ingest"
+    assert first["cause"]["receipt"] == newest["id"]
     assert list(first["databases"]) == ["listed"]
 
     lines = command(history, "generations", *where(history)).splitlines()
