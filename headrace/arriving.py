@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from headrace.errors import HeadraceError
 
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 64 * 1024
 MAX_FIELD_BYTES = 4096  # of a form field that is not a file
 MAX_FILES = 100  # in one form
 STALL_S = 60.0  # for a client to send the next bytes

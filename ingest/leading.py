@@ -26,6 +26,7 @@ from ingest.archive import Archive
 from ingest.audit import AuditLog
 from ingest.background import background
 from ingest.buckets.watching import Buckets
+from ingest.buffers import Buffers
 from ingest.checksums import Checksums
 from ingest.conversion_limits import conversion_limits
 from ingest.disk import Disk
@@ -49,6 +50,7 @@ from ingest.rollback import Rollback
 from ingest.rows.commit import Commit
 from ingest.rows.writer import RowWriter
 from ingest.schedules import Scheduler
+from ingest.sending import Sending
 from ingest.succession import JournalReplica, find_journal
 from ingest.token_store import TokenStore
 from ingest.turns import Places
@@ -70,10 +72,13 @@ if TYPE_CHECKING:
     from headrace.store import Store
     from headrace.web import Listener
     from ingest.buckets.places import Watched
+    from ingest.journal import Options
     from ingest.lease import LeaseHolder, Taken
     from ingest.metrics import IngestMetrics
 
 log = structlog.get_logger()
+
+READ_BUFFER_BYTES = 64 * 1024  # of a connection; twice as much of a body comes before it is read
 
 
 async def lead(
@@ -117,9 +122,11 @@ async def lead(
     await stack.enter_async_context(background(lease.while_held(litestream.run), give_up))
     # Before Litestream ends: the last connection to close would take the WAL away from it.
     stack.push_async_callback(journal.close)
+    sending = Sending(store)
     primary = Primary(
         paths=paths,
         store=store,
+        sending=sending,
         litestream=litestream,
         publisher=publisher,
         checksums=Checksums(paths, store, metrics),
@@ -132,7 +139,10 @@ async def lead(
     await stack.enter_async_context(background(rebuilder.run(), give_up))
     registry = load_registry(configured(settings), partial(_count_broken_plugin, metrics))
     disk = Disk(paths.root, settings.disk_reserve, metrics)
-    archive = Archive(store, disk, on=settings.archive, retention=retention.uploads)
+    buffers = Buffers()
+    archive = Archive(
+        store, sending, disk, buffers, on=settings.archive, retention=retention.uploads
+    )
     holds = Holds()
     journal_replica = JournalReplica(litestream, lease, journal_lineage, stop=stop, metrics=metrics)
     tus = TusUploads(paths.tus, timedelta(hours=settings.tus_expiry))
@@ -207,6 +217,7 @@ async def lead(
         tokens=tokens,
         audit=audit,
         archive=archive,
+        buffers=buffers,
         disk=disk,
         keys_in_flight=KeysInFlight(),
         journal=journal,
@@ -285,7 +296,13 @@ async def _open(
     await stack.enter_async_context(background(sweep.run(node, every_s=sweep_s), give_up))
     # A client that hangs up must not cancel the writing down of what happened to its upload.
     listener = await stack.enter_async_context(
-        listening(make_app(node), settings.host, settings.port, handler_cancellation=False)
+        listening(
+            make_app(node),
+            settings.host,
+            settings.port,
+            handler_cancellation=False,
+            read_bufsize=READ_BUFFER_BYTES,
+        )
     )
     log.info(
         "ingest is ready",

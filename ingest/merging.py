@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from ingest.described import brought, check_described, described
 from ingest.insist import to_end, try_hard
 from ingest.merge import Merged, adopt, count_tables, find_last_merge, merge, require_keys
 from ingest.outcome import is_sqlite, source_of, with_merged, with_nothing
+from ingest.turns import Turns
 from ingest.volume import new_lineage
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from ingest.journal import Journal, Options
     from ingest.primary import Primary
 
+AT_ONCE = max(2, os.cpu_count() or 1)  # more are no faster, and each has caches and a thread
 MERGED = frozenset({UploadState.MERGING, UploadState.REPLICATING})  # perhaps
 
 
@@ -46,6 +49,7 @@ class Merging:
         self._journal = journal
         self._disk = disk
         self._primary = primary
+        self._turns = Turns(AT_ONCE)
 
     async def find_merged(self, receipt: Receipt) -> tuple[Receipt, Cut | None]:
         """Find the cut of a resumed upload that was merged before the stop, into a live lineage."""
@@ -105,12 +109,13 @@ class Merging:
         """
         before = self._primary.state.databases.get(receipt.database or "")
         staging = self._paths.staging / receipt.id / "staging.db"
-        if before is None or _takes_place(receipt):
-            if before is not None and await self._is_same_file(receipt, options, before):
-                return with_nothing(receipt), None
-            return await self._begin_lineage(receipt, staging, options, before)
-        unwanted = {each.name: each.unwanted for each in staged.tables}
-        return await self._merge_rows(receipt, staging, options, before, unwanted)
+        async with self._turns.turn(options.sent_by):
+            if before is None or _takes_place(receipt):
+                if before is not None and await self._is_same_file(receipt, options, before):
+                    return with_nothing(receipt), None
+                return await self._begin_lineage(receipt, staging, options, before)
+            unwanted = {each.name: each.unwanted for each in staged.tables}
+            return await self._merge_rows(receipt, staging, options, before, unwanted)
 
     async def _begin_lineage(
         self, receipt: Receipt, staging: Path, options: Options, before: Cut | None

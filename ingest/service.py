@@ -12,6 +12,7 @@ import structlog
 from headrace.config import store_url
 from headrace.errors import ConfigError
 from headrace.exposition import metrics_app
+from headrace.heap import give_back_heap_at_rest, use_one_heap
 from headrace.keys import PrimaryPaths
 from headrace.lease import LeaseLog
 from headrace.lock import find_or_make_identity, volume_lock
@@ -58,6 +59,7 @@ async def run(settings: IngestSettings) -> None:
     """
     configure_logs("ingest")
     forbid_inspection()  # converters run as the same user
+    use_one_heap()
     sys.setswitchinterval(SWITCH_S)
     paths = PrimaryPaths(settings.data.absolute())
     make_folders(paths)
@@ -74,6 +76,7 @@ async def run(settings: IngestSettings) -> None:
 
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(tracing("ingest"))
+        await stack.enter_async_context(background(give_back_heap_at_rest(), give_up))
         await stack.enter_async_context(volume_lock(paths.lock))
         metrics = IngestMetrics()
         metrics.watch_store(store.counts, find_prices(store.url, settings.store_prices))

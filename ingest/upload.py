@@ -274,7 +274,9 @@ class Uploads:
         await asyncio.to_thread(make_empty, scratch)
         if not spooled.exists():  # it was sent to a primary before this one
             await insist(
-                lambda: self._archive.fetch(receipt, spooled), StoreError, "upload not fetched"
+                lambda: self._archive.fetch(receipt, spooled, options.sent_by),
+                StoreError,
+                "upload not fetched",
             )
         async with self._step(receipt, "detect") as timings_s:
             found = await asyncio.to_thread(

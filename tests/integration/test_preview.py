@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import asynccontextmanager, closing
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -138,7 +137,11 @@ async def test_preview_names_the_columns_that_a_file_does_not_have(
             CREATE TABLE t (id INTEGER PRIMARY KEY, zip TEXT, city_id REFERENCES cities (id),
                 shop_id REFERENCES shops (id));
         """)
-    head = replace(head_of(b"ID,city\n1,Bern\n", "t.csv", **options), live=live)
+    target = read_target(options, "t.csv")
+    body = b"ID,city\n1,Bern\n"
+    head = Head(
+        body=body, complete=True, target=target, media_type=None, sender="somebody", live=live
+    )
     async with previews_in(tmp_path) as previews:
         (table,) = (await previews.make(head))["tables"]
     assert table["kept_columns"] == kept
