@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-CHUNK_BYTES = 256 * 1024
+    from headrace.errors import HeadraceError
+
+CHUNK_BYTES = 64 * 1024
 MAX_FIELD_BYTES = 4096  # of a form field that is not a file
 MAX_FILES = 100  # in one form
 STALL_S = 60.0  # for a client to send the next bytes
@@ -201,6 +203,25 @@ async def read_chunks(read: Callable[[int], Awaitable[bytes]]) -> AsyncIterator[
             yield chunk
     except (ConnectionError, ClientError, web.RequestPayloadError, ValueError) as exc:
         raise Refusal("incomplete-body", "the connection ended before the file did") from exc
+
+
+async def read_small(
+    request: web.BaseRequest, limit_bytes: int, too_long: HeadraceError | None = None
+) -> bytes:
+    """Read a body that is held in memory whole.
+
+    Raises:
+        Refusal: ``too-large``, if no other error is given for that; ``incomplete-body``.
+    """
+    too_long = too_long or too_large(limit_bytes)
+    if (request.content_length or 0) > limit_bytes:
+        raise too_long
+    body = bytearray()
+    async for chunk in read_chunks(request.content.read):
+        body += chunk
+        if len(body) > limit_bytes:
+            raise too_long
+    return bytes(body)
 
 
 async def _read_field(part: BodyPartReader) -> str:

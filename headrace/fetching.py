@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
+from headrace.arriving import read_small
 from headrace.errors import Refusal
 from headrace.options import FIELDS, filename_of
 
@@ -62,17 +63,14 @@ async def read_fetch(request: web.BaseRequest) -> dict[str, Any]:
     """Read the document of such a request; options in its query count as well.
 
     Raises:
-        Refusal: ``bad-request`` or ``too-large``.
+        Refusal: ``bad-request``, ``too-large`` or ``incomplete-body``.
     """
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > MAX_BYTES:
-            raise Refusal(
-                "too-large",
-                f"a request to fetch a URL has {MAX_BYTES} bytes at most",
-                hint="to send this JSON as a file, add ?filename=… or ?database=…",
-            )
+    too_long = Refusal(
+        "too-large",
+        f"a request to fetch a URL has {MAX_BYTES} bytes at most",
+        hint="to send this JSON as a file, add ?filename=… or ?database=…",
+    )
+    body = await read_small(request, MAX_BYTES, too_long)
     try:
         document = json.loads(body or b"{}")
     except (ValueError, RecursionError) as exc:

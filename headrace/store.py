@@ -44,6 +44,7 @@ ANSWER_S = 30.0  # for a small object, with all tries; some stores queue writers
 
 _CHUNK_BYTES = 4 * 1024 * 1024  # of a streamed object
 _PART_BYTES = 5 * 1024 * 1024  # of an object that is written in parts: the least that S3 takes
+PARTS_AT_ONCE = 12  # of one object
 _LISTED_AT_ONCE = 1000  # objects an answer, in S3 and most others
 _DELETED_AT_ONCE = 32  # objects; not all stores know how to delete many by one request
 
@@ -278,7 +279,7 @@ class Store:
         )
 
     async def put_stream(
-        self, key: str, chunks: AsyncIterator[bytes], *, parts_at_once: int = 12
+        self, key: str, chunks: AsyncIterator[bytes], *, parts_at_once: int = PARTS_AT_ONCE
     ) -> None:
         """Write an object of unknown size, in several parts at once; for what is written once.
 
@@ -318,10 +319,15 @@ class Store:
             else:
                 await obstore.put_async(self._store, key, body)
 
-    async def upload(self, key: str, path: Path) -> None:
+    async def upload(self, key: str, path: Path, *, parts_at_once: int = PARTS_AT_ONCE) -> None:
         """Have a durable file of this machine as an object, whether or not there is one.
 
         In a local folder it gets a second name, so nobody may write to it any more.
+
+        Args:
+            key: The object.
+            path: The file.
+            parts_at_once: How many parts of a large one, of 5 MiB each, are held in memory.
 
         Raises:
             StoreError: The store could not be asked.
@@ -337,7 +343,12 @@ class Store:
             operation, requests = Operation.PUT, 1
         async with self._asking(operation, f"write {key}", None, requests=requests):
             await obstore.put_async(
-                self._store, key, path, use_multipart=in_parts, chunk_size=_PART_BYTES
+                self._store,
+                key,
+                path,
+                use_multipart=in_parts,
+                chunk_size=_PART_BYTES,
+                max_concurrency=parts_at_once,
             )
         self.counts.transferred_bytes[operation] += size_bytes
 

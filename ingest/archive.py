@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,19 +18,23 @@ from headrace.durable import stream_file
 from headrace.errors import ObjectMissingError, Refusal, StoreError
 from headrace.keys import upload_key
 from ingest.receive import receive
+from ingest.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from headrace.arriving import Spooled
     from headrace.receipt import Receipt
     from headrace.store import Store
+    from ingest.buffers import Buffers
     from ingest.disk import Disk
+    from ingest.sending import Sending
 
 log = structlog.get_logger()
 
 QUEUED = 16  # chunks of a body that the store may be behind the spool
+READ_AT_ONCE = 2  # objects: the store gives them in pieces of megabytes
 STALL_S = 60.0  # without an answer of the store
 
 
@@ -37,15 +42,29 @@ class Archive:
     """Where uploads are kept.
 
     Args:
-        store: Takes them.
+        store: Has them.
+        sending: Sends them there.
         disk: Where the spool is.
+        buffers: The memory of bodies.
         on: Whether they are kept.
         retention: For how long at least (ingest/prune_plan.py).
     """
 
-    def __init__(self, store: Store, disk: Disk, *, on: bool, retention: timedelta) -> None:
+    def __init__(
+        self,
+        store: Store,
+        sending: Sending,
+        disk: Disk,
+        buffers: Buffers,
+        *,
+        on: bool,
+        retention: timedelta,
+    ) -> None:
         self._store = store
+        self._sending = sending
         self._disk = disk
+        self._buffers = buffers
+        self._reading = Turns(READ_AT_ONCE)
         self.on = on
         self._retention = retention
 
@@ -54,26 +73,43 @@ class Archive:
         return upload_key(receipt_id, filename) if self.on else None
 
     async def receive(
-        self, chunks: AsyncIterator[bytes], path: Path, *, key: str | None, limit_bytes: int
+        self,
+        chunks: AsyncIterator[bytes],
+        path: Path,
+        *,
+        key: str | None,
+        limit_bytes: int,
+        sender: str,
     ) -> Spooled:
         """Spool a body, and have it in the store as well.
+
+        Args:
+            chunks: The body.
+            path: Where it is spooled.
+            key: The object; None: the body is not archived.
+            limit_bytes: The largest body that is taken.
+            sender: Id of who sends it.
 
         Raises:
             Refusal: Those of ``receive``; ``replication-down`` if the store did not take it.
         """
-        if key is None:
-            return await self._receive(chunks, path, limit_bytes)
-        try:
-            if self._store.folder is not None:
-                spooled = await self._receive(chunks, path, limit_bytes)
-                await self._store.upload(key, path)
-                return spooled
-            return await self._receive_both(chunks, path, key=key, limit_bytes=limit_bytes)
-        except StoreError as exc:
-            await asyncio.to_thread(path.unlink, missing_ok=True)
-            raise _not_taken() from exc
+        with self._buffers.share(sender) as piece_bytes:
+            spool = partial(
+                receive,
+                path=path,
+                limit_bytes=limit_bytes,
+                piece_bytes=piece_bytes,
+                require_room=self._disk.require,
+            )
+            if key is not None:
+                with self._sending.arriving() as parts_at_once:
+                    if parts_at_once is not None:
+                        return await self._receive_both(chunks, spool, path, key, parts_at_once)
+            spooled = await spool(chunks)
+        await self.keep(path, key=key, sender=sender)
+        return spooled
 
-    async def keep(self, path: Path, *, key: str | None) -> None:
+    async def keep(self, path: Path, *, key: str | None, sender: str) -> None:
         """Have a file in the store that is in the spool already.
 
         Raises:
@@ -82,13 +118,18 @@ class Archive:
         if key is None:
             return
         try:
-            await self._store.upload(key, path)
+            await self._sending.send(key, path, sender)
         except StoreError as exc:
             await asyncio.to_thread(path.unlink, missing_ok=True)
             raise _not_taken() from exc
 
-    async def fetch(self, receipt: Receipt, path: Path) -> None:
+    async def fetch(self, receipt: Receipt, path: Path, sender: str) -> None:
         """Have an archived upload in the spool again: whole, or not at all.
+
+        Args:
+            receipt: The upload's.
+            path: Where to.
+            sender: Whose turn it is.
 
         Raises:
             Refusal: ``bytes-gone`` or ``disk-full``.
@@ -96,7 +137,8 @@ class Archive:
         """
         try:
             # What a crash leaves beside it, the next start deletes.
-            await stream_file(path, self._read_whole(receipt))
+            async with self._reading.turn(sender):
+                await stream_file(path, self._read_whole(receipt))
         except ObjectMissingError as exc:
             raise self._gone() from exc
 
@@ -110,7 +152,7 @@ class Archive:
         if digest.hexdigest() != receipt.sha256:
             raise _changed()
 
-    async def copy(self, receipt: Receipt, path: Path, *, key: str | None) -> Spooled:
+    async def copy(self, receipt: Receipt, path: Path, *, key: str | None, sender: str) -> Spooled:
         """Have an archived upload in the spool once more, and in the store under another key.
 
         Raises:
@@ -118,7 +160,10 @@ class Archive:
                 ``replication-down``; ``disk-full``.
         """
         chunks = self._read(receipt, key_of(receipt))
-        spooled = await self.receive(chunks, path, key=key, limit_bytes=receipt.bytes)
+        async with self._reading.turn(sender):
+            spooled = await self.receive(
+                chunks, path, key=key, limit_bytes=receipt.bytes, sender=sender
+            )
         if (spooled.bytes, spooled.sha256) != (receipt.bytes, receipt.sha256):
             await asyncio.to_thread(path.unlink)
             if key is not None:
@@ -158,23 +203,30 @@ class Archive:
         except StoreError as exc:
             log.warning("archived upload not deleted", key=key, reason=str(exc))
 
-    async def _receive(self, chunks: AsyncIterator[bytes], path: Path, limit_bytes: int) -> Spooled:
-        return await receive(chunks, path, limit_bytes=limit_bytes, require_room=self._disk.require)
-
     async def _receive_both(
-        self, chunks: AsyncIterator[bytes], path: Path, *, key: str, limit_bytes: int
+        self,
+        chunks: AsyncIterator[bytes],
+        spool: Callable[[AsyncIterator[bytes]], Awaitable[Spooled]],
+        path: Path,
+        key: str,
+        parts_at_once: int,
     ) -> Spooled:
         queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue(QUEUED)
-        putting = asyncio.create_task(self._store.put_stream(key, _drain(queue)))
+        putting = asyncio.create_task(
+            self._store.put_stream(key, _drain(queue), parts_at_once=parts_at_once)
+        )
         try:
-            spooled = await self._receive(_tee(chunks, queue, putting), path, limit_bytes)
+            spooled = await spool(_tee(chunks, queue, putting))
             await _hand_over(queue, None, putting)
             await putting
-        except BaseException:
+        except BaseException as exc:
             # An error inside of the body makes the store throw away what it has of it.
             with suppress(StoreError):
                 await _hand_over(queue, ConnectionError("the body was not whole"), putting)
             await asyncio.gather(putting, return_exceptions=True)
+            if isinstance(exc, StoreError):
+                await asyncio.to_thread(path.unlink, missing_ok=True)
+                raise _not_taken() from exc
             raise
         return spooled
 

@@ -17,6 +17,7 @@ from headrace.options import clean_filename, read_target
 from headrace.receipt import Receipt, UploadState, new_receipt_id
 from ingest.accept import accept, drop
 from ingest.fetch import Validators
+from ingest.keeping import SpoolKeeper
 from ingest.outcome import source_of
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ async def _fetch(
         writer.require(target.database)  # before the body comes
         check_announced_size(answer.length, node.max_upload_bytes)
         node.require_room(answer.length or 0)
-        await node.keep(arrived, answer.chunks())
+        await SpoolKeeper(node, writer.id).keep(arrived, answer.chunks())
         validators = answer.validators
     spooled = arrived.spooled
     if spooled is not None and last is not None and spooled.sha256 == last.sha256:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
@@ -35,6 +36,12 @@ async def insist(
             retry_s = pauses.next_s()
             log.warning(event, **facts, error=str(exc), retry_in_s=round(retry_s, 2))
         await asyncio.sleep(retry_s)
+
+
+async def try_hard(ask: Callable[[], Awaitable[Done]], receipt_id: str) -> Done:
+    """Do what is not refused any more to an upload, also on a disk that is full for a while."""
+    failures = (sqlite3.Error, OSError)
+    return await insist(ask, failures, "upload delayed", receipt=receipt_id)
 
 
 async def to_end(function: Callable[..., Done], *arguments: object, **options: object) -> Done:

@@ -10,7 +10,7 @@ import math
 import shutil
 import sqlite3
 import tempfile
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,10 +28,9 @@ from ingest.merge.kept_columns import find_kept_columns
 from ingest.nursery import bare_environment
 from ingest.outcome import is_sqlite
 from ingest.recognising import ask_apart
+from ingest.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from headrace.options import Target
     from ingest.converters import Limits, TableRows
     from ingest.converters.registry import Registry
@@ -61,6 +60,7 @@ class Head:
         complete: Whether that is all of it.
         target: Where it would go, and how it is read.
         media_type: As the client says.
+        sender: Id of who asks.
         live: The database that it would be merged into; None: there is none yet.
     """
 
@@ -68,6 +68,7 @@ class Head:
     complete: bool
     target: Target
     media_type: str | None
+    sender: str
     live: Path | None = None
 
 
@@ -90,8 +91,7 @@ class Previews:
         self._limits = replace(limits, wall_s=min(WALL_S, limits.wall_s), cpu_s=int(WALL_S))
         self._nursery = nursery
         self._disk = disk
-        self._turns = asyncio.Semaphore(AT_ONCE)
-        self._waiting = 0
+        self._turns = Turns(AT_ONCE)
 
     async def make(self, head: Head) -> dict[str, Any]:
         """Give what a file would become.
@@ -99,7 +99,9 @@ class Previews:
         Raises:
             Refusal: What an upload of these bytes would be refused for; ``overloaded``.
         """
-        async with self._turn():
+        if self._turns.waiting >= WAITING:
+            raise Refusal("overloaded", "too many previews wait already", hint="ask again later")
+        async with self._turns.turn(head.sender):
             # Not in a thread: whoever is cancelled meanwhile would leave it behind.
             scratch = Path(tempfile.mkdtemp(prefix="preview-", dir=self._staging))
             try:
@@ -163,20 +165,6 @@ class Previews:
             "more_tables": max(0, len(converted.tables) - MAX_TABLES),
             "warnings": [*target.warnings, *converted.warnings],
         }
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        if self._waiting >= WAITING:
-            raise Refusal("overloaded", "too many previews wait already", hint="ask again later")
-        self._waiting += 1
-        try:
-            await self._turns.acquire()
-        finally:
-            self._waiting -= 1
-        try:
-            yield
-        finally:
-            self._turns.release()
 
 
 def _find_delimiter(head: Head, found: str) -> str | None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ingest.metrics import IngestMetrics
     from ingest.publish import Publisher
     from ingest.replicate import Litestream
+    from ingest.sending import Sending
 
 log = structlog.get_logger()
 
@@ -60,6 +61,7 @@ class Primary:
     Args:
         paths: The volume.
         store: Where they are replicated to.
+        sending: Sends first transactions there.
         litestream: Replicates them.
         publisher: Publishes them.
         checksums: Of what is replicated.
@@ -72,6 +74,7 @@ class Primary:
         *,
         paths: PrimaryPaths,
         store: Store,
+        sending: Sending,
         litestream: Litestream,
         publisher: Publisher,
         checksums: Checksums,
@@ -80,6 +83,7 @@ class Primary:
     ) -> None:
         self._paths = paths
         self._store = store
+        self._sending = sending
         self._checksums = checksums
         self._litestream = litestream
         self._publisher = publisher
@@ -178,7 +182,8 @@ class Primary:
         """
         for txid in FIRST_TXIDS:
             key = ltx_key(database, lineage, 0, txid, txid, s3=self._store.is_s3)
-            await self._store.upload(key, self._paths.level0(database, lineage, txid))
+            path = self._paths.level0(database, lineage, txid)
+            await self._sending.send(key, path, sender=database)
         self._unseen.add(lineage)
         return FIRST_TXIDS[-1]
 

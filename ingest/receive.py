@@ -1,4 +1,4 @@
-"""receive: a body is streamed to the spool while it is hashed; nothing is held in memory."""
+"""receive: a body is streamed to the spool while it is hashed; little is held in memory."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import os
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-import aiofiles
-
 from headrace.arriving import Spooled, too_large
 from headrace.errors import Refusal
 from ingest.disk import refusal_of_full
@@ -17,15 +15,13 @@ from ingest.disk import refusal_of_full
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
+    from typing import BinaryIO
 
-    from aiofiles.threadpool.binary import AsyncBufferedIOBase
-
-WRITE_BYTES = 1024 * 1024  # gathered before one write: a thread is entered once for each
 SYNC_BYTES = 32 * 1024 * 1024  # written before they are fsynced, so that little is left at the end
 
 
 class Spool:
-    """Hashes and writes one piece in threads while the next one comes.
+    """Writes and hashes one piece in a thread while the next one comes.
 
     Args:
         file: Takes them.
@@ -36,53 +32,57 @@ class Spool:
         synced_bytes: How much of it is durable.
     """
 
-    def __init__(
-        self, file: AsyncBufferedIOBase, update: Callable[[bytes | bytearray], None]
-    ) -> None:
+    def __init__(self, file: BinaryIO, update: Callable[[bytearray], None]) -> None:
         self.written_bytes = self.synced_bytes = 0
         self._update = update
         self._file = file
         self._writing: asyncio.Task[None] | None = None
 
-    async def write(self, piece: bytes | bytearray) -> None:
+    async def write(self, piece: bytearray) -> None:
         """Begin to write a piece, which is not to be changed, when the last one is written."""
         await self.settle()
         self._writing = asyncio.create_task(self._write(piece))
 
     async def settle(self) -> None:
-        """Wait until the last piece is written."""
+        """Wait until the last piece is written; who is cancelled meanwhile leaves it being so."""
         if self._writing is not None:
-            await self._writing
+            await asyncio.shield(self._writing)
 
     async def end(self) -> None:
         """Have everything on the disk."""
         await self.settle()
         await self._sync()
 
-    async def _write(self, piece: bytes | bytearray) -> None:
-        await self._file.write(piece)
-        await asyncio.to_thread(self._update, piece)  # last: it is of what is there
+    async def _write(self, piece: bytearray) -> None:
+        await asyncio.to_thread(self._put, piece)
         self.written_bytes += len(piece)
         if self.written_bytes - self.synced_bytes >= SYNC_BYTES:
             await self._sync()
 
+    def _put(self, piece: bytearray) -> None:
+        self._file.write(piece)
+        self._update(piece)  # last: it is of what is there
+
     async def _sync(self) -> None:
-        await self._file.flush()
-        await asyncio.to_thread(os.fsync, self._file.fileno())
+        await asyncio.to_thread(self._flush)
         self.synced_bytes = self.written_bytes
+
+    def _flush(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
 
 @asynccontextmanager
-async def spooling(
-    file: AsyncBufferedIOBase, update: Callable[[bytes | bytearray], None]
-) -> AsyncIterator[Spool]:
-    """Give a spool; nothing is written any more after the block."""
+async def spooling(file: BinaryIO, update: Callable[[bytearray], None]) -> AsyncIterator[Spool]:
+    """Give a spool of a file, which is closed after the block."""
     spool = Spool(file, update)
     try:
         yield spool
     finally:
         with suppress(OSError):  # it was raised, or comes after what was
             await spool.settle()
+        with suppress(OSError):
+            file.close()
 
 
 async def receive(
@@ -90,6 +90,7 @@ async def receive(
     path: Path,
     *,
     limit_bytes: int,
+    piece_bytes: Callable[[], int],
     require_room: Callable[[], None],
 ) -> Spooled:
     """Stream a body to a new file, fsynced on return; on any failure the file is gone.
@@ -98,7 +99,8 @@ async def receive(
         chunks: The body.
         path: Where to.
         limit_bytes: The largest body that is taken.
-        require_room: Raises ``disk-full``; asked every ``WRITE_BYTES``.
+        piece_bytes: Says how much is gathered before it is written.
+        require_room: Raises ``disk-full``; asked before each piece.
 
     Raises:
         Refusal: ``too-large``, ``empty-file``, ``incomplete-body`` or ``disk-full``; ``extra``
@@ -108,13 +110,14 @@ async def receive(
     buffer = bytearray()
     digest = hashlib.sha256()
     try:
-        async with aiofiles.open(path, "xb") as file, spooling(file, digest.update) as spool:
+        file = await asyncio.to_thread(path.open, "xb")
+        async with spooling(file, digest.update) as spool:
             async for chunk in chunks:
                 size += len(chunk)
                 if size > limit_bytes:
                     raise too_large(limit_bytes)
                 buffer += chunk
-                if len(buffer) >= WRITE_BYTES:
+                if len(buffer) >= piece_bytes():
                     require_room()
                     await spool.write(buffer)
                     buffer = bytearray()

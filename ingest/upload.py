@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import sqlite3
 import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -24,38 +23,31 @@ from headrace.receipt import NEXT_STATE, Receipt, TableOutcome, UploadState, mad
 from ingest.convert import convert
 from ingest.converters import Conversion, Converted
 from ingest.converters.packings import PACKINGS
-from ingest.described import brought, check_described, described
+from ingest.described import described
 from ingest.detect import detect
-from ingest.insist import insist, to_end
+from ingest.insist import insist, try_hard
 from ingest.journal import SERVER_ERROR
-from ingest.merge import Merged, adopt, count_tables, find_last_merge, merge, require_keys
+from ingest.merging import MERGED, Merging
 from ingest.nursery import Nursery, bare_environment
 from ingest.outcome import (
     cause_of,
-    is_sqlite,
     refusal_of,
-    source_of,
     url_of,
-    with_merged,
-    with_nothing,
 )
 from ingest.recognising import RecogniseError, ask_apart
 from ingest.showing import Showing
 from ingest.turns import Places, Turns
-from ingest.volume import make_empty, new_lineage
+from ingest.volume import make_empty
 
 if TYPE_CHECKING:
     from collections.abc import (
         AsyncIterator,
-        Awaitable,
         Callable,
-        Collection,
         Iterable,
         Mapping,
         Sequence,
     )
     from datetime import datetime
-    from pathlib import Path
 
     from headrace.clock import SteadyClock
     from headrace.generation import Cut
@@ -83,9 +75,6 @@ _FAILS_IN = {
     UploadState.MERGING: "merge",
     UploadState.REPLICATING: "replicate",
 }
-_MERGED = frozenset({UploadState.MERGING, UploadState.REPLICATING})  # perhaps
-
-Done = TypeVar("Done")
 
 
 class Uploads:
@@ -118,6 +107,7 @@ class Uploads:
         self._archive = archive
         self._disk = disk
         self._primary = primary
+        self._merging = Merging(paths=paths, journal=journal, disk=disk, primary=primary)
         self._registry = registry
         self._metrics = metrics
         self._limits = limits
@@ -161,14 +151,12 @@ class Uploads:
             self._metrics.received_bytes.inc(receipt.bytes)
             self._go(receipt, options)
 
-    async def resume(self) -> None:
+    async def resume(self, unfinished: Iterable[tuple[Receipt, Options]]) -> None:
         """Send every upload on its way again that a stop or a crash left there."""
         await self.nursery.start()
-        unfinished = [
-            each for each in await self._journal.read_unfinished() if each[0].format != ROWS
-        ]
+        left = [each for each in unfinished if each[0].format != ROWS]
         # What may be merged already goes before whatever else goes into its database.
-        for receipt, options in sorted(unfinished, key=lambda each: each[0].state not in _MERGED):
+        for receipt, options in sorted(left, key=lambda each: each[0].state not in MERGED):
             log.info("upload resumed", receipt=receipt.id, state=receipt.state.value)
             self._go(receipt, options)
 
@@ -262,7 +250,7 @@ class Uploads:
         self, receipt: Receipt, options: Options, earlier: asyncio.Task[Receipt] | None
     ) -> Receipt:
         database = receipt.database or ""
-        receipt, cut = await self._find_merged(receipt)
+        receipt, cut = await self._merging.find_merged(receipt)
         staged = None
         if cut is None:
             receipt, staged = await self._convert(receipt, options)
@@ -279,22 +267,6 @@ class Uploads:
                     return await self._end_unchanged(receipt)
             return await self._publish(receipt, replace(cut, metadata=metadata))
 
-    async def _find_merged(self, receipt: Receipt) -> tuple[Receipt, Cut | None]:
-        """Find the cut of a resumed upload that was merged before the stop, into a live lineage."""
-        cut = self._primary.state.databases.get(receipt.database or "")
-        if cut is None or receipt.state not in _MERGED:
-            return receipt, None
-        async with self._primary.database_lock(receipt.database or ""):  # until it was looked at
-            cut = self._primary.cut(receipt.database or "")
-            path = self._paths.database(receipt.database or "", cut.lineage)
-            last = await _try_hard(lambda: asyncio.to_thread(find_last_merge, path), receipt)
-            if last is None or last[0] != receipt.id:
-                return receipt, None
-            if last[1] is not None:
-                receipt = with_merged(receipt, Merged.decode(last[1]))
-            tables = await _try_hard(lambda: asyncio.to_thread(count_tables, path), receipt)
-        return receipt, self._primary.unpublished_cut(cut.lineage, tables, source_of(receipt))
-
     async def _convert(self, receipt: Receipt, options: Options) -> tuple[Receipt, Converted]:
         """detect, convert: the spooled file becomes a staging database."""
         spooled = self._paths.spool / receipt.id
@@ -302,7 +274,9 @@ class Uploads:
         await asyncio.to_thread(make_empty, scratch)
         if not spooled.exists():  # it was sent to a primary before this one
             await insist(
-                lambda: self._archive.fetch(receipt, spooled), StoreError, "upload not fetched"
+                lambda: self._archive.fetch(receipt, spooled, options.sent_by),
+                StoreError,
+                "upload not fetched",
             )
         async with self._step(receipt, "detect") as timings_s:
             found = await asyncio.to_thread(
@@ -364,125 +338,14 @@ class Uploads:
             tables=tuple(TableOutcome(name=each.name, rows=each.rows) for each in staged.tables),
             warnings=(*receipt.warnings, *staged.warnings),
         )
-        database = receipt.database or ""
-        before = self._primary.state.databases.get(database)
-        receipt = await self._describe(receipt, staged, options, before)
+        receipt = await self._merging.describe(receipt, staged, options)
         receipt = await self._advance(receipt)
-        staging = self._paths.staging / receipt.id / "staging.db"
-        growing = [self._paths.staging / receipt.id]
-        if before is not None:
-            path = self._paths.database(database, before.lineage)
-            growing.append(path.with_name(f"{path.name}-wal"))
-        cut: Cut | None
         async with (
             self._step(receipt, "merge") as timings_s,
-            self._showing.merge(receipt, growing),
+            self._showing.merge(receipt, self._merging.written(receipt)),
         ):
-            if before is None or (is_sqlite(receipt.format) and receipt.mode == "replace"):
-                if before is not None and await self._is_same_file(receipt, options, before):
-                    return with_nothing(receipt), None
-                receipt, cut = await self._begin_lineage(receipt, staging, options, before)
-            else:
-                unwanted = {each.name: each.unwanted for each in staged.tables}
-                receipt, cut = await self._merge_rows(receipt, staging, options, before, unwanted)
+            receipt, cut = await self._merging.run(receipt, staged, options)
         return replace(receipt, timings_s=timings_s), cut
-
-    async def _describe(
-        self, receipt: Receipt, staged: Converted, options: Options, before: Cut | None
-    ) -> Receipt:
-        """Note what an upload says about the database, if that can be shown of what will be there.
-
-        Raises:
-            Refusal: ``invalid-metadata``.
-        """
-        database = receipt.database or ""
-        said = brought(staged.metadata, options.metadata, database)
-        if said is None:
-            return receipt
-        receipt = replace(receipt, metadata=said.metadata)
-        scratch = self._paths.staging / receipt.id
-        files = [scratch / "staging.db"]
-        if before is not None and not (is_sqlite(receipt.format) and receipt.mode == "replace"):
-            files.append(self._paths.database(database, before.lineage))
-        metadata = described(receipt, before.metadata if before else {})
-        warnings = await check_described(metadata, files, scratch)
-        return replace(receipt, warnings=(*receipt.warnings, *said.warnings, *warnings))
-
-    async def _begin_lineage(
-        self, receipt: Receipt, staging: Path, options: Options, before: Cut | None
-    ) -> tuple[Receipt, Cut]:
-        if receipt.mode == "upsert":
-            await asyncio.to_thread(require_keys, staging, options.wishes.pk)
-        lineage = new_lineage()
-        target = self._paths.database(receipt.database or "", lineage)
-        self._disk.require(await _size_bytes(staging))  # its first transaction
-        await to_end(adopt, staging, target, receipt.id)
-        old = before.tables if before else {}
-        outcomes = tuple(
-            replace(each, added=each.rows, changed=0, removed=old.get(each.name, 0), unchanged=0)
-            for each in receipt.tables
-        )
-        tables = {each.name: each.rows for each in outcomes}
-        cut = self._primary.unpublished_cut(lineage, tables, source_of(receipt))
-        return replace(receipt, tables=outcomes), cut
-
-    async def _merge_rows(
-        self,
-        receipt: Receipt,
-        staging: Path,
-        options: Options,
-        before: Cut,
-        unwanted: Mapping[str, Collection[str] | None],
-    ) -> tuple[Receipt, Cut | None]:
-        path = self._paths.database(receipt.database or "", before.lineage)
-        settled = await self._find_last_published(path) is not None
-        merged = await to_end(
-            merge,
-            path,
-            staging,
-            mode=receipt.mode,
-            receipt_id=receipt.id,
-            before=before.tables,
-            key=options.wishes.pk,
-            unwanted=unwanted,
-            settled=settled,
-            # Its WAL, and as much in Litestream's transactions.
-            writing=partial(self._disk.writing, size_bytes=2 * await _size_bytes(staging)),
-        )
-        receipt = with_merged(receipt, merged)
-        if settled and not merged.written:
-            return receipt, None
-        replaced = {each.name.lower() for each in merged.tables}
-        tables = {
-            **{name: rows for name, rows in before.tables.items() if name.lower() not in replaced},
-            **{each.name: each.rows for each in merged.tables},
-        }
-        return receipt, self._primary.unpublished_cut(before.lineage, tables, source_of(receipt))
-
-    async def _find_last_published(self, path: Path) -> Receipt | None:
-        """Find the upload that a live database was last changed by, if that was published.
-
-        It was not if something failed between its merge and its publication.
-        """
-        last = await asyncio.to_thread(find_last_merge, path)
-        receipt = await self._journal.find(last[0]) if last else None
-        if receipt is None or receipt.state is not UploadState.PUBLISHED:
-            return None
-        return receipt
-
-    async def _is_same_file(self, receipt: Receipt, options: Options, before: Cut) -> bool:
-        """Say whether a whole database is what this very upload would make of it again."""
-        if before.source != source_of(receipt):
-            return False
-        path = self._paths.database(receipt.database or "", before.lineage)
-        last = await self._find_last_published(path)
-        return (
-            last is not None
-            and (last.sha256, last.mode) == (receipt.sha256, "replace")
-            and is_sqlite(last.format)
-            and (asked := await self._journal.find_options(last.id)) is not None
-            and replace(asked, metadata=options.metadata) == options
-        )
 
     async def _end_unchanged(self, receipt: Receipt) -> Receipt:
         """End an upload of what is there already: the newest generation shows it."""
@@ -509,7 +372,7 @@ class Uploads:
         """
         if receipt.state is UploadState.MERGING:
             merged = receipt
-            receipt = await _try_hard(lambda: self._advance(merged), receipt)
+            receipt = await try_hard(lambda: self._advance(merged), receipt.id)
         database = receipt.database or ""
         async with self._step(receipt, "replicate") as timings_s:
             cut, _ = await asyncio.gather(
@@ -530,7 +393,7 @@ class Uploads:
             published_at=entry.created_at,
         )
         self._count_end(receipt, "published")
-        return await _try_hard(lambda: self._advance(receipt), receipt)
+        return await try_hard(lambda: self._advance(receipt), receipt.id)
 
     async def _advance(self, receipt: Receipt) -> Receipt:
         """Journal the next state."""
@@ -545,7 +408,7 @@ class Uploads:
         step = _FAILS_IN.get(newest.state, "publish")
         self._failing.add(receipt.id)
         receipt = replace(newest, state=UploadState.FAILED, error=refusal.document(), tables=())
-        await _try_hard(lambda: self._journal.save(receipt), receipt)
+        await try_hard(lambda: self._journal.save(receipt), receipt.id)
         self._count_failure(receipt, refusal.document(), step)
         tracing.tell(refused=refusal.code)
         log.info("upload refused", receipt=receipt.id, code=refusal.code)
@@ -594,12 +457,3 @@ class Uploads:
         with suppress(FileNotFoundError):
             (self._paths.spool / receipt_id).unlink()
         shutil.rmtree(self._paths.staging / receipt_id, ignore_errors=True)
-
-
-async def _try_hard(ask: Callable[[], Awaitable[Done]], receipt: Receipt) -> Done:
-    """Do what is not refused any more, also on a disk that is full for a while."""
-    return await insist(ask, (sqlite3.Error, OSError), "upload delayed", receipt=receipt.id)
-
-
-async def _size_bytes(path: Path) -> int:
-    return (await asyncio.to_thread(path.stat)).st_size

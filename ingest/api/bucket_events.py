@@ -12,6 +12,7 @@ import binascii
 
 from aiohttp import web
 
+from headrace.arriving import read_small
 from headrace.errors import Refusal
 from headrace.operation import JSON, Answer, Body, Parameter, Who, header, operation
 from headrace.web import answer_json, problem_response
@@ -41,7 +42,7 @@ async def get_events(request: web.Request) -> web.Response:
     _KEY,
     bodies=(Body(kind=JSON, schema={}),),
     answers=answers_json(EventsHeard, "They were heard."),
-    refuses=("bad-request", "too-large"),
+    refuses=("bad-request", "too-large", "incomplete-body"),
     who=Who.WRITER,
     checked=False,
 )
@@ -51,7 +52,7 @@ async def post_events(request: web.Request) -> web.Response:
     if (refused := _check(request)) is not None:
         return refused
     node.check_keeping()
-    told = decode_events(await _read(request), request.headers)
+    told = decode_events(await read_small(request, _BODY_AT_MOST_BYTES), request.headers)
     used = node.buckets.tell(told.events)
     node.metrics.buckets.events.labels("used").inc(used)
     node.metrics.buckets.events.labels("ignored").inc(max(len(told.events) - used, 0))
@@ -126,17 +127,3 @@ def _keys_of(request: web.Request) -> list[str]:
             return keys
         keys.append(text.partition(":")[2])
     return keys
-
-
-async def _read(request: web.Request) -> bytes:
-    """Read a body.
-
-    Raises:
-        Refusal: ``too-large``.
-    """
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > _BODY_AT_MOST_BYTES:
-            raise Refusal("too-large", f"the limit is {_BODY_AT_MOST_BYTES} bytes")
-    return bytes(body)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from headrace.arriving import read_small
 from headrace.errors import Refusal
 from headrace.metadata import check_metadata, patch_metadata, refuse
 from headrace.metadata_text import MAX_TEXT_BYTES, find_section, load_metadata_text
@@ -28,7 +29,10 @@ JSON = frozenset({"application/json", "application/merge-patch+json"})
 YAML = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
 
 _SAID = answers_json(Said, "What is said.")
-_REFUSES = ("bad-request", "invalid-name", "invalid-metadata", "not-found", "too-large")
+_REFUSES = (
+    *("bad-request", "invalid-name", "invalid-metadata", "not-found"),
+    *("too-large", "incomplete-body"),
+)
 
 routes = web.RouteTableDef()
 
@@ -116,7 +120,7 @@ async def _read_document(request: web.Request) -> dict[str, Any]:
     """Read the body.
 
     Raises:
-        Refusal: ``bad-request``, ``too-large`` or ``invalid-metadata``.
+        Refusal: ``bad-request``, ``too-large``, ``incomplete-body`` or ``invalid-metadata``.
     """
     kind = request.content_type
     if kind not in JSON | (YAML if request.method == "PUT" else frozenset()):
@@ -125,11 +129,7 @@ async def _read_document(request: web.Request) -> dict[str, Any]:
             f"the body is {kind}, and has to be application/json",
             hint="PUT takes application/yaml as well",
         )
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > MAX_TEXT_BYTES:
-            raise Refusal("too-large", f"the limit is {MAX_TEXT_BYTES} bytes")
+    body = await read_small(request, MAX_TEXT_BYTES)
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as exc:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
 
-    from headrace.arriving import ArrivedFile
     from headrace.clock import SteadyClock
     from headrace.idempotency import KeysInFlight
     from headrace.keys import PrimaryPaths
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from ingest.archive import Archive
     from ingest.audit import AuditLog
     from ingest.buckets.watching import Buckets
+    from ingest.buffers import Buffers
     from ingest.converters.registry import Registry
     from ingest.disk import Disk
     from ingest.fetch import Fetcher
@@ -98,6 +98,7 @@ class Node:
     tokens: TokenStore
     audit: AuditLog
     archive: Archive
+    buffers: Buffers
     disk: Disk
     keys_in_flight: KeysInFlight
     journal: Journal
@@ -140,21 +141,6 @@ class Node:
             Refusal: ``disk-full``.
         """
         self.disk.require(size_bytes)
-
-    async def keep(self, arrived: ArrivedFile, chunks: AsyncIterator[bytes]) -> None:
-        """Spool a file, and have it in the archive as well.
-
-        Raises:
-            Refusal: It did not arrive whole, is too large or empty, or cannot be kept.
-        """
-        key = self.archive.key(arrived.receipt_id, arrived.filename)
-        arrived.spooled = await self.archive.receive(
-            chunks,
-            self.paths.spool / arrived.receipt_id,
-            key=key,
-            limit_bytes=self.max_upload_bytes,
-        )
-        arrived.archive = key
 
     def check_writer(self, request: web.Request) -> Writer:
         """Tell who writes; refuse everybody while it could not be kept. Counts each request once.

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from headrace.arriving import too_large
-from headrace.errors import Refusal
+from headrace.arriving import read_small
 from headrace.operation import Who, flag, operation
 from headrace.options import read_target
 from headrace.web import answer_json
@@ -43,30 +42,14 @@ async def post_preview(request: web.Request) -> web.Response:
     writer.require(target.database)
     cut = node.primary.state.databases.get(target.database)
     head = Head(
-        body=await _read_head(request),
+        body=await read_small(request, MAX_HEAD_BYTES),
         complete=complete,
         target=target,
         media_type=request.headers.get("Content-Type"),
+        sender=writer.id,
         live=None if cut is None else node.paths.database(target.database, cut.lineage),
     )
     return answer_json(_with_what_is_there(node, await node.previews.make(head)))
-
-
-async def _read_head(request: web.Request) -> bytes:
-    """Give the body, which is small.
-
-    Raises:
-        Refusal: ``too-large`` or ``incomplete-body``.
-    """
-    body = bytearray()
-    try:
-        async for chunk in request.content.iter_any():
-            body += chunk
-            if len(body) > MAX_HEAD_BYTES:
-                raise too_large(MAX_HEAD_BYTES)
-    except (ConnectionError, web.RequestPayloadError) as exc:
-        raise Refusal("incomplete-body", "the connection ended before the head did") from exc
-    return bytes(body)
 
 
 def _with_what_is_there(node: Node, preview: dict[str, Any]) -> dict[str, Any]:

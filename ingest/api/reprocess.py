@@ -72,7 +72,9 @@ async def post_reprocess(request: web.Request) -> web.Response:
         with node.uploads.places.hold(writer.id):
             async with node.receiving():
                 with node.holds.hold(archived.rpartition("/")[0]):
-                    arrived.spooled = await node.archive.copy(before, path, key=arrived.archive)
+                    arrived.spooled = await node.archive.copy(
+                        before, path, key=arrived.archive, sender=writer.id
+                    )
             asked = {**fields, "from": before.id}  # what an Idempotency-Key stands for
             ids = await accept(node, [arrived], asked, key, writer=writer, read=lambda *_: target)
         return await answer_for(request, ids, fields)

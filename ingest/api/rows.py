@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from headrace.arriving import read_small
 from headrace.errors import Refusal, RowsError
 from headrace.names import check_database_name
 from headrace.operation import JSON, Answer, Body, Parameter, Who, in_path, operation
@@ -194,18 +195,8 @@ async def _write(
 
 
 async def _read_body(request: web.Request, node: Node) -> bytes:
-    limit = node.row_limits.bytes
-    if (request.content_length or 0) > limit:
-        raise _too_large(node)
-    chunks: list[bytes] = []
-    size_bytes = 0
     async with node.receiving():
-        async for chunk in request.content.iter_any():
-            size_bytes += len(chunk)
-            if size_bytes > limit:
-                raise _too_large(node)
-            chunks.append(chunk)
-    return b"".join(chunks)
+        return await read_small(request, node.row_limits.bytes, _too_large(node))
 
 
 def _too_large(node: Node) -> RowsError:

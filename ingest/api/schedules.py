@@ -69,7 +69,10 @@ async def get_schedules(request: web.Request) -> web.Response:
             what="The schedule.", schema=ScheduleDocument, headers={"Location": "Its path."}
         )
     },
-    refuses=("bad-request", "invalid-option", "invalid-name", "too-large", *NOT_FETCHED),
+    refuses=(
+        *("bad-request", "invalid-option", "invalid-name", "too-large", "incomplete-body"),
+        *NOT_FETCHED,
+    ),
     who=Who.WRITER,
     checked=False,
 )

@@ -46,6 +46,7 @@ from ingest.api.node import DATABASE, NODE
 from ingest.api.receipts import encode_receipt
 from ingest.documents import Invitation
 from ingest.fetched import upload
+from ingest.keeping import SpoolKeeper
 from ingest.stopping import UPLOADS
 
 if TYPE_CHECKING:
@@ -118,14 +119,15 @@ async def post_ingest(request: web.Request) -> web.Response:
         return await _post_fetch(request, writer)
     require_early(request, writer)
     key = key_of_writer(writer, read_key(request.headers))
+    keeper = SpoolKeeper(node, writer.id)
     with node.keys_in_flight.hold(key):
         with node.uploads.places.hold(writer.id):
             with span("receive"):
                 async with node.receiving():
                     if request.content_type == FORM:
-                        arrived, fields = await receive_form(request, node)
+                        arrived, fields = await receive_form(request, keeper)
                     else:
-                        arrived, fields = [await receive_body(request, node)], dict(request.query)
+                        arrived, fields = [await receive_body(request, keeper)], dict(request.query)
             ids = await accept(node, arrived, fields, key, writer=writer)
         return await answer_for(request, ids, fields)
 

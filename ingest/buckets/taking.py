@@ -27,6 +27,7 @@ from ingest.buckets.names import (
     fields_of,
 )
 from ingest.buckets.place import read_small
+from ingest.keeping import SpoolKeeper
 from ingest.writer import INGEST_ALL, Writer
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class Taker:
             filename=clean_filename(found.name),
         )
         fields: dict[str, str] = {}
+        writer = dropper(self._place.url)
         with self._metrics.take_seconds.time():
             try:
                 fields = await self._read_fields(found)
@@ -106,12 +108,12 @@ class Taker:
                 check_announced_size(found.size_bytes, node.max_upload_bytes)
                 node.disk.require(found.size_bytes)
                 async with node.receiving():
-                    await node.keep(arrived, self._place.stream(found))
+                    await SpoolKeeper(node, writer.id).keep(arrived, self._place.stream(found))
             except Refusal as refusal:
                 if refusal.status >= SERVER_ERROR:
                     raise
                 arrived.refusal = refusal
-            await accept(node, [arrived], fields, None, writer=dropper(self._place.url))
+            await accept(node, [arrived], fields, None, writer=writer)
         outcome = TAKEN if arrived.refusal is None else FAILED_OUTCOME
         self._metrics.files.labels(self._place.url, outcome).inc()
         log.info("dropped file taken", place=self._place.url, receipt=dropped.receipt_id)

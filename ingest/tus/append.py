@@ -9,17 +9,17 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import aiofiles
-
 from headrace.arriving import read_chunks, too_large
 from headrace.errors import Refusal
 from ingest.disk import refusal_of_full
-from ingest.receive import WRITE_BYTES, spooling
+from ingest.receive import spooling
 from ingest.stopping import BODIES
 from ingest.tus.turns import locked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+    from typing import BinaryIO
 
     from ingest.api.node import Node
     from ingest.receive import Spool
@@ -55,7 +55,9 @@ async def append(
     """
     appending = _Appending(node, upload, checksum)
     try:
-        await appending.run(_pieces(node, upload, partial(_read, node, read, give_way)))
+        with node.buffers.share(upload.owner) as piece_bytes:
+            body = partial(_read, node, read, give_way)
+            await appending.run(_pieces(node, upload, body, piece_bytes))
     except OSError as exc:
         raise refusal_of_full(exc) or exc from exc
     return appending.upload
@@ -84,16 +86,14 @@ class _Appending:
     async def run(self, pieces: AsyncIterator[bytearray]) -> None:
         """Write pieces, and down how far the upload is."""
         path = self._node.tus.shelf.data(self.upload.id)
-        async with aiofiles.open(path, "r+b") as file:
-            await file.truncate(self._from)
-            await file.seek(self._from)
-            async with spooling(file, self._update) as spool:
-                try:
-                    await self._write(spool, pieces)
-                except Refusal:
-                    self._keep_hashed(spool)
-                    raise
+        file = await asyncio.to_thread(_open_at, path, self._from)
+        async with spooling(file, self._update) as spool:
+            try:
+                await self._write(spool, pieces)
+            except Refusal:
                 self._keep_hashed(spool)
+                raise
+            self._keep_hashed(spool)
 
     async def _write(self, spool: Spool, pieces: AsyncIterator[bytearray]) -> None:
         try:
@@ -112,7 +112,7 @@ class _Appending:
         if (digest := digests.get(self.upload.offset)) is not None:
             self._node.tus.keep_hashed(self.upload, digest)
 
-    def _update(self, piece: bytes | bytearray) -> None:
+    def _update(self, piece: bytearray) -> None:
         for digest in (self._digest, self._check):
             if digest is not None:
                 digest.update(piece)
@@ -140,7 +140,17 @@ class _Appending:
             self.upload = await self._node.tus.shelf.save(grown)
 
 
-async def _pieces(node: Node, upload: TusUpload, read: Read) -> AsyncIterator[bytearray]:
+def _open_at(path: Path, offset: int) -> BinaryIO:
+    """Open a file to be written on at an offset; what lies beyond is gone."""
+    file = path.open("r+b")
+    file.truncate(offset)
+    file.seek(offset)
+    return file
+
+
+async def _pieces(
+    node: Node, upload: TusUpload, read: Read, piece_bytes: Callable[[], int]
+) -> AsyncIterator[bytearray]:
     """Give a body in pieces that are worth a write; the last one also if the body breaks off."""
     most = node.max_upload_bytes if upload.length is None else upload.length
     left = most - upload.offset
@@ -152,7 +162,7 @@ async def _pieces(node: Node, upload: TusUpload, read: Read) -> AsyncIterator[by
             if left < 0:
                 raise too_large(most)
             buffer += chunk
-            if len(buffer) >= WRITE_BYTES:
+            if len(buffer) >= piece_bytes():
                 node.require_room(0)
                 yield buffer
                 buffer = bytearray()

@@ -95,7 +95,7 @@ async def _arrive(node: Node, upload: TusUpload, receipt_id: str) -> ArrivedFile
     spooled = node.paths.spool / receipt_id
     await asyncio.to_thread(link_file, node.tus.shelf.data(upload.id), spooled)
     key = node.archive.key(receipt_id, filename)
-    await node.archive.keep(spooled, key=key)
+    await node.archive.keep(spooled, key=key, sender=upload.owner)
     return ArrivedFile(
         receipt_id=receipt_id,
         filename=filename,

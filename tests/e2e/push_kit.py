@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import problem_document
-from ingest.receive import WRITE_BYTES
+from ingest.buffers import MOST_BYTES
 from tests.e2e.tus_kit import kept_bytes
 from tests.integration.fault_proxy import FaultProxy, passing
 
@@ -155,7 +155,7 @@ class Wire(FaultProxy):
         writer.write(head + end + half)
         await writer.drain()
         async with asyncio.timeout(30):
-            while self.kept_bytes < len(half) - WRITE_BYTES:
+            while self.kept_bytes < len(half) - MOST_BYTES:
                 await asyncio.sleep(0.01)
                 self.kept_bytes = kept_bytes(self._system)
         writer.transport.abort()

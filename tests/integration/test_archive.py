@@ -12,8 +12,10 @@ from headrace.errors import Refusal, StoreError
 from headrace.keys import upload_key
 from headrace.store import Store
 from ingest.archive import Archive
+from ingest.buffers import Buffers
 from ingest.disk import Disk
 from ingest.metrics import IngestMetrics
+from ingest.sending import Sending
 from tests.unit.test_receipt import make_receipt
 
 if TYPE_CHECKING:
@@ -46,13 +48,13 @@ async def archive_in(root: Path, kind: type[Store] = Store, reserve_bytes: int =
     store = kind(str(root / "store"))
     await store.create(KEY, BODY)
     disk = Disk(root, reserve_bytes, IngestMetrics())
-    return Archive(store, disk, on=True, retention=timedelta(days=30))
+    return Archive(store, Sending(store), disk, Buffers(), on=True, retention=timedelta(days=30))
 
 
 async def test_fetched_upload_is_there_whole(tmp_path: Path) -> None:
     """A successor has the bytes as they were sent."""
     archive = await archive_in(tmp_path)
-    await archive.fetch(RECEIPT, tmp_path / "fetched")
+    await archive.fetch(RECEIPT, tmp_path / "fetched", "a")
     assert (tmp_path / "fetched").read_bytes() == BODY
 
 
@@ -60,7 +62,7 @@ async def test_upload_that_is_fetched_in_part_is_not_there(tmp_path: Path) -> No
     """Whoever goes on after a crash takes what lies in the spool for all of the file (I2)."""
     archive = await archive_in(tmp_path, CutStore)
     with pytest.raises(StoreError, match="cut"):
-        await archive.fetch(RECEIPT, tmp_path / "fetched")
+        await archive.fetch(RECEIPT, tmp_path / "fetched", "a")
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
@@ -68,7 +70,7 @@ async def test_upload_is_fetched_only_if_the_reserve_of_the_disk_is_left(tmp_pat
     """Litestream's room is not for archived uploads either, and what is no upload is not kept."""
     archive = await archive_in(tmp_path, reserve_bytes=2**60)
     with pytest.raises(Refusal) as caught:
-        await archive.fetch(RECEIPT, tmp_path / "fetched")
+        await archive.fetch(RECEIPT, tmp_path / "fetched", "a")
     assert caught.value.code == "disk-full"
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
@@ -77,5 +79,5 @@ async def test_upload_whose_bytes_are_others_is_not_there(tmp_path: Path) -> Non
     """What was changed in the store is not taken for what was sent."""
     archive = await archive_in(tmp_path)
     with pytest.raises(Refusal, match="not those that were sent"):
-        await archive.fetch(make_receipt(archive=KEY, sha256="0" * 64), tmp_path / "fetched")
+        await archive.fetch(make_receipt(archive=KEY, sha256="0" * 64), tmp_path / "fetched", "a")
     assert [path.name for path in tmp_path.iterdir()] == ["store"]

@@ -46,7 +46,9 @@ def head_of(
 ) -> Head:
     """Give the beginning of a file."""
     target = read_target(options, filename)
-    return Head(body=body, complete=complete, target=target, media_type=media_type)
+    return Head(
+        body=body, complete=complete, target=target, media_type=media_type, sender="somebody"
+    )
 
 
 async def test_preview_of_a_megabyte_of_csv_shows_types_and_first_rows(tmp_path: Path) -> None:
@@ -137,7 +139,9 @@ async def test_preview_names_the_columns_that_a_file_does_not_have(
         """)
     target = read_target(options, "t.csv")
     body = b"ID,city\n1,Bern\n"
-    head = Head(body=body, complete=True, target=target, media_type=None, live=live)
+    head = Head(
+        body=body, complete=True, target=target, media_type=None, sender="somebody", live=live
+    )
     async with previews_in(tmp_path) as previews:
         (table,) = (await previews.make(head))["tables"]
     assert table["kept_columns"] == kept

@@ -45,6 +45,7 @@ from ingest.prune import LogPruner
 from ingest.prune_objects import Pruner, Retention
 from ingest.publish import Publisher
 from ingest.replicate import Litestream
+from ingest.sending import Sending
 from tests.unit.test_generation import make_cut
 from tests.unit.test_receipt import make_receipt
 
@@ -141,6 +142,7 @@ class Site:
             primary=Primary(
                 paths=self.paths,
                 store=self.store,
+                sending=Sending(self.store),
                 litestream=litestream,
                 publisher=publisher,
                 checksums=Checksums(self.paths, self.store, self.metrics),

@@ -28,7 +28,11 @@ async def test_receive_writes_and_hashes_all(tmp_path: Path) -> None:
     """What arrives is on disk, byte for byte, with its SHA-256."""
     chunks = [bytes([n]) * 300_000 for n in range(20)]
     spooled = await receive(
-        pieces(*chunks), tmp_path / "x", limit_bytes=10_000_000, require_room=lambda: None
+        pieces(*chunks),
+        tmp_path / "x",
+        limit_bytes=10_000_000,
+        piece_bytes=lambda: 1_000_000,
+        require_room=lambda: None,
     )
     body = b"".join(chunks)
     assert (tmp_path / "x").read_bytes() == body
@@ -54,7 +58,13 @@ async def test_receive_refused_leaves_no_file(
 ) -> None:
     """Whatever goes wrong, the spool is clean and the bytes that came are counted."""
     with pytest.raises(Refusal) as refused:
-        await receive(body(), tmp_path / "x", limit_bytes=100, require_room=lambda: None)  # type: ignore[operator]
+        await receive(
+            body(),  # type: ignore[operator]
+            tmp_path / "x",
+            limit_bytes=100,
+            piece_bytes=lambda: 100,
+            require_room=lambda: None,
+        )
     assert refused.value.code == code
     assert refused.value.extra["bytes"] == arrived
     assert list(tmp_path.iterdir()) == []
