@@ -8,8 +8,9 @@
 # make fuzz   damaged files through the converters, requests of all kinds to the running service;
 #             FUZZ_SECONDS=… for each of the two
 # make bench  measure, side by side with peers
-# make docs   write docs/reference/commands.md anew, out of the commands' own help
+# make docs   write anew what the reference has of the code, and build the pages into docs/_build
 # make dashboards  write deploy/grafana/*.json anew
+# make shots  take the screenshots in docs/images anew, of a system that is started for that
 # make lock   choose versions anew
 
 PYTHON ?= python3
@@ -20,7 +21,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 # Every process that a test starts would compile all modules again: a third of its start.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test test-datasette1 audit test-stores faults soak fuzz bench docs dashboards lock clean
+.PHONY: run test test-datasette1 audit test-stores faults soak fuzz bench docs shots dashboards lock clean
 
 run: $(VENV)/run.stamp
 	@exec $(VENV)/bin/headrace up $(ARGS)
@@ -69,8 +70,14 @@ fuzz: $(VENV)/dev.stamp
 bench: $(VENV)/dev.stamp $(VENV)/bench.stamp
 	$(VENV)/bin/python -m benchmarks.run $(ARGS)
 
-docs: $(VENV)/run.stamp
-	$(VENV)/bin/python -m docs.reference.make_commands
+docs: $(VENV)/dev.stamp
+	$(VENV)/bin/cog -r -I . $$(grep -rl --include='*.md' '\[\[\[cog' README.md docs)
+	$(VENV)/bin/sphinx-build -n -W --keep-going -q docs docs/_build
+	@echo "docs/_build/index.html"
+
+shots: $(VENV)/dev.stamp
+	@tests/system-packages.sh
+	$(VENV)/bin/python -m docs.shots
 
 dashboards: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m deploy.grafana.make_dashboards

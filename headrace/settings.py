@@ -33,7 +33,7 @@ _POWERS = {unit: power for power, unit in enumerate("kmgt", 1)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Setting:
+class Setting:
     """One setting of a kind, as its dataclass declares it."""
 
     name: str
@@ -46,10 +46,12 @@ class _Setting:
 
     @property
     def flag(self) -> str:
+        """Of the commands."""
         return flag_of(self.name)
 
     @property
     def variable(self) -> str:
+        """Of the environment."""
         return variable_of(self.name)
 
     @property
@@ -58,6 +60,11 @@ class _Setting:
         return not self.secret and self.decode_table is None
 
     def decode(self, value: Any) -> Any:
+        """Read a value, whatever form it came in.
+
+        Raises:
+            ConfigError: It does not fit; says why.
+        """
         if self.decode_table is not None:
             return self.decode_table(value)
         if self.kind == Texts:
@@ -133,11 +140,11 @@ def list_in_force(settings: Any, origins: Mapping[str, str]) -> list[InForce]:
             value=_shown(each, getattr(settings, each.name)),
             origin=origins.get(each.name, "default"),
         )
-        for each in _settings_of(type(settings))
+        for each in settings_of(type(settings))
     ]
 
 
-def _shown(each: _Setting, value: Any) -> str | None:
+def _shown(each: Setting, value: Any) -> str | None:
     if value in (None, (), {}, ""):
         return None
     if each.secret:
@@ -157,14 +164,14 @@ def variable_of(name: str) -> str:
 
 def names_of(*kinds: type) -> list[str]:
     """List the names of settings, in the order in which they are declared."""
-    return list(dict.fromkeys(each.name for kind in kinds for each in _settings_of(kind)))
+    return list(dict.fromkeys(each.name for kind in kinds for each in settings_of(kind)))
 
 
 def read_environment(kind: type) -> dict[str, str]:
     """Give what the environment says, by the settings' names."""
     return {
         each.name: os.environ[each.variable]
-        for each in _settings_of(kind)
+        for each in settings_of(kind)
         if each.variable in os.environ
     }
 
@@ -175,7 +182,7 @@ def decode_settings(kind: type[Settings], values: Mapping[str, Any]) -> Settings
     Raises:
         ConfigError: A value does not fit; says which.
     """
-    known = [each for each in _settings_of(kind) if each.name in values]
+    known = [each for each in settings_of(kind) if each.name in values]
     return kind(**{each.name: each.decode(values[each.name]) for each in known})
 
 
@@ -183,7 +190,7 @@ def options_of(kind: type) -> Callable[[Command], Command]:
     """Give a command one flag for every setting, so that both have one source."""
 
     def decorate(command: Command) -> Command:
-        for each in reversed(_settings_of(kind)):
+        for each in reversed(settings_of(kind)):
             if not each.has_flag:
                 continue
             said = each.default not in (None, ())
@@ -203,7 +210,7 @@ def options_of(kind: type) -> Callable[[Command], Command]:
 
 def as_flags(settings: Any, names: Iterable[str]) -> list[str]:
     """Give the flags that hand settings on to a child process."""
-    flags = {each.name: each.flag for each in _settings_of(type(settings))}
+    flags = {each.name: each.flag for each in settings_of(type(settings))}
     parts: list[str] = []
     for name in names:
         value = getattr(settings, name)
@@ -218,10 +225,11 @@ def _written(value: Any) -> str:
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
-def _settings_of(kind: type) -> list[_Setting]:
+def settings_of(kind: type) -> list[Setting]:
+    """List the settings of a kind, in the order in which they are declared."""
     hints = get_type_hints(kind)
     return [
-        _Setting(
+        Setting(
             name=each.name,
             kind=_without_none(hints[each.name]),
             default=each.default,

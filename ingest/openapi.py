@@ -131,7 +131,7 @@ class _Schemas:
         """Give the schemas by name."""
         _, named = schemas_of(self._types, _SCHEMAS, _DESCRIBED_BY)
         # As openapi-generator knows it.
-        titles = [title for _, title in REFUSALS.values()]
+        titles = [each.title for each in REFUSALS.values()]
         named["Problem"]["properties"]["code"] |= {
             "enum": list(REFUSALS),
             "x-enum-descriptions": titles,
@@ -186,10 +186,10 @@ def _describe_answers(declared: Operation, method: str, schemas: _Schemas) -> di
     }
     by_status: dict[int, list[str]] = {}
     for code in _refused(declared):
-        by_status.setdefault(int(REFUSALS[code][0]), []).append(code)
+        by_status.setdefault(int(REFUSALS[code].status), []).append(code)
     for status, codes in by_status.items():
         answers[status] = {
-            "description": ", ".join(f"`{code}`: {REFUSALS[code][1]}" for code in codes),
+            "description": ", ".join(f"`{code}`: {REFUSALS[code].title}" for code in codes),
             "content": {} if method == hdrs.METH_HEAD else {PROBLEM: {"schema": _problem(codes)}},
         }
     return {str(status): answers[status] for status in sorted(answers)}

@@ -160,7 +160,7 @@ class ReaderMetrics:
         )
         self.hook_runs = Counter(
             f"{prefix}_hook_runs",
-            "Runs of --on-generation, by how they ended: ok, failed or late.",
+            "Runs of `--on-generation`, by how they ended: `ok`, `failed` or `late`.",
             ["outcome"],
             registry=registry,
         )

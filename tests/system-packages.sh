@@ -4,6 +4,8 @@
 set -eu
 missing=
 command -v curl >/dev/null || missing="$missing curl"
+# What a guide looks at answers with.
+command -v jq >/dev/null || missing="$missing jq"
 # The browser that the pages are tested in: 110 MB to fetch.
 command -v chromium >/dev/null || missing="$missing chromium"
 # What runs the tus client of npm.

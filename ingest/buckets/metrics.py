@@ -18,7 +18,7 @@ class BucketMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.files = Counter(
             "headrace_ingest_dropped_files",
-            "Dropped files that were taken, were refused at once, or whose deletion was mirrored.",
+            "Dropped files: `taken`, `failed` at once, or `deleted`, which was mirrored.",
             ["place", "outcome"],
             registry=registry,
         )

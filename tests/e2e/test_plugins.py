@@ -7,20 +7,22 @@ import re
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
 from tests.e2e.conftest import running
+from tests.guide_kit import DOCS, ROOT, blocks_of, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.e2e.conftest import System
 
-ROOT = Path(__file__).parents[2]
+REFERENCE = DOCS / "reference"
+PAGE = REFERENCE / "plugins.md"
 FILES = ROOT / "tests" / "data" / "dbf"
 LOG = b"""\
 192.0.2.1 - - [23/Nov/2026:04:00:00 +0000] "GET / HTTP/1.1" 200 1043
@@ -33,22 +35,13 @@ HEALTH = b"""\
  <Record type="HKQuantityTypeIdentifierHeartRate" unit="bpm" startDate="2026-01-02" value="61"/>
 </HealthData>
 """
-TOML = """\
-[converters.dbf]
-match = "*.dbf"
-command = "dbf-to-sqlite {input} {output}"
-
-[converters.healthkit]
-match = "export.xml"
-command = "healthkit-to-sqlite --silent --xml {input} {output}"
-"""
 
 
 @pytest.fixture(scope="module")
 def plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the plugin of the reference as its reader would, and beside it a broken one."""
     source = tmp_path_factory.mktemp("source")
-    text = (ROOT / "docs" / "reference" / "plugins.md").read_text()
+    text = PAGE.read_text()
     for name in ("pyproject.toml", "headrace_access_log.py"):
         block = re.search(rf"(?ms)^`{re.escape(name)}`:\n\n```\w+\n(.*?)^```", text)
         assert block is not None
@@ -70,7 +63,8 @@ def extended(plugins: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """Run a system with the plugins and two programs."""
     data = tmp_path_factory.mktemp("extended") / "data"
     data.mkdir(mode=0o700)
-    (data / "headrace.toml").write_text(TOML)
+    [programs] = [each.text for each in blocks_of(PAGE) if each.text.startswith("[converters.")]
+    (data / "headrace.toml").write_text(programs)
     with running(data, "--workers", "1", PYTHONPATH=f"{ROOT}:{plugins}") as system:
         yield system
 
@@ -98,6 +92,17 @@ def test_file_of_plugin_is_read_over_datasette(extended: System) -> None:
             "request": "GET /x HTTP/1.1", "status": 304, "bytes": None,
         },
     ]  # fmt: skip
+
+
+def test_upload_of_the_reference_works(plugins: Path, tmp_path: Path) -> None:
+    """Who installs the example and sends a log as the reference says has a receipt for it."""
+    (tmp_path / "access.log").write_bytes(LOG)
+    path = f"export PYTHONPATH={ROOT}:{plugins} HEADRACE_WORKERS=1\n"
+    up = "headrace up > up.log 2> up.err & until grep -q ready: up.log; do sleep 0.1; done\n"
+    before = f"{path}{up}export TOKEN=$(cat data/token)"
+    output = run("plugins.md", tmp_path, of=REFERENCE, before=before)
+    assert '"state": "published"' in output
+    assert '"format": "access-log"' in output
 
 
 def test_file_that_plugin_refuses_changes_nothing(extended: System) -> None:

@@ -75,7 +75,7 @@ def test_every_code_is_of_an_operation(document: dict[str, Any]) -> None:
             for status, answer in operation["responses"].items():
                 for code in re.findall("`([a-z-]+)`: ", answer["description"]):
                     said[code] = int(status)
-    known = {code: int(status) for code, (status, _title) in REFUSALS.items()}
+    known = {code: int(each.status) for code, each in REFUSALS.items()}
     assert said == {code: known[code] for code in known.keys() - NOT_OF_OPERATIONS}
 
 
