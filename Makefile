@@ -1,5 +1,6 @@
 # make run    install what is needed and run everything on this machine; ARGS="--readers 3" goes on
 # make test   install what is needed; lint, types and all tests
+# make test-release  what takes longer: the steps of the Dockerfile, the wheel on each Python, Datasette 1.0
 # make test-datasette1  the end-to-end tests, with the newest alpha of Datasette 1.0
 # make audit  ask for known vulnerabilities of what is locked; part of `make test`
 # make test-stores  the tests that need an S3 server, on Ceph instead of SeaweedFS; installs Ceph
@@ -21,7 +22,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 # Every process that a test starts would compile all modules again: a third of its start.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test test-datasette1 audit test-stores faults soak fuzz bench docs shots dashboards lock clean
+.PHONY: run test test-release test-datasette1 audit test-stores faults soak fuzz bench docs shots dashboards lock clean
 
 run: $(VENV)/run.stamp
 	@exec $(VENV)/bin/headrace up $(ARGS)
@@ -33,13 +34,16 @@ test: $(VENV)/dev.stamp
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(MAKE) --no-print-directory audit
-	$(MAKE) --no-print-directory test-datasette1 DATASETTE1="$(DATASETTE1_SHORT)" ARGS=
-	$(VENV)/bin/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(VENV)/bin/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder \
+		$(addprefix --ignore ,$(RELEASE)) $(ARGS)
 
-# Before the others, so that a run ends with the summary of all tests.
-DATASETTE1_SHORT = tests/e2e/test_metadata.py tests/integration/test_spares.py
-DATASETTE1 ?= tests/e2e tests/integration/test_spares.py --ignore tests/e2e/test_image.py \
-	--ignore tests/e2e/test_wheel.py
+RELEASE = tests/e2e/test_image.py tests/e2e/test_wheel.py
+test-release: $(VENV)/dev.stamp
+	@tests/system-packages.sh
+	$(VENV)/bin/pytest $(RELEASE) $(ARGS)
+	$(MAKE) --no-print-directory test-datasette1
+
+DATASETTE1 ?= tests/e2e tests/integration/test_spares.py $(addprefix --ignore ,$(RELEASE))
 test-datasette1: $(VENV)/datasette1.stamp
 	@tests/system-packages.sh
 	PATH=$(abspath $(VENV))/datasette1/bin:$$PATH $(VENV)/datasette1/bin/python -m pytest \

@@ -50,7 +50,7 @@ def copy_sources(folder: Path) -> None:
 def builds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Image]]:
     """Run all steps, and once more those that do not only install what Debian and others made."""
     if os.geteuid() != 0:
-        pytest.fail("the steps of the Dockerfile can only be run by root: sudo make test")
+        pytest.fail("the steps of the Dockerfile can only be run by root: sudo make test-release")
     folder = tmp_path_factory.mktemp("image")
     base = make_base(folder / "debian")
     context = folder / "context"
