@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import yarl
 from aiohttp import web
 
+from headrace import tracing
 from headrace.row_bundles import PATH, Answered, decode_bundle, encode_answer
 from headrace.web import problems
 from ingest.api.node import NODE
@@ -70,7 +71,12 @@ async def _answer(request: web.Request, number: int, asked: Asked) -> bytes:
         return await write_rows(one, read_body)
 
     one = request.clone(rel_url=yarl.URL(asked.target, encoded=True), headers=asked.headers)
-    response = await problems(one, write)
+    with (
+        tracing.continued(one.headers.get(tracing.TRACEPARENT)),
+        tracing.span("POST rows"),
+    ):
+        response = await problems(one, write)
+        tracing.tell(status=str(response.status))
     generation = str(request.app[NODE].primary.state.number)
     response.headers.setdefault("Headrace-Generation", generation)
     assert isinstance(response, web.Response)  # noqa: S101 - what both give

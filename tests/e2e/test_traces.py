@@ -105,7 +105,7 @@ def test_writes_of_rows_are_traced_through_their_batch(traced: System, receiver:
     )
     assert answer.status_code == 201, answer.text
 
-    post = "reader: POST rows > ingest: POST /{database}/{table}/-/insert > ingest: rows"
+    post = "reader: POST rows > ingest: POST rows > ingest: rows"
     wanted = {
         f"{post} > ingest: merge",
         f"{post} > ingest: replicate",
