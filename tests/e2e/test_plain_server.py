@@ -47,8 +47,8 @@ def test_guide_to_a_plain_server_works(tmp_path: Path, s3: S3) -> None:
         answer = httpx.post(
             f"{reader}/ingest?filename=cities.csv&wait_for=regions",
             content=b"city,people\nBern,133000\n",
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=60,
+            headers={"Authorization": f"Bearer {token}", "Prefer": "wait=60"},
+            timeout=90,
         )
         assert answer.status_code == 201, answer.text
         rows = httpx.get(f"{reader}/cities/cities.json?_shape=array").json()

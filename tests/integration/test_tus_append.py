@@ -12,6 +12,7 @@ import pytest
 
 from headrace.errors import Refusal
 from headrace.stopping import Stop
+from ingest.buffers import Buffers
 from ingest.tus.append import append
 from ingest.tus.protocol import Checksum
 from ingest.tus.record import TusUpload
@@ -58,6 +59,7 @@ async def test_hash_is_of_what_is_kept_of_a_request_that_failed(
     tus = TusUploads(tmp_path, timedelta(days=1))
     node: Any = SimpleNamespace(
         tus=tus,
+        buffers=Buffers(),
         max_upload_bytes=len(BODY),
         now=lambda: AT,
         require_room=lambda _size: None,
