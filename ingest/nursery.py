@@ -18,12 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import structlog
-
-__all__ = ["Nursery", "Process", "bare_environment"]
-
-log = structlog.get_logger()
-
 _IMPORT_ROOT = Path(__file__).resolve().parents[1]
 _KILL_DEADLINE_S = 10.0
 _MAX_ANSWER_BYTES = 16 * 1024**2  # a line
@@ -175,16 +169,12 @@ class Nursery:
         complaint = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by whoever ends it
         with their_talk, their_status:
             descriptors = [their_talk.fileno(), complaint.fileno(), their_status.fileno()]
-            try:
+            with contextlib.suppress(ConnectionError):  # then nobody says a process id
                 socket.send_fds(self._orders, [os.fsencode(folder)], descriptors)
-            except ConnectionError:
-                sent = False
-            else:
-                sent = True
         answers, request = await asyncio.open_connection(sock=talk, limit=_MAX_ANSWER_BYTES)
         fate = Fate(*await asyncio.open_connection(sock=status))
         try:
-            pid = await fate.read("pid") if sent else None
+            pid = await fate.read("pid")
         except BaseException:  # whoever is forked finds no request, and ends
             _close(request, fate, complaint)
             raise

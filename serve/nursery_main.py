@@ -14,21 +14,18 @@ It ends, and all workers with it, when its standard input does: the reader holds
 
 from __future__ import annotations
 
-import gc
 import importlib
 import json
 import os
 import select
 import signal
-import sys
 import traceback
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from headrace.errors import HeadraceError
-from headrace.heap import give_back_heap, use_one_heap
-from headrace.leash import die_with_parent
+from headrace.forking import become_child, hear_children, leave, reap, settle
+from headrace.heap import use_one_heap
 from serve.deferred import defer_modules, load_yaml_for
 from serve.units import defer_units, load_units_for
 from serve.worker_spec import WorkerSpec
@@ -53,18 +50,14 @@ def main() -> None:
     control, events = os.dup(0), os.dup(1)
     _give_stdio_to_workers()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    wake_read, wake_write = os.pipe()
-    for descriptor in (wake_read, wake_write):
-        os.set_blocking(descriptor, False)
-    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    wake = hear_children()
     defer_units()
     defer_modules()
     for name in _PRELOADED:
         importlib.import_module(name)
     _compile_templates()
-    _settle()
-    Nursery(control, events, wake_read).run()
+    settle()
+    Nursery(control, events, wake).run()
 
 
 class Nursery:
@@ -112,9 +105,7 @@ class Nursery:
     def _become_worker(self, number: int, spec: dict[str, Any], nursery_pid: int) -> NoReturn:
         status = 1
         try:
-            die_with_parent(nursery_pid)
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            become_child(nursery_pid)
             os.close(self._control)
             os.close(self._wake)
             _run_worker(number, spec, self._events)
@@ -122,18 +113,14 @@ class Nursery:
         except BaseException:  # noqa: BLE001 - this is the last frame of the process
             traceback.print_exc()
         finally:
-            with suppress(OSError, ValueError):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(status)
+            leave(status)
 
     def _reap(self) -> None:
+        ended = dict(reap(self._pids.values()))
         for number, pid in list(self._pids.items()):
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
+            if pid in ended:
                 del self._pids[number]
-                code = os.waitstatus_to_exitcode(status)
-                _write_event(self._events, worker=number, event="ended", status=code)
+                _write_event(self._events, worker=number, event="ended", status=ended[pid])
 
 
 def _compile_templates() -> None:
@@ -145,14 +132,7 @@ def _compile_templates() -> None:
 def _load_for(configuration: Path) -> None:
     """Load what workers of a configuration would each load."""
     if load_yaml_for(configuration) | load_units_for(configuration):
-        _settle()
-
-
-def _settle() -> None:
-    """Make ready to be forked: what workers share with this, they shall neither touch nor copy."""
-    gc.collect()
-    gc.freeze()  # collections in workers do not touch it
-    give_back_heap()  # what imports have freed, workers would copy to use it again
+        settle()
 
 
 def _run_worker(number: int, spec: dict[str, Any], events: int) -> None:

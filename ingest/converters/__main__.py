@@ -11,7 +11,6 @@ It handles nothing that anybody has uploaded, and ends, with all converters, whe
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import select
@@ -23,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from headrace.forking import become_child, hear_children, leave, reap, settle
 from headrace.leash import die_with_parent
 from ingest.converters.process import main as convert
 
@@ -38,19 +38,14 @@ def main() -> None:
     if _BARE not in sys.argv:
         _import_ahead()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the service alone
-    wake_read, wake_write = os.pipe()
-    for descriptor in (wake_read, wake_write):
-        os.set_blocking(descriptor, False)
-    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    wake = hear_children()
     orders = socket.socket(fileno=os.dup(0))
-    gc.collect()
-    gc.freeze()  # collections in converters do not touch, and so copy, what they share with this
+    settle()
     fates: dict[int, int] = {}  # the socket for what becomes of a converter, by its process id
     while True:
-        readable, _, _ = select.select([orders.fileno(), wake_read], [], [])
-        if wake_read in readable:
-            os.read(wake_read, select.PIPE_BUF)
+        readable, _, _ = select.select([orders.fileno(), wake], [], [])
+        if wake in readable:
+            os.read(wake, select.PIPE_BUF)
             _reap(fates)
         if orders.fileno() in readable:
             folder, descriptors, _, _ = socket.recv_fds(orders, MAX_ORDER_BYTES, DESCRIPTORS)
@@ -88,10 +83,8 @@ def _become_converter(
 ) -> NoReturn:
     """Leave all that is the nursery's behind, and convert."""
     try:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        become_child(nursery_pid)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        die_with_parent(nursery_pid)
         os.setsid()  # a group of its own, to be killed as one
         os.write(fate, f"pid {os.getpid()}\n".encode())
         for ours, standard in ((talk, 0), (talk, 1), (complaint, 2)):
@@ -101,29 +94,20 @@ def _become_converter(
         os.environ["HOME"] = os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
         convert()
     except SystemExit as exc:
-        _leave(exc.code if isinstance(exc.code, int) else 1)
+        leave(exc.code if isinstance(exc.code, int) else 1)
     except BaseException:  # noqa: BLE001 - this is the last frame of the process
         sys.excepthook(*sys.exc_info())
-        _leave(1)
-    _leave(0)
-
-
-def _leave(status: int) -> NoReturn:
-    with suppress(OSError, ValueError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(status)
+        leave(1)
+    leave(0)
 
 
 def _reap(fates: dict[int, int]) -> None:
     """Tell what became of those that have ended."""
-    for pid, fate in list(fates.items()):
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            del fates[pid]
-            with suppress(OSError):  # nobody waits for it any more
-                os.write(fate, f"status {os.waitstatus_to_exitcode(status)}\n".encode())
-            os.close(fate)
+    for pid, status in reap(list(fates)):
+        fate = fates.pop(pid)
+        with suppress(OSError):  # nobody waits for it any more
+            os.write(fate, f"status {status}\n".encode())
+        os.close(fate)
 
 
 if __name__ == "__main__":
