@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 SMALL_BYTES = 1024 * 1024
 SMALL_AT_ONCE = 8  # objects
-LARGE_AT_ONCE = 2  # objects, beside the one that is sent while it arrives
+LARGE_AT_ONCE = 2  # objects, beside those that are sent while they arrive
+ARRIVING_AT_ONCE = 3  # bodies
 
 
 class Sending:
@@ -34,7 +35,7 @@ class Sending:
         self._store = store
         self._small = Turns(SMALL_AT_ONCE)
         self._large = Turns(LARGE_AT_ONCE)
-        self._arriving = False
+        self._arriving = 0
         self._objects = 0  # large ones
 
     async def send(self, key: str, path: Path, sender: str) -> None:
@@ -60,22 +61,22 @@ class Sending:
 
     @contextmanager
     def arriving(self) -> Iterator[int | None]:
-        """Have the place of a body that is sent while it arrives, if it is free.
+        """Have one of the places of bodies that are sent while they arrive, if one is free.
 
-        Its client may be slow, so nobody waits for it: others go out of the spool.
+        Their clients may be slow, so nobody waits for one: others go out of the spool.
 
         Yields:
-            How many parts go to the store at once; None: another body has the place.
+            How many parts go to the store at once; None: other bodies have the places.
         """
-        if self._arriving or self._store.folder is not None:
+        if self._arriving == ARRIVING_AT_ONCE or self._store.folder is not None:
             yield None
             return
-        self._arriving = True
+        self._arriving += 1
         try:
             with self._parts() as parts_at_once:
                 yield parts_at_once
         finally:
-            self._arriving = False
+            self._arriving -= 1
 
     @contextmanager
     def _parts(self) -> Iterator[int]:
