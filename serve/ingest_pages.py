@@ -48,8 +48,6 @@ _PAGES = (
     (re.compile(r"/ingest/receipts"), "receipts"),
     (re.compile(r"/ingest/audit"), "audit"),
 )
-# Where a person comes from: Datasette 1.0 refuses what another site's page sends. This is ours.
-_ABOUT_ITS_WAY = ("Origin", "Sec-Fetch-Site")
 _NOT_TO_KEEP = "private, no-store"
 
 
@@ -181,8 +179,6 @@ class IngestPages:
             Refusal: It did not.
         """
         asked = request_headers(request.headers, caller)
-        for name in _ABOUT_ITS_WAY:
-            asked.popall(name, None)
         asked["Cookie"] = without_session(asked.popall("Cookie", []))
         said = {"goes_on": _find_way_on(request, target), **said}
         page = await render(self._pages.upstream, held, target, asked, said)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from serve.workers import WorkerSet
 
 _ABOUT_A_BODY = ("Content-Length", "Content-Encoding", "Accept-Encoding")
+# Where a person comes from: Datasette 1.0 refuses what another site's page sends. This is ours.
+_ABOUT_ITS_WAY = ("Origin", "Sec-Fetch-Site")
 # About the worker's answer alone, or made anew here.
 _OF_THE_WORKER = ("Content-Length", "Date", "Server", "Cache-Control")
 
@@ -57,7 +59,7 @@ async def render(
     Raises:
         Refusal: A worker did not answer.
     """
-    for name in _ABOUT_A_BODY:
+    for name in (*_ABOUT_A_BODY, *_ABOUT_ITS_WAY):
         headers.popall(name, None)
     headers[PAGE_HEADER] = "1"
     headers["Content-Type"] = "application/json"
