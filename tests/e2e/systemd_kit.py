@@ -102,7 +102,7 @@ class Machine:
             timeout=100,
             check=False,
         )
-        assert done.returncode == 0, done.stderr.decode()[-3000:]
+        assert done.returncode == 0, (done.stderr + done.stdout).decode()[-3000:]
         return done.stdout.decode()
 
     def write(self, path: str, content: bytes) -> None:
