@@ -50,11 +50,13 @@ def store_url(
     return server.url(server.make_bucket())
 
 
-async def files_of(publisher: LivePublisher, cut: Cut) -> set[tuple[int, int]]:
-    """List the transactions that each file of a lineage covers, on all levels."""
+async def files_of(
+    publisher: LivePublisher, cut: Cut, levels: range = LEVELS
+) -> set[tuple[int, int]]:
+    """List the transactions that each file of a lineage covers, on some levels."""
     store = publisher.store
     found = set()
-    for level in LEVELS:
+    for level in levels:
         prefix = ltx_level_key("sales", cut.lineage, level, s3=store.is_s3)
         names = await store.list_sizes(prefix, stall_s=30)
         found |= {parsed for name in names if (parsed := parse_ltx_name(name))}
@@ -72,10 +74,13 @@ async def compacted_cut(publisher: LivePublisher) -> tuple[Cut, int]:
     async def look() -> tuple[Cut, int] | None:
         # Litestream forgets single transactions after it has compacted others.
         cuts.append(await publisher.write("sales", "INSERT INTO n VALUES (1)"))
-        ends = {last for _first, last in await files_of(publisher, cuts[0])}
+        # It does so one by one: whichever are left on level 0 may be about to go.
+        single = await files_of(publisher, cuts[0], LEVELS[:1])
+        ends = {last for _first, last in await files_of(publisher, cuts[0], LEVELS[1:])}
         for cut in cuts:
-            if cut.txid not in ends and min(ends) < cut.txid:
-                return cut, max(end for end in ends if end < cut.txid)
+            before = [end for end in ends if end < cut.txid]
+            if before and cut.txid not in ends and all(cut.txid < first for first, _ in single):
+                return cut, max(before)
         return None
 
     found: tuple[Cut, int] = await eventually(look)
