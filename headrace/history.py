@@ -180,9 +180,16 @@ async def restore_cut(
     except ProofError:
         raise
     except RestoreError as exc:
-        for txid in await _kept_txids(store, name, cut):
+        tried: set[int] = set()
+        while len(tried) < NEAREST:
+            # Asked each time: Litestream may just be deleting single transactions.
+            kept = await _kept_txids(store, name, cut) - tried
+            if not kept:
+                break
+            txid = max(kept)
             if await litestream.run(name, cut.lineage, txid, output) is None:
                 return txid
+            tried.add(txid)
         hint = "what no generation names any more is kept for --generation-retention"
         raise RestoreError(str(exc), hint=hint) from exc
     return cut.txid
@@ -231,8 +238,8 @@ async def restore_by_pages(store: Store, name: str, cut: Cut, output: Path) -> N
         raise ProofError(f"what was restored of {name} is not what was published")
 
 
-async def _kept_txids(store: Store, name: str, cut: Cut) -> list[int]:
-    """List the last few TXIDs before a cut at which a file ends, newest first."""
+async def _kept_txids(store: Store, name: str, cut: Cut) -> set[int]:
+    """List the TXIDs before a cut at which a file ends."""
     ends: set[int] = set()
     for level in LEVELS:
         prefix = ltx_level_key(name, cut.lineage, level, s3=store.is_s3)
@@ -240,7 +247,7 @@ async def _kept_txids(store: Store, name: str, cut: Cut) -> list[int]:
             parsed = parse_ltx_name(file)
             if parsed is not None and parsed[1] < cut.txid:
                 ends.add(parsed[1])
-    return sorted(ends, reverse=True)[:NEAREST]
+    return ends
 
 
 def is_same(before: Cut | None, after: Cut | None) -> bool:
