@@ -15,6 +15,8 @@ from tests.integration.s3_kit import s3_server
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from _pytest.terminal import TerminalReporter
+
     from tests.integration.s3_kit import S3
 
 Found = TypeVar("Found")
@@ -33,6 +35,13 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
         if "s3" in item.fixturenames or "s3" in parameters:
             item.add_marker("s3")
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """Print what tests measured: their properties."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{name}: {value}")
 
 
 @pytest.fixture(scope="session")

@@ -122,6 +122,7 @@ def run(
     after: str = "",
     of: Path = HOWTO,
     store: str | None = None,
+    timeout_s: float = 110,
 ) -> str:
     """Run all blocks of a page as one script, and find in its output all that the page shows.
 
@@ -132,6 +133,7 @@ def run(
         after: Shell commands after it.
         of: Folder of the pages.
         store: If it is on S3 it is used instead of the page's folder, or of the default.
+        timeout_s: How long the script may take, seconds.
 
     Returns:
         What it printed. Ports are free ones, but 8000 and so on again here.
@@ -147,7 +149,7 @@ def run(
     if store is not None and store.startswith("s3:"):
         env["HEADRACE_STORE"] = store
         script = script.replace("data/store", f"'{store}'")
-    output, errors = _run_script(script, folder, env)
+    output, errors = _run_script(script, folder, env, timeout_s)
     for offset in OFFSETS:
         output = output.replace(str(port + offset), f"8{offset:03d}")
         errors = errors.replace(str(port + offset), f"8{offset:03d}")
@@ -203,7 +205,9 @@ def _same(text: str) -> str:
     return " ".join(_CHANGING.sub(lambda found: f"<{found.lastgroup}>", text).split())
 
 
-def _run_script(script: str, folder: Path, env: dict[str, str]) -> tuple[str, str]:
+def _run_script(
+    script: str, folder: Path, env: dict[str, str], timeout_s: float
+) -> tuple[str, str]:
     """Run a script; give what it printed on standard output and on standard error."""
     process = subprocess.Popen(
         ["bash", "-c", script],
@@ -215,7 +219,7 @@ def _run_script(script: str, folder: Path, env: dict[str, str]) -> tuple[str, st
         start_new_session=True,
     )
     try:
-        output, errors = process.communicate(timeout=110)
+        output, errors = process.communicate(timeout=timeout_s)
     finally:
         for number in (signal.SIGTERM, signal.SIGKILL):  # what a script left running
             if not _group_is_gone(process.pid):
