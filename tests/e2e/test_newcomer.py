@@ -35,7 +35,7 @@ def test_newcomer_sees_a_csv_of_his_own(
 
     started = time.time()
     # The folder that `run` puts first holds what is installed for the tests.
-    before = f"unset SSL_CERT_FILE; export HOME={home} PATH=${{PATH#*:}}"
+    before = f"unset PIP_CACHE_DIR SSL_CERT_FILE; export HOME={home} PATH=${{PATH#*:}}"
     run("README.md", clone, of=ROOT, before=before, timeout_s=500)
     took_s = time.time() - started
     installing_s = (clone / ".venv" / "run.stamp").stat().st_mtime - started
