@@ -34,14 +34,11 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3, help="runs of each upload")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the uploaded CSV")
-    parser.add_argument("--slow-peers", action="store_true", help="also those that take minutes")
-    parser.add_argument("--large", action="store_true", help="also files of 1 and 5 GB")
     arguments = parser.parse_args()
     sizes = {"rows": arguments.rows, "rounds": arguments.rounds}
-    csv = {**sizes, "slow_peers": arguments.slow_peers}
     benchmarks: dict[str, dict[str, Any]] = {
-        "convert": {**csv, "large": arguments.large},
-        "upload": csv,
+        "convert": sizes,
+        "upload": sizes,
         "formats": sizes,
         "merge": {"rows_count": arguments.rows},
         "visible": {},

@@ -29,7 +29,7 @@ POST = "`POST /ingest` to `201`, new table"
 VISIBLE_ROUNDS = 20
 
 
-def run(folder: Path, *, rows: int, rounds: int, slow_peers: bool) -> Result:
+def run(folder: Path, *, rows: int, rounds: int) -> Result:
     """Measure, and give the tables as Markdown."""
     csv = folder / "rows.csv"
     make_csv(csv, rows)
@@ -45,9 +45,6 @@ def run(folder: Path, *, rows: int, rounds: int, slow_peers: bool) -> Result:
     peers: dict[str, Callable[[Path], list[str]]] = {
         "`sqlite3 .import` (untyped)": lambda out: ["sqlite3", str(out), f".import --csv {csv} t"],
         "`csvs-to-sqlite`": lambda out: [_peer("csvs-to-sqlite"), str(csv), str(out)],
-        "`sqlite-utils insert`": lambda out: [
-            *(_peer("sqlite-utils"), "insert", str(out), "t", str(csv), "--csv"),
-        ],
     }
     times: dict[str, list[float]] = {}
     peaks: dict[str, int] = {}
@@ -59,9 +56,6 @@ def run(folder: Path, *, rows: int, rounds: int, slow_peers: bool) -> Result:
     with _up(folder / "data") as (token, processes):
         for number in range(rounds):  # by turns, so that a slow minute weighs on all of them
             for name, command in peers.items():
-                slow = "sqlite-utils" in name
-                if slow and (number > 0 or not slow_peers):
-                    continue
                 output = folder / f"peer-{number}.db"
                 note(name, *_time(command(output)))
                 if output.stat().st_size < csv.stat().st_size / 2:
