@@ -155,7 +155,11 @@ class Primary:
         )
 
     async def replicate(self, database: str, cut: Cut) -> Cut:
-        """Have a database's commits in object storage; retries until they are there."""
+        """Have a database's commits in object storage; retries until they are there.
+
+        Raises:
+            Refusal: ``internal-error``: its lineage is gone, so they never will be.
+        """
         with self._metrics.replication.commit():
             return await insist(
                 lambda: self._replicate(database, cut),
@@ -167,6 +171,8 @@ class Primary:
     async def _replicate(self, database: str, cut: Cut) -> Cut:
         live = self.state.databases.get(database)
         begun = live is not None and live.lineage == cut.lineage
+        if not begun and not self._paths.database(database, cut.lineage).exists():
+            raise Refusal("internal-error", f"lineage {cut.lineage} of {database!r} is gone")
         if not begun and self._paths.sums(database, cut.lineage).exists():
             txid = await self._ship_first(database, cut.lineage)
         else:
