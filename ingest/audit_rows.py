@@ -97,10 +97,10 @@ class AuditRow:
 
 def count_alike(rows: Iterable[AuditRow], receipt: str) -> list[AuditRow]:
     """Give one row for those of one batch that say the same, with the batch's receipt."""
-    found: dict[tuple[str, str, str], AuditRow] = {}
-    times: Counter[tuple[str, str, str]] = Counter()
+    found: dict[tuple[str | None, ...], AuditRow] = {}
+    times: Counter[tuple[str | None, ...]] = Counter()
     for row in rows:
-        alike = (row.who, row.address, row.what)
+        alike = (row.who, row.address, row.what, row.detail)
         found.setdefault(alike, row)
         times[alike] += row.times
     return [replace(row, receipt=receipt, times=times[alike]) for alike, row in found.items()]

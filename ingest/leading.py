@@ -27,6 +27,7 @@ from ingest.audit import AuditLog
 from ingest.background import background
 from ingest.buckets.watching import Buckets
 from ingest.buffers import Buffers
+from ingest.catching_up import CatchingUp
 from ingest.checksums import Checksums
 from ingest.conversion_limits import conversion_limits
 from ingest.disk import Disk
@@ -177,10 +178,10 @@ async def lead(
         on_lost=give_up,
         window_s=settings.write_window,
     )
-    stack.push_async_callback(rows.park)
-    stack.push_async_callback(uploads.park)
-    await rows.resume(unfinished)
-    await uploads.resume(unfinished)
+    catching_up = CatchingUp(paths=paths, journal=journal, primary=primary)
+    await _resume(
+        stack, unfinished, rows=rows, uploads=uploads, catching_up=catching_up, give_up=give_up
+    )
     await stack.enter_async_context(background(Watchdog(paths, primary, metrics).run(), give_up))
     pruner = Pruner(
         store=store,
@@ -279,6 +280,23 @@ async def _keep_sound(
     spooled = {receipt.id for receipt, _options in unfinished}
     await asyncio.to_thread(clean, paths, kept=kept, spooled=spooled)
     return sound
+
+
+async def _resume(
+    stack: AsyncExitStack,
+    unfinished: list[tuple[Receipt, Options]],
+    *,
+    rows: RowWriter,
+    uploads: Uploads,
+    catching_up: CatchingUp,
+    give_up: Callable[[BaseException], None],
+) -> None:
+    """Go on with what a stop left: in this order they ask for the databases, before all else."""
+    stack.push_async_callback(rows.park)
+    stack.push_async_callback(uploads.park)
+    await rows.resume(unfinished)
+    await uploads.resume(unfinished)
+    await stack.enter_async_context(background(catching_up.run(), give_up))
 
 
 async def _open(

@@ -52,20 +52,22 @@ class Merging:
         self._turns = Turns(AT_ONCE)
 
     async def find_merged(self, receipt: Receipt) -> tuple[Receipt, Cut | None]:
-        """Find the cut of a resumed upload that was merged before the stop, into a live lineage."""
-        cut = self._primary.state.databases.get(receipt.database or "")
-        if cut is None or receipt.state not in MERGED:
+        """Find the cut of a resumed upload that was merged before the stop, into a live lineage.
+
+        Called under its database's lock, which is held until it is published: the next merge would
+        take the place of what is found here.
+        """
+        live = self._primary.state.databases.get(receipt.database or "")
+        if live is None:
             return receipt, None
-        async with self._primary.database_lock(receipt.database or ""):  # until it was looked at
-            cut = self._primary.cut(receipt.database or "")
-            path = self._paths.database(receipt.database or "", cut.lineage)
-            last = await try_hard(partial(asyncio.to_thread, find_last_merge, path), receipt.id)
-            if last is None or last[0] != receipt.id:
-                return receipt, None
-            if last[1] is not None:
-                receipt = with_merged(receipt, Merged.decode(last[1]))
-            tables = await try_hard(partial(asyncio.to_thread, count_tables, path), receipt.id)
-        return receipt, self._primary.unpublished_cut(cut.lineage, tables, source_of(receipt))
+        path = self._paths.database(receipt.database or "", live.lineage)
+        last = await try_hard(partial(asyncio.to_thread, find_last_merge, path), receipt.id)
+        if last is None or last[0] != receipt.id:
+            return receipt, None
+        if last[1] is not None:
+            receipt = with_merged(receipt, Merged.decode(last[1]))
+        tables = await try_hard(partial(asyncio.to_thread, count_tables, path), receipt.id)
+        return receipt, self._primary.unpublished_cut(live.lineage, tables, source_of(receipt))
 
     async def describe(self, receipt: Receipt, staged: Converted, options: Options) -> Receipt:
         """Note what an upload says about the database, if that can be shown of what will be there.

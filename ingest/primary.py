@@ -20,7 +20,7 @@ from headrace.keys import ltx_key
 from headrace.metadata import without_table
 from ingest.described import check_described
 from ingest.insist import insist
-from ingest.merge import FIRST_TXIDS, drop_table
+from ingest.merge import FIRST_TXIDS
 from ingest.volume import delete_lineage
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ class Primary:
             yield
 
     async def _wait_seen(self, database: str, lineage: str) -> None:
+        await self._litestream.up.wait()
         await insist(
             lambda: self._litestream.sync(database, lineage),
             LitestreamError,
@@ -155,7 +156,11 @@ class Primary:
         )
 
     async def replicate(self, database: str, cut: Cut) -> Cut:
-        """Have a database's commits in object storage; retries until they are there."""
+        """Have a database's commits in object storage; retries until they are there.
+
+        Raises:
+            Refusal: ``internal-error``: its lineage is gone, so they never will be.
+        """
         with self._metrics.replication.commit():
             return await insist(
                 lambda: self._replicate(database, cut),
@@ -167,6 +172,8 @@ class Primary:
     async def _replicate(self, database: str, cut: Cut) -> Cut:
         live = self.state.databases.get(database)
         begun = live is not None and live.lineage == cut.lineage
+        if not begun and not self._paths.database(database, cut.lineage).exists():
+            raise Refusal("internal-error", f"lineage {cut.lineage} of {database!r} is gone")
         if not begun and self._paths.sums(database, cut.lineage).exists():
             txid = await self._ship_first(database, cut.lineage)
         else:
@@ -243,24 +250,6 @@ class Primary:
         async with self.database_lock(database):
             self.cut(database)
             return await self.publish(cause={"kind": "delete"}, removed=(database,))
-
-    async def delete_table(self, database: str, table: str) -> Entry:
-        """Publish a generation without a table.
-
-        Raises:
-            Refusal: ``not-found``.
-        """
-        async with self.database_lock(database):
-            cut = self.cut(database)
-            path = self._paths.database(database, cut.lineage)
-            dropped = await asyncio.to_thread(drop_table, path, table)
-            tables = {name: rows for name, rows in cut.tables.items() if name != dropped}
-            metadata = without_table(cut.metadata, dropped)
-            cut = replace(
-                cut, tables=tables, updated_at=datetime.now(UTC), source=None, metadata=metadata
-            )
-            cut = await self.replicate(database, cut)
-            return await self.publish(cause={"kind": "delete"}, databases={database: cut})
 
     async def let_go(self, database: str, lineage: str) -> None:
         """End a lineage's replication and delete its files; its replica stays for rolling back."""

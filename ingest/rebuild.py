@@ -20,7 +20,7 @@ from headrace.errors import LitestreamError, RestoreError, StoreError
 from headrace.history import restore_cut, restore_exactly
 from headrace.litestream_restore import LitestreamRestore
 from ingest.insist import insist
-from ingest.merge import count_tables
+from ingest.merge import count_tables, find_tables
 from ingest.revivers import Revivers
 from ingest.volume import make_empty, new_lineage
 from ingest.watchdog import verify_apart
@@ -123,7 +123,7 @@ class Rebuilder:
         await asyncio.to_thread(make_empty, folder)
         failure = await reviver.restore(self._store, name, cut, restored)
         if failure is None:
-            return cut, cut.txid, restored
+            return await _with_its_tables(cut, restored), cut.txid, restored
         log.warning("litestream restores instead", database=name, reason=failure)
         await asyncio.to_thread(make_empty, folder)
         txid = cut.txid
@@ -136,8 +136,8 @@ class Rebuilder:
             raise LitestreamError(str(exc), hint=exc.hint) from exc
         if txid != cut.txid:
             tables = await asyncio.to_thread(count_tables, restored)
-            cut = replace(cut, tables=tables, source=None)
-        return cut, txid, restored
+            return replace(cut, tables=tables, source=None), txid, restored
+        return await _with_its_tables(cut, restored), txid, restored
 
     async def _make_ready(self, name: str) -> None:
         async with self._locked[name]:
@@ -150,6 +150,13 @@ class Rebuilder:
             )
             await self._primary.publish(cause={"kind": "rebuild"}, databases={name: fresh})
             self._metrics.rebuilds.inc()
+
+
+async def _with_its_tables(cut: Cut, restored: Path) -> Cut:
+    """Give a cut that names no table that is not there: no reader would show it."""
+    if cut.tables.keys() <= await asyncio.to_thread(find_tables, restored):
+        return cut
+    return replace(cut, tables=await asyncio.to_thread(count_tables, restored))
 
 
 async def find_damaged(held: Mapping[str, Path]) -> set[str]:

@@ -152,13 +152,17 @@ class Uploads:
             self._go(receipt, options)
 
     async def resume(self, unfinished: Iterable[tuple[Receipt, Options]]) -> None:
-        """Send every upload on its way again that a stop or a crash left there."""
+        """Send every upload on its way again that a stop or a crash left there.
+
+        What may be merged already asks for its database first: until it is published, nothing else
+        may be written there, or take its place.
+        """
         await self.nursery.start()
         left = [each for each in unfinished if each[0].format != ROWS]
-        # What may be merged already goes before whatever else goes into its database.
         for receipt, options in sorted(left, key=lambda each: each[0].state not in MERGED):
             log.info("upload resumed", receipt=receipt.id, state=receipt.state.value)
             self._go(receipt, options)
+        await asyncio.sleep(0)  # those now wait for their databases' locks
 
     async def wait(self, receipt_id: str, timeout_s: float) -> Receipt | None:
         """Wait until an upload has ended, at most so long; give its receipt as it is then."""
@@ -250,22 +254,26 @@ class Uploads:
         self, receipt: Receipt, options: Options, earlier: asyncio.Task[Receipt] | None
     ) -> Receipt:
         database = receipt.database or ""
-        receipt, cut = await self._merging.find_merged(receipt)
-        staged = None
-        if cut is None:
-            receipt, staged = await self._convert(receipt, options)
+        if receipt.state in MERGED:  # resumed: nobody else writes between the look and the end
+            async with self._primary.database_lock(database):
+                receipt, cut = await self._merging.find_merged(receipt)
+                if cut is not None:
+                    return await self._publish(receipt, cut)
+        receipt, staged = await self._convert(receipt, options)
         if earlier is not None:  # conversions overlap; merges keep the order of arrival
             await asyncio.wait([earlier])
         async with self._primary.database_lock(database):
-            if staged is not None:
-                receipt, cut = await self._merge(receipt, staged, options)
-            before = self._primary.state.databases.get(database)
-            metadata = described(receipt, before.metadata if before else {})
+            receipt, cut = await self._merge(receipt, staged, options)
             if cut is None:  # no row changed: there is a database, then
                 cut = self._primary.cut(database)
-                if metadata == cut.metadata:
+                if self._described(receipt) == cut.metadata:
                     return await self._end_unchanged(receipt)
-            return await self._publish(receipt, replace(cut, metadata=metadata))
+            return await self._publish(receipt, cut)
+
+    def _described(self, receipt: Receipt) -> Mapping[str, Any]:
+        """Give what is said about a database once an upload is published."""
+        before = self._primary.state.databases.get(receipt.database or "")
+        return described(receipt, before.metadata if before else {})
 
     async def _convert(self, receipt: Receipt, options: Options) -> tuple[Receipt, Converted]:
         """detect, convert: the spooled file becomes a staging database."""
@@ -374,6 +382,7 @@ class Uploads:
             merged = receipt
             receipt = await try_hard(lambda: self._advance(merged), receipt.id)
         database = receipt.database or ""
+        cut = replace(cut, metadata=self._described(receipt))
         async with self._step(receipt, "replicate") as timings_s:
             cut, _ = await asyncio.gather(
                 self._primary.replicate(database, cut), self._journal_replica.replicate()

@@ -9,6 +9,8 @@ from headrace.operation import Who, operation
 from headrace.web import answer_json
 from ingest.api.declared import IN_DATABASE, IN_TABLE, answers_json
 from ingest.api.node import NODE
+from ingest.audit_actions import action_of
+from ingest.audit_rows import ACCEPTED, AuditRow
 from ingest.documents import Removed
 
 _GONE = answers_json(Removed, "It is published that it is gone.")
@@ -40,7 +42,9 @@ async def delete_table(request: web.Request) -> web.Response:
     writer.require(request.match_info["database"])
     database = check_database_name(request.match_info["database"])
     table = request.match_info["table"]
-    async with node.audited(request, writer, database=database, detail=table):
-        entry = await node.primary.delete_table(database, table)
-    gone: Removed = {"removed": f"{database}/{table}", "generation": entry.number}
+    audit = AuditRow.of(
+        writer, action_of(request), node.now(), database=database, detail=table, outcome=ACCEPTED
+    )
+    generation = await node.rows.drop_table(database, table, audit)
+    gone: Removed = {"removed": f"{database}/{table}", "generation": generation}
     return answer_json(gone)

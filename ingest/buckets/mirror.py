@@ -16,6 +16,7 @@ import structlog
 
 from headrace.errors import Refusal
 from headrace.receipt import UploadState
+from ingest.audit_rows import ACCEPTED, AuditRow
 from ingest.buckets.record import Known, find_receipts, read_known, write_known
 from ingest.buckets.taking import dropper
 
@@ -173,8 +174,13 @@ class Mirror:
                     await primary.delete_database(database)
                 return True
             for table in sorted(tables):
-                async with audit.during(writer, "delete-table", database=database, detail=table):
-                    await primary.delete_table(database, table)
+                row = AuditRow.of(
+                    *(writer, "delete-table", self.node.now()),
+                    database=database,
+                    detail=table,
+                    outcome=ACCEPTED,
+                )
+                await self.node.rows.drop_table(database, table, row)
         except Refusal as refusal:
             if refusal.code != "not-found":
                 raise

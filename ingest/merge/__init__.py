@@ -5,7 +5,7 @@ also writes the receipt's id and its own outcome into ``_headrace_merges``, in t
 so that after a crash it is known whether it happened, and what it did.
 """
 
-from ingest.merge.database import count_tables, drop_table, find_last_merge
+from ingest.merge.database import count_tables, find_last_merge, find_tables
 from ingest.merge.first import FIRST_TXIDS, adopt
 from ingest.merge.tables import Merged, MergedTable, merge, require_keys
 
@@ -15,8 +15,8 @@ __all__ = [
     "MergedTable",
     "adopt",
     "count_tables",
-    "drop_table",
     "find_last_merge",
+    "find_tables",
     "merge",
     "require_keys",
 ]

@@ -18,20 +18,6 @@ BUSY_TIMEOUT_S = 30.0  # Litestream holds the write lock for moments, at checkpo
 CACHE_KIB = 64 * 1024
 
 
-def drop_table(primary: Path, table: str) -> str:
-    """Remove one table in one transaction; give its name as it was written.
-
-    Raises:
-        Refusal: ``not-found``.
-    """
-    with closing(connect(primary)) as db, transaction(db):
-        existing = _find_table(db, table)
-        if existing is None or existing in INTERNAL_TABLES:
-            raise Refusal("not-found", f"there is no table {table!r}")
-        db.execute(f"DROP TABLE main.{quote_identifier(existing)}")
-    return existing
-
-
 def find_last_merge(primary: Path) -> tuple[str, str | None] | None:
     """Give the id of the last upload that was merged into a database, and what the merge did."""
     with closing(connect(primary)) as db:
@@ -42,17 +28,18 @@ def find_last_merge(primary: Path) -> tuple[str, str | None] | None:
     return row and (str(row[0]), row[1] if len(row) > 1 else None)
 
 
+def find_tables(primary: Path) -> set[str]:
+    """Give the names of the tables that people see."""
+    with closing(connect(primary)) as db:
+        return set(_list_tables(db))
+
+
 def count_tables(primary: Path) -> dict[str, int]:
     """Count the rows of every table that people see."""
     with closing(connect(primary)) as db:
-        query = (
-            "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' "
-            "AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
-        )
-        names = [row[0] for row in db.execute(query) if row[0] not in INTERNAL_TABLES]
         return {
             name: db.execute(f"SELECT count(*) FROM {quote_identifier(name)}").fetchone()[0]  # noqa: S608
-            for name in names
+            for name in _list_tables(db)
         }
 
 
@@ -122,8 +109,9 @@ def record(db: sqlite3.Connection, receipt_id: str, outcome: str | None = None) 
     db.execute("INSERT INTO main._headrace_merges VALUES (?, ?)", (receipt_id, outcome))
 
 
-def _find_table(db: sqlite3.Connection, table: str) -> str | None:
-    """Give the table's name as it is written there; SQLite ignores the case of ASCII letters."""
-    query = "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE"
-    row = db.execute(query, (table,)).fetchone()
-    return row and str(row[0])
+def _list_tables(db: sqlite3.Connection) -> list[str]:
+    query = (
+        "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' "
+        "AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+    )
+    return [row[0] for row in db.execute(query) if row[0] not in INTERNAL_TABLES]

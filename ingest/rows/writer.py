@@ -16,6 +16,7 @@ import asyncio
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import structlog
@@ -25,7 +26,7 @@ from headrace.receipt import Receipt, UploadState, new_receipt_id
 from headrace.tracing import TRACEPARENT, carried, continued, span
 from ingest.outcome import refusal_of
 from ingest.rows.commit import FORMAT
-from ingest.rows.writes import CreateTable, OlderWrite
+from ingest.rows.writes import CreateTable, DropTable, OlderWrite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -164,6 +165,27 @@ class RowWriter:
             "replication-down",
             f"the rows are not replicated yet; receipt {line.receipt_id} will say if they were",
         )
+
+    async def drop_table(self, database: str, table: str, audit: AuditRow) -> int:
+        """Drop a table, as ``write`` does; give a generation without it.
+
+        Args:
+            database: Its database.
+            table: Its name; as in SQLite, the case of letters does not matter.
+            audit: What the audit log says of it.
+
+        Raises:
+            Refusal: ``not-found``, or one of ``write``.
+        """
+        tables = self._primary.cut(database).tables
+        name = next((each for each in tables if each.lower() == table.lower()), table)
+        write = DropTable(table=name, database=database, confirm=True)
+        written = await self.write(database, write, 0, audit)
+        if written.answer.status == HTTPStatus.NOT_FOUND:
+            raise Refusal("not-found", f"there is no table {table!r}")
+        if written.answer.status != HTTPStatus.OK:
+            raise Refusal("internal-error", "; ".join(written.answer.document["errors"]))
+        return written.generation
 
     async def resume(self, unfinished: Iterable[tuple[Receipt, Options]]) -> None:
         """Find out about each batch that a stop or a crash left on its way.

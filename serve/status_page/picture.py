@@ -213,7 +213,7 @@ def _describe_generation(said: Mapping[str, Any], visible: Collection[str]) -> G
                 filename=one_line(said["files"][name])
                 if is_upload and said["files"].get(name)
                 else None,
-                word=_find_word(said["kind"], is_there=name in said["files"]),
+                word=_WORDS.get(said["kind"], "changed"),
                 is_there=name in said["files"],
             )
             for name in shown
@@ -222,10 +222,6 @@ def _describe_generation(said: Mapping[str, Any], visible: Collection[str]) -> G
         word="" if names else _WORDS.get(said["kind"], ""),
         reach=_say_reach(said),
     )
-
-
-def _find_word(kind: str, *, is_there: bool) -> str:
-    return "a table deleted" if kind == "delete" and is_there else _WORDS.get(kind, "changed")
 
 
 def _say_reach(said: Mapping[str, Any]) -> str:

@@ -1,18 +1,19 @@
-"""Merges that a stop came between: what the journal and the database say together."""
+"""Merges and deletions that a stop came between: what the journal and the database say together."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from tests.conftest import wait_for
 from tests.e2e.conftest import System
 from tests.e2e.primary_kit import Primary, primaries
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 COUNTS = {"name": "people", "rows": 2, "added": 1, "changed": 0, "removed": 0, "unchanged": 1}
 
@@ -93,3 +94,40 @@ def test_databases_beside_a_journal_that_was_lost_are_made_anew(tmp_path: Path) 
         assert node.receipt(receipt["id"])["state"] == "published"
         assert (last["tables"][0]["added"], last["tables"][0]["unchanged"]) == (1, 1)
         node.stop()
+
+
+def test_table_whose_deletion_a_crash_came_between_is_gone_for_readers(tmp_path: Path) -> None:
+    """I7: it is dropped and not replicated when the primary dies, and readers go on after it."""
+    system = System(tmp_path / "data").start()
+    try:
+        receipts = [system.upload(b"n\n1\n", name, database="d") for name in ("a.csv", "b.csv")]
+        system.wait_until_live(receipts[-1])
+        live = system.data / "primary" / "dbs" / "d" / receipts[-1]["lineage"]
+        (litestream,) = (
+            pid
+            for pid in system.processes()
+            if b"replicate" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        )
+        os.kill(litestream, signal.SIGSTOP)
+        with ThreadPoolExecutor(1) as executor:
+            path = "/ingest/databases/d/a"
+            deleting = executor.submit(system.client.delete, path, headers=system.auth)
+            wait_for(lambda: tables_of(live) == {"b"})
+            system.kill("ingest")
+            assert deleting.result().status_code == 503
+        wait_for(lambda: system.client.get("/d/a.json").status_code == 404, timeout_s=40)
+
+        system.wait_until_live(system.upload(b"n\n2\n", "c.csv", database="d"))
+
+        assert system.rows("/d/b") == [{"rowid": 1, "n": 1}]
+        assert system.rows("/d/c") == [{"rowid": 1, "n": 2}]
+    finally:
+        system.stop()
+        system.client.close()
+
+
+def tables_of(database: Path) -> set[str]:
+    """Read which tables a live database has."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
+        names = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+    return {name for (name,) in names if not name.startswith("_")}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headrace.errors import Refusal
-from ingest.merge import Merged, adopt, count_tables, drop_table, find_last_merge, merge
+from ingest.merge import Merged, adopt, count_tables, find_last_merge, merge
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -159,13 +159,3 @@ def test_merge_of_another_encoding_is_refused(primary: Path, tmp_path: Path) -> 
     with pytest.raises(Refusal) as refused:
         merge(primary, staging, mode="append", receipt_id="r2", before={"t": 2})
     assert refused.value.code == "cannot-append"
-
-
-def test_drop_table_removes_it_and_spares_internal_ones(primary: Path) -> None:
-    """Only tables that people see can be deleted."""
-    drop_table(primary, "T")
-    assert count_tables(primary) == {}
-    for table in ("t", "_headrace_merges"):
-        with pytest.raises(Refusal) as refused:
-            drop_table(primary, table)
-        assert refused.value.code == "not-found"
