@@ -183,7 +183,7 @@ class LeaseHolder:
         self._lapse()
         try:
             async with asyncio.timeout(min(within_s, self._renew_every_s)), self._turn:
-                await self._leases.create(replace(self._next(), duration_s=0.0))
+                await self._create_after(replace(self._next(), duration_s=0.0))
         except (StoreError, LeaseLostError, TimeoutError) as exc:
             log.warning("lease not given back", reason=str(exc))
 
@@ -241,12 +241,7 @@ class LeaseHolder:
 
     async def _put(self, lease: Lease) -> None:
         """Create an entry: from when it was asked for, it is held for its duration."""
-        while True:
-            asked_s = boot_s()
-            found = await self._leases.create(lease)
-            if found == lease:
-                break
-            lease = replace(lease, number=found.number + 1)
+        lease, asked_s = await self._create_after(lease)
         self._lease = lease
         self._until_s = asked_s + lease.duration_s
         if boot_s() < self._until_s:  # else the answer took longer
@@ -255,6 +250,19 @@ class LeaseHolder:
         self._metrics.lease_held.set(self.held.is_set())
         self._metrics.lease_epoch.set(lease.epoch)
         await self._leases.prune(lease)
+
+    async def _create_after(self, lease: Lease) -> tuple[Lease, float]:
+        """Create an entry, after those that this process created and got no answer for.
+
+        Returns:
+            The entry with the number that it got, and when it was asked for, by boot_s.
+        """
+        while True:
+            asked_s = boot_s()
+            found = await self._leases.create(lease)
+            if found == lease:
+                return lease, asked_s
+            lease = replace(lease, number=found.number + 1)
 
     async def _renew(self) -> None:
         """Create the next entry; if the store takes none in time, the lease has lapsed."""

@@ -132,9 +132,7 @@ class Nursery:
                     await self._start()
                     process = await self._fork(folder)
             if process is None:
-                raise ChildProcessError(
-                    "the process that forks converters cannot be started"
-                )
+                raise ChildProcessError("the process that forks converters cannot be started")
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -156,6 +156,21 @@ async def test_lease_that_was_given_back_is_free_at_once(leases: LeaseLog) -> No
         first.check()
 
 
+async def test_lease_is_given_back_after_a_renewal_that_was_on_its_way(leases: LeaseLog) -> None:
+    """A stop in the middle of a renewal makes nobody wait either."""
+    first = holder(leases, "a", duration_s=3600, renew_every_s=10)
+    await take(first)
+    newest = await leases.find_newest()
+    assert newest is not None
+    await leases.create(replace(newest, number=2))  # whose answer the stop came before
+
+    await first.give_back(10)
+
+    newest = await leases.find_newest()
+    assert newest is not None
+    assert (newest.number, newest.duration_s) == (3, 0)
+
+
 async def test_lease_of_the_same_volume_is_taken_at_once(leases: LeaseLog) -> None:
     """A restart on its volume does not wait for its own lease, and believes the volume."""
     await take(holder(leases, "a", duration_s=3600))
