@@ -178,6 +178,7 @@ class PrimaryPaths:
         dbs/_headrace/<lineage>    the journal, replicated like any other
         lock                       held by the process that owns the volume
         id                         the volume's identity: the owner of the lease
+        lease                      the leases that its last processes asked for
     """
 
     def __init__(self, root: Path) -> None:
@@ -188,6 +189,7 @@ class PrimaryPaths:
         self.tus = root / "tus"
         self.lock = root / "lock"
         self.identity = root / "id"
+        self.lease = root / "lease"
 
     def database(self, database: str, lineage: str) -> Path:
         """Path of one lineage's live database file."""

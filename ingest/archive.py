@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from headrace.durable import stream_file
+from headrace.durable import fsync_folder, stream_file
 from headrace.errors import ObjectMissingError, Refusal, StoreError
 from headrace.keys import upload_key
 from ingest.receive import receive
@@ -47,7 +47,7 @@ class Archive:
         disk: Where the spool is.
         buffers: The memory of bodies.
         on: Whether they are kept.
-        retention: For how long at least (ingest/prune_plan.py).
+        retention: For how long at least (ingest/prune_objects.py).
     """
 
     def __init__(
@@ -110,12 +110,13 @@ class Archive:
         return spooled
 
     async def keep(self, path: Path, *, key: str | None, sender: str) -> None:
-        """Have a file in the store that is in the spool already.
+        """Have a spooled file in the store too; if it is not archived, have its name on the disk.
 
         Raises:
             Refusal: ``replication-down``: the file is not in the spool any more.
         """
         if key is None:
+            await asyncio.to_thread(fsync_folder, path.parent)
             return
         try:
             await self._sending.send(key, path, sender)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from headrace.lease import LeaseLog
+    from ingest.lease_note import LeaseNote
     from ingest.metrics import IngestMetrics
 
 log = structlog.get_logger()
@@ -55,7 +56,8 @@ class LeaseHolder:
 
     Args:
         leases: The lease's log.
-        owner: Identity of this node's volume.
+        owner: Identity of this node's volume, for people.
+        note: What that volume knows of its leases.
         duration_s: For how long the lease is taken.
         renew_every_s: How often it is renewed; a third of the duration or less.
         metrics: Told whether it is held, and its epoch.
@@ -71,6 +73,7 @@ class LeaseHolder:
         self,
         leases: LeaseLog,
         owner: str,
+        note: LeaseNote,
         *,
         duration_s: float,
         renew_every_s: float,
@@ -81,6 +84,7 @@ class LeaseHolder:
         self.lapsed.set()
         self._leases = leases
         self._owner = owner
+        self._note = note
         self._process = secrets.token_hex(8)
         self.duration_s = duration_s
         self.taken_at: datetime | None = None
@@ -135,8 +139,8 @@ class LeaseHolder:
         while True:
             if newest is None or self._is_free(newest, since_s):
                 with suppress(LeaseLostError):  # somebody was faster
+                    believed = newest is None or self._note.is_own(newest)
                     await self._create(newest, least_epoch)
-                    believed = newest is None or newest.owner == self._owner
                     return Taken(believed=believed, at=await self._read_date())
                 newest, since_s = await self._leases.find_newest(), boot_s()
             elif newer := await self._wait_newer(newest, since_s, patient=standby):
@@ -183,7 +187,7 @@ class LeaseHolder:
         self._lapse()
         try:
             async with asyncio.timeout(min(within_s, self._renew_every_s)), self._turn:
-                await self._leases.create(replace(self._next(), duration_s=0.0))
+                await self._create_after(replace(self._next(), duration_s=0.0))
         except (StoreError, LeaseLostError, TimeoutError) as exc:
             log.warning("lease not given back", reason=str(exc))
 
@@ -197,7 +201,7 @@ class LeaseHolder:
     def _is_free(self, newest: Lease, since_s: float) -> bool:
         """Say whether a lease that is the newest since then may be taken."""
         return (
-            newest.owner == self._owner  # the volume's lock keeps others of that name off
+            self._note.is_own(newest)  # whose process has ended: the volume's lock was free
             or newest.duration_s == 0
             or _left_s(newest, since_s) <= 0
         )
@@ -241,12 +245,7 @@ class LeaseHolder:
 
     async def _put(self, lease: Lease) -> None:
         """Create an entry: from when it was asked for, it is held for its duration."""
-        while True:
-            asked_s = boot_s()
-            found = await self._leases.create(lease)
-            if found == lease:
-                break
-            lease = replace(lease, number=found.number + 1)
+        lease, asked_s = await self._create_after(lease)
         self._lease = lease
         self._until_s = asked_s + lease.duration_s
         if boot_s() < self._until_s:  # else the answer took longer
@@ -255,6 +254,20 @@ class LeaseHolder:
         self._metrics.lease_held.set(self.held.is_set())
         self._metrics.lease_epoch.set(lease.epoch)
         await self._leases.prune(lease)
+
+    async def _create_after(self, lease: Lease) -> tuple[Lease, float]:
+        """Create an entry, after those that this process created and got no answer for.
+
+        Returns:
+            The entry with the number that it got, and when it was asked for, by boot_s.
+        """
+        while True:
+            await asyncio.to_thread(self._note.write, lease)
+            asked_s = boot_s()
+            found = await self._leases.create(lease)
+            if found == lease:
+                return lease, asked_s
+            lease = replace(lease, number=found.number + 1)
 
     async def _renew(self) -> None:
         """Create the next entry; if the store takes none in time, the lease has lapsed."""

@@ -18,8 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import structlog
+
+log = structlog.get_logger()
+
 _IMPORT_ROOT = Path(__file__).resolve().parents[1]
 _KILL_DEADLINE_S = 10.0
+_FORK_DEADLINE_S = 30.0  # also of a process that has yet to import Arrow from a cold disk
 _MAX_ANSWER_BYTES = 16 * 1024**2  # a line
 
 
@@ -57,9 +62,11 @@ class Process:
 
     async def end(self) -> None:
         """End it, with all that it has started, and remove its folder."""
-        await self.kill()
-        _close(self.request, self.fate, self.complaint)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            await self.kill()
+        finally:
+            _close(self.request, self.fate, self.complaint)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Fate:
@@ -87,7 +94,7 @@ class Fate:
 
 
 class Nursery:
-    """Forks converters; its process is started when it is first needed, and again when it died.
+    """Forks converters; its process is started when first needed, again when it died or hangs.
 
     Args:
         scratch: An existing folder on a disk with room.
@@ -121,11 +128,11 @@ class Nursery:
         try:
             async with self._turn:
                 process = None if self.pid is None else await self._fork(folder)
-                if process is None:  # there was none, or it has died since
+                if process is None:  # there was none, it has died since, or hung
                     await self._start()
                     process = await self._fork(folder)
             if process is None:
-                raise ChildProcessError("the process that forks converters ends at its start")
+                raise ChildProcessError("the process that forks converters cannot be started")
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -161,8 +168,9 @@ class Nursery:
         self._process = self._orders = None
 
     async def _fork(self, folder: Path) -> Process | None:
-        """Order one; None if the process cannot be asked."""
-        assert self._orders is not None  # noqa: S101 - it is started
+        """Order one; None if the process cannot be asked, or had to be killed as it hung."""
+        assert self._process is not None  # noqa: S101 - it is started
+        assert self._orders is not None  # noqa: S101 - as above
         talk, their_talk = socket.socketpair()
         status, their_status = socket.socketpair()
         # A file, not a pipe: it may be written to for ever, and by processes that are left over.
@@ -174,7 +182,14 @@ class Nursery:
         answers, request = await asyncio.open_connection(sock=talk, limit=_MAX_ANSWER_BYTES)
         fate = Fate(*await asyncio.open_connection(sock=status))
         try:
-            pid = await fate.read("pid")
+            async with asyncio.timeout(_FORK_DEADLINE_S):
+                pid = await fate.read("pid")
+        except TimeoutError:
+            log.error("nursery hangs", pid=self.pid)  # noqa: TRY400 - the trace says nothing
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+            pid = None
         except BaseException:  # whoever is forked finds no request, and ends
             _close(request, fate, complaint)
             raise

@@ -28,6 +28,7 @@ from ingest.background import background
 from ingest.buckets.places import make_watched
 from ingest.leading import lead
 from ingest.lease import LeaseHolder
+from ingest.lease_note import LeaseNote
 from ingest.metrics import IngestMetrics
 from ingest.stopping import come_to_rest
 from ingest.volume import make_folders, sort_on_volume
@@ -135,6 +136,7 @@ def _lease_holder(
     return LeaseHolder(
         LeaseLog(store),
         find_or_make_identity(paths.identity),
+        LeaseNote(paths.lease, paths.lock),
         duration_s=settings.lease_duration,
         renew_every_s=settings.lease_renewal,
         metrics=metrics,

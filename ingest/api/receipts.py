@@ -14,6 +14,7 @@ from headrace.web import answer_json
 from ingest.api.declared import RECEIPT_ID, answers_json
 from ingest.api.node import NODE
 from ingest.documents import ReceiptPage
+from ingest.upload import ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ingest.api.node import Node
 
 PAGE = 100  # receipts a page
+ON_DISK_ALONE = "until it is published, the file is on the primary's disk alone (--archive off)"
 
 _RECEIPT_ID = re.compile(RECEIPT_ID)
 _BEFORE = Parameter(
@@ -106,8 +108,11 @@ async def encode_receipt(node: Node, receipt: Receipt) -> documents.Receipt:
     """Give a receipt's JSON form, with how far it is and the regions in which it is live by now."""
     live = await node.journal.read_live(receipt.generation) if receipt.generation else {}
     progress = node.uploads.find_progress(receipt.id)
+    on_its_way = not receipt.state.final and receipt.format != ROWS
+    warnings = [*receipt.warnings, *([ON_DISK_ALONE] if on_its_way and not receipt.archive else [])]
     return {
         **receipt.encode(),
+        "warnings": warnings,
         "progress": None if progress is None else progress.encode(),
         "live": live,
     }

@@ -54,6 +54,28 @@ def test_merge_before_a_crash_is_not_done_again_and_keeps_its_counts(tmp_path: P
         system.client.close()
 
 
+def test_upload_that_is_not_archived_survives_a_crash_and_says_where_it_is(tmp_path: Path) -> None:
+    """A 202 of a primary with `--archive off` is good for its volume alone, and says so."""
+    node = Primary(tmp_path, "node", "--archive", "off").start().wait_until_up()
+    with primaries(node):
+        lines = b"".join(b"%d\n" % number for number in range(500_000))
+        accepted = node.post(b"n\n" + lines, "n.csv", prefer="wait=0")
+        assert accepted.status_code == 202
+        receipt = accepted.json()
+        assert receipt["archive"] is None
+        (warning,) = receipt["warnings"]
+        assert "--archive off" in warning
+
+        node.kill()
+        node.start().wait_until_up()
+
+        receipt = node.wait_until_published(receipt["id"])
+        assert receipt["warnings"] == []
+        assert receipt["tables"][0]["rows"] == 500_000
+        assert not (tmp_path / "store" / "uploads").exists()
+        node.stop()
+
+
 def test_identical_file_is_published_if_the_last_merge_was_not(tmp_path: Path) -> None:
     """A merge whose publication failed is in no generation: the same file again is published."""
     system = System(tmp_path / "data").start()

@@ -151,6 +151,32 @@ def test_volume_that_is_older_than_the_store_is_not_believed(tmp_path: Path) -> 
         first.stop()
 
 
+def test_volume_that_was_copied_waits_for_its_original(tmp_path: Path) -> None:
+    """Two primaries of one identity: the copy writes nothing before the original has ended."""
+    first = Primary(tmp_path, "first").start().wait_until_up()
+    with primaries(first):
+        first.upload(b"n\n1\n", "sales.csv")
+        first.stop()
+        shutil.copytree(first.data, tmp_path / "copy")
+        first.start().wait_until_up()
+        refused = Primary(tmp_path, "copy").start()
+        with primaries(refused):
+            assert refused.process.wait(60) == 1
+        copy = Primary(tmp_path, "copy", "--standby", "on").start()
+        with primaries(copy):
+            newer = first.upload(b"n\n2\n", "sales.csv", mode="append")
+            assert not copy.is_up()
+            first.kill()
+
+            copy.wait_until_up()
+
+            assert copy.receipt(newer["id"])["state"] == "published"
+            last = copy.upload(b"n\n3\n", "sales.csv", mode="append")
+            assert last["lineage"] != newer["lineage"]
+            assert last["tables"][0]["unchanged"] == 2
+            copy.stop()
+
+
 def test_live_database_that_is_damaged_is_made_anew_at_start(tmp_path: Path) -> None:
     """A file that is not what was published is found out before anything is merged into it."""
     first = Primary(tmp_path, "first").start().wait_until_up()

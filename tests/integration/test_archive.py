@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,32 @@ async def archive_in(root: Path, kind: type[Store] = Store, reserve_bytes: int =
     await store.create(KEY, BODY)
     disk = Disk(root, reserve_bytes, IngestMetrics())
     return Archive(store, Sending(store), disk, Buffers(), on=True, retention=timedelta(days=30))
+
+
+async def test_body_that_is_not_archived_has_a_durable_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut takes no file from the spool whose receipt it leaves."""
+    archive = await archive_in(tmp_path)
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        if (spool / "body").exists():
+            synced.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr("os.fsync", watched)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield BODY
+
+    await archive.receive(body(), spool / "body", key=None, limit_bytes=len(BODY), sender="a")
+
+    assert synced[-2:] == [(spool / "body").stat().st_ino, spool.stat().st_ino]
+    assert [each.name for each in (tmp_path / "store").rglob("*") if each.is_file()] == ["log.csv"]
 
 
 async def test_fetched_upload_is_there_whole(tmp_path: Path) -> None:

@@ -195,6 +195,31 @@ async def test_convert_nursery_that_died_is_replaced(tmp_path: Path, scratch: Pa
     assert not list(scratch.iterdir())
 
 
+async def test_convert_nursery_that_hangs_is_replaced(
+    tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is there and does nothing keeps no upload waiting for ever."""
+    async with nursery_in(scratch) as nursery:
+        await nursery.start()
+        hung = nursery.pid
+        assert hung is not None
+        os.kill(hung, signal.SIGSTOP)
+        start = nursery._start  # noqa: SLF001 - for the next one the deadline is as it was
+
+        async def start_patiently() -> None:
+            monkeypatch.undo()
+            await start()
+
+        monkeypatch.setattr(nurseries, "_FORK_DEADLINE_S", 0.1)
+        monkeypatch.setattr(nursery, "_start", start_patiently)
+        async with asyncio.timeout(DEADLINE_S):
+            converted = await convert(_conversion(tmp_path), limits=Limits(), nursery=nursery)
+        assert converted.tables == (TableRows(name="t", rows=1),)
+        assert nursery.pid != hung
+        assert not _is_running(hung)
+    assert not list(scratch.iterdir())
+
+
 async def test_convert_nursery_that_dies_amid_a_file_is_a_crash(
     tmp_path: Path, scratch: Path, fake: Callable[[str], None]
 ) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,12 +17,12 @@ from headrace.keys import LEASES_PREFIX
 from headrace.lease import KEPT, Lease, LeaseLog
 from headrace.store import Store
 from ingest.lease import LeaseHolder
+from ingest.lease_note import LeaseNote
 from ingest.metrics import IngestMetrics
 from tests.integration.reader_kit import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -36,17 +38,22 @@ def local(tmp_path: Path) -> LeaseLog:
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ingest.lease.RETRY_S", 0.02)
+    monkeypatch.chdir(tmp_path)  # volumes are made in it
 
 
 def holder(
     leases: LeaseLog, owner: str, *, duration_s: float = 0.5, renew_every_s: float = 0.1
 ) -> LeaseHolder:
-    """Give a node that has not tried for the lease yet."""
+    """Give a node that has not tried for the lease yet, on the volume of that name."""
+    volume = Path(f"volume-{owner}")
+    volume.mkdir(exist_ok=True)
+    (volume / "lock").touch()
     return LeaseHolder(
         leases,
         owner,
+        LeaseNote(volume / "lease", volume / "lock"),
         duration_s=duration_s,
         renew_every_s=renew_every_s,
         metrics=IngestMetrics(),
@@ -156,6 +163,21 @@ async def test_lease_that_was_given_back_is_free_at_once(leases: LeaseLog) -> No
         first.check()
 
 
+async def test_lease_is_given_back_after_a_renewal_that_was_on_its_way(leases: LeaseLog) -> None:
+    """A stop in the middle of a renewal makes nobody wait either."""
+    first = holder(leases, "a", duration_s=3600, renew_every_s=10)
+    await take(first)
+    newest = await leases.find_newest()
+    assert newest is not None
+    await leases.create(replace(newest, number=2))  # whose answer the stop came before
+
+    await first.give_back(10)
+
+    newest = await leases.find_newest()
+    assert newest is not None
+    assert (newest.number, newest.duration_s) == (3, 0)
+
+
 async def test_lease_of_the_same_volume_is_taken_at_once(leases: LeaseLog) -> None:
     """A restart on its volume does not wait for its own lease, and believes the volume."""
     await take(holder(leases, "a", duration_s=3600))
@@ -164,6 +186,95 @@ async def test_lease_of_the_same_volume_is_taken_at_once(leases: LeaseLog) -> No
     assert await asyncio.wait_for(take(again), 10)
 
     assert again.epoch == 2
+
+
+async def test_volume_whose_process_died_at_once_is_believed(local: LeaseLog) -> None:
+    """A process that died before it had the lease takes nothing from the one before it."""
+    await take(holder(local, "a", duration_s=3600))
+    newest = await local.find_newest()
+    assert newest is not None
+    note = LeaseNote(Path("volume-a/lease"), Path("volume-a/lock"))
+    note.write(replace(newest, number=2, process="that died"))
+
+    assert await asyncio.wait_for(take(holder(local, "a")), 10)
+
+
+async def test_volume_that_cannot_be_written_keeps_the_lease(local: LeaseLog) -> None:
+    """A full disk ends no primary; the next start waits for the lease."""
+    node = holder(local, "a", renew_every_s=0.02)
+    Path("volume-a/lease").mkdir()
+    await take(node)
+    async with renewing(node):
+
+        async def look() -> bool:
+            return await local.find(4) is not None
+
+        await eventually(look)
+        node.check()
+
+    assert not await take(holder(local, "a"))
+
+
+@pytest.mark.parametrize("same_inode", [False, True])
+async def test_copy_of_a_volume_waits_for_its_running_original(
+    local: LeaseLog, *, same_inode: bool
+) -> None:
+    """Files that were copied, and a snapshot of the disk: whoever is started from it is told."""
+    first = holder(local, "a", duration_s=30)
+    await take(first)
+    _copy_volume("a", "copy", same_inode=same_inode)
+    async with renewing(first):
+
+        async def look() -> bool:
+            return await local.find(2) is not None
+
+        await eventually(look)
+
+        with pytest.raises(ConfigError, match="another primary holds the lease"):
+            await take(holder(local, "copy"), standby=False)
+
+
+async def test_copied_files_are_not_believed_before_the_first_renewal(local: LeaseLog) -> None:
+    """However soon a copy is started, it waits until its original has ended."""
+    await take(holder(local, "a"))
+    _copy_volume("a", "copy", same_inode=False)
+
+    assert not await take(holder(local, "copy"))
+
+
+@pytest.mark.parametrize("same_inode", [False, True])
+async def test_copy_that_is_older_than_a_restart_is_not_believed(
+    local: LeaseLog, *, same_inode: bool
+) -> None:
+    """What its original has done since is not on it."""
+    first = holder(local, "a")
+    await take(first)
+    await first.give_back(10)
+    _copy_volume("a", "copy", same_inode=same_inode)
+    again = holder(local, "a")
+    assert await take(again)
+    await again.give_back(10)
+
+    assert not await take(holder(local, "copy"))
+
+
+async def test_copy_of_a_volume_that_was_left_in_order_is_believed(local: LeaseLog) -> None:
+    """A volume is moved by a stop, a copy and a start: nobody waits, nothing is made anew."""
+    first = holder(local, "a", duration_s=3600)
+    await take(first)
+    await first.give_back(10)
+    _copy_volume("a", "copy", same_inode=False)
+
+    assert await asyncio.wait_for(take(holder(local, "copy")), 10)
+
+
+def _copy_volume(owner: str, to: str, *, same_inode: bool) -> None:
+    """Copy what a volume knows, as files or as a snapshot of the whole disk."""
+    original, copy = Path(f"volume-{owner}"), Path(f"volume-{to}")
+    copy.mkdir()
+    shutil.copy(original / "lease", copy)
+    if same_inode:
+        (copy / "lock").hardlink_to(original / "lock")
 
 
 async def test_second_primary_that_is_no_standby_is_refused(local: LeaseLog) -> None:

@@ -39,6 +39,7 @@ from ingest.checksums import Checksums
 from ingest.holds import Holds
 from ingest.journal import Journal, Options
 from ingest.lease import LeaseHolder
+from ingest.lease_note import LeaseNote
 from ingest.metrics import IngestMetrics
 from ingest.primary import Primary
 from ingest.prune import LogPruner
@@ -168,8 +169,14 @@ async def site_in(root: Path, kind: type[Store] = Store) -> AsyncIterator[Site]:
     store = kind(str(root / "store"))
     paths = PrimaryPaths(root / "volume")
     paths.dbs.mkdir(parents=True)
+    paths.lock.touch()
     lease = LeaseHolder(
-        LeaseLog(store), "owner", duration_s=3600, renew_every_s=600, metrics=IngestMetrics()
+        LeaseLog(store),
+        "owner",
+        LeaseNote(paths.lease, paths.lock),
+        duration_s=3600,
+        renew_every_s=600,
+        metrics=IngestMetrics(),
     )
     await lease.take(standby=False, least_epoch=0)
     journal = Journal(root / "journal.db", SteadyClock(datetime.now(UTC)))
