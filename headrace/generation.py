@@ -7,16 +7,20 @@ up to. Both are immutable.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace.errors import LogError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+Kind = TypeVar("Kind")
+
+_LINEAGE = re.compile(r"[0-9a-f]{16}")
 
 # What else than an entry's JSON can make of it; the last two: nested too deep, and too large.
 _NOT_AN_ENTRY = (
@@ -45,8 +49,11 @@ def format_time(at: datetime) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """Read an RFC 3339 time."""
-    return datetime.fromisoformat(text)
+    """Read an RFC 3339 time, which has a zone; may raise ValueError or OverflowError."""
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(f"{text!r} has no zone")
+    return at.astimezone(UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +120,10 @@ class Cut:
 
     @classmethod
     def decode(cls, document: dict[str, Any]) -> Cut:
-        """Read the JSON form; may raise KeyError, TypeError or ValueError."""
-        source = document["source"]
+        """Read the JSON form; may raise any of ``_NOT_AN_ENTRY``."""
+        source, generation = document["source"], document.get("generation")
+        if not _LINEAGE.fullmatch(document["lineage"]):
+            raise ValueError(f"{document['lineage']!r} is no lineage")
         return cls(
             lineage=document["lineage"],
             txid=parse_txid(document["txid"]),
@@ -123,9 +132,13 @@ class Cut:
             checksum=None if document["checksum"] is None else int(document["checksum"], 16),
             tables={name: int(table["rows"]) for name, table in document["tables"].items()},
             updated_at=parse_time(document["updated_at"]),
-            source=source and Source(filename=source["filename"], sha256=source["sha256"]),
-            metadata=document.get("metadata") or {},
-            generation=document.get("generation"),
+            source=None
+            if source is None
+            else Source(
+                filename=_take(str, source["filename"]), sha256=_take(str, source["sha256"])
+            ),
+            metadata=_take(dict, document.get("metadata", {})),
+            generation=None if generation is None else int(generation),
         )
 
 
@@ -180,9 +193,9 @@ class Entry:
                 number=int(document["generation"]),
                 epoch=int(document["epoch"]),
                 created_at=parse_time(document["created_at"]),
-                cause=document["cause"],
+                cause={name: _take(str, said) for name, said in document["cause"].items()},
                 databases=_decode_cuts(document["databases"]),
-                removed=tuple(document["removed"]),
+                removed=tuple(_take(str, name) for name in _take(list, document["removed"])),
             )
         except _NOT_AN_ENTRY as exc:
             raise LogError(f"it is no entry of the log: {exc!r}") from exc
@@ -253,7 +266,7 @@ class State:
             return cls(
                 number=int(document["generation"]),
                 epoch=int(document["epoch"]),
-                created_at=created_at and parse_time(created_at),
+                created_at=None if created_at is None else parse_time(created_at),
                 databases=MappingProxyType(_decode_cuts(document["databases"])),
             )
         except _NOT_AN_ENTRY as exc:
@@ -262,3 +275,10 @@ class State:
 
 def _decode_cuts(document: dict[str, Any]) -> dict[str, Cut]:
     return {name: Cut.decode(cut) for name, cut in document.items()}
+
+
+def _take(kind: type[Kind], value: Any) -> Kind:
+    """Give what is of one type; JSON may hold any."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r} is no {kind.__name__}")
+    return value

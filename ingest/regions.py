@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ingest.metrics import IngestMetrics
 
 GONE_AFTER_S = 30.0  # a reader that was not heard of so long is not waited for
+LOOK_EVERY_S = 1.0  # for those who are gone meanwhile: nothing tells of that
 MAX_READERS = 1000  # remembered at once
 MAX_NAME = 64  # characters of a reader's id and of a region
 
@@ -78,12 +80,13 @@ class Regions:
         self._metrics = metrics
         self._reports: dict[str, tuple[Report, float]] = {}  # by reader; when it was heard
         self._moved = asyncio.Condition()
-        self._recalled: frozenset[str] = frozenset()
+        self._recalled: dict[str, int] = {}  # what regions of before this start showed last
         self._recalled_s = 0.0
 
     async def recall(self) -> None:
         """Remember which regions there were before this start: they will be heard of again."""
-        self._recalled = frozenset(await self._journal.read_regions())
+        noted = await self._journal.read_noted(await self._journal.read_regions(), limit=1)
+        self._recalled = {region: generation for region, [(generation, _at)] in noted.items()}
         self._recalled_s = time.monotonic()
 
     async def note(self, report: Report) -> None:
@@ -103,11 +106,13 @@ class Regions:
             self._moved.notify_all()
 
     async def wait_live(self, generation: int, timeout_s: float) -> bool:
-        """Wait until every region shows a generation; False if that took too long."""
+        """Wait until no region that counts is ``missing``; False if that took too long."""
         try:
             async with asyncio.timeout(timeout_s), self._moved:
-                while any(oldest < generation for oldest in self.oldest().values()):
-                    await self._moved.wait()
+                while self.missing(generation):
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(LOOK_EVERY_S):
+                            await self._moved.wait()
         except TimeoutError:
             return False
         return True
@@ -121,7 +126,11 @@ class Regions:
         oldest = self.oldest()
         behind = {region for region, shown in oldest.items() if shown < generation}
         if time.monotonic() - self._recalled_s < GONE_AFTER_S:
-            behind |= self._recalled - oldest.keys()
+            behind |= {
+                region
+                for region, shown in self._recalled.items()
+                if region not in oldest and shown < generation
+            }
         return frozenset(behind)
 
     def oldest(self) -> dict[str, int]:

@@ -205,6 +205,9 @@ class Follower:
                 reason = "the primary ended the stream of generations"
             except (aiohttp.ClientError, OSError, HeadraceError, ValueError) as exc:
                 reason = f"cannot hear the primary: {exc or type(exc).__name__}"
+            except Exception as exc:  # the reader follows on, whatever it is
+                log.exception("following failed unexpectedly", source="push")
+                reason = f"cannot hear the primary: {type(exc).__name__}: {exc}"
             if self.push_connected:
                 pauses.reset()
             self._set_connected(False)

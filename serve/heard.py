@@ -7,6 +7,7 @@ counts from the waking.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from serve.states import Step
 
 MOST_WAITING = 1000  # uploads between two switches
+# What goes into metrics as it is. Source: OpenMetrics 1.0, an exemplar has 128 characters at most.
+_ID = re.compile(r"[!-~]{0,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,16 +73,18 @@ class Heard:
             return
         self._newest = state.number
         arrived_at = _find_arrival(state.cause)
-        if arrived_at is not None:
-            self._uploads.append(
-                _Upload(
-                    generation=state.number,
-                    receipt=state.cause.get("receipt", ""),
-                    since=max(arrived_at, self._awake_since),
-                    heard_at=datetime.now(UTC),
-                    traceparent=state.cause.get(TRACEPARENT),
-                )
+        receipt, traceparent = state.cause.get("receipt", ""), state.cause.get(TRACEPARENT)
+        if arrived_at is None or not _ID.fullmatch(receipt) or not _ID.fullmatch(traceparent or ""):
+            return  # it is no upload's, or nonsense: this is in nobody's way
+        self._uploads.append(
+            _Upload(
+                generation=state.number,
+                receipt=receipt,
+                since=max(arrived_at, self._awake_since),
+                heard_at=datetime.now(UTC),
+                traceparent=traceparent,
             )
+        )
 
     def note_served(self, number: int, steps: Mapping[Step, float], *, first: bool) -> None:
         """Take note that a generation is in service.
@@ -112,10 +117,10 @@ class Heard:
 
 
 def _find_arrival(cause: Mapping[str, str]) -> datetime | None:
-    """Find when an upload had arrived; None if a generation is of none. Never in anybody's way."""
+    """Find when an upload had arrived; None if a generation is of none."""
     try:
         return parse_time(cause["arrived_at"])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         return None
 
 

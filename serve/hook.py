@@ -10,6 +10,7 @@ import asyncio
 import importlib
 import os
 import signal
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ log = structlog.get_logger()
 PYTHON = "python:"
 LONGEST_LIST_BYTES = 100_000  # the kernel takes at most 128 KiB a variable (execve(2))
 TOO_MANY = "*"  # instead of a list that is longer: take it that all have changed
+MOST_CALLS = 8  # of a function at once: all but the newest of them hang
 
 
 class GenerationHook:
@@ -56,6 +58,7 @@ class GenerationHook:
         self._told: State | None = None
         self._newest: State | None = None
         self._due = asyncio.Event()
+        self._calls: list[threading.Thread] = []
 
     def notify(self, state: State) -> None:
         """Have a run, soon, for a generation that has come into service."""
@@ -79,20 +82,63 @@ class GenerationHook:
         try:
             if self._function is not None:
                 async with asyncio.timeout(self._deadline_s):
-                    await asyncio.to_thread(self._function, facts)
+                    await self._call(self._function, facts)
             else:
                 status = await _run_command(command, facts, self._deadline_s)
                 if status != 0:
                     log.warning("hook failed", generation=generation, exit_status=status)
                     return "failed"
         except TimeoutError:
-            log.warning("hook cut short", generation=generation, deadline_s=self._deadline_s)
+            log.warning(
+                "hook cut short",
+                generation=generation,
+                deadline_s=self._deadline_s,
+                hanging=sum(each.is_alive() for each in self._calls),
+            )
             return "late"
         except Exception as exc:
             log.exception("hook failed", generation=generation, reason=str(exc))
             return "failed"
         log.info("hook done", generation=generation)
         return "ok"
+
+    async def _call(self, function: Function, facts: dict[str, str]) -> None:
+        """Call the function in a thread of its own, which a hung call keeps for ever.
+
+        The reader's other work never waits for such a thread, and its process ends without it.
+
+        Raises:
+            TimeoutError: As many calls hang as may.
+        """
+        self._calls = [each for each in self._calls if each.is_alive()]
+        if len(self._calls) >= MOST_CALLS:
+            raise TimeoutError
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+
+        def end(error: Exception | None) -> None:
+            if ended.done():  # given up
+                return
+            if error is None:
+                ended.set_result(None)
+            else:
+                ended.set_exception(error)
+
+        def call() -> None:
+            error = None
+            try:
+                function(facts)
+            except Exception as exc:  # noqa: BLE001 - told below
+                error = exc
+            except BaseException as exc:  # noqa: BLE001 - one that would end the reader
+                error = RuntimeError(f"{type(exc).__name__}: {exc}")
+            with suppress(RuntimeError):  # the reader has ended meanwhile
+                loop.call_soon_threadsafe(end, error)
+
+        thread = threading.Thread(target=call, name="on-generation", daemon=True)
+        thread.start()
+        self._calls.append(thread)
+        await ended
 
 
 def describe_switch(old: State | None, new: State) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from headrace.errors import Refusal
@@ -52,7 +52,8 @@ class Gate:
             await turn  # whoever leaves hands its place on: ``inside`` stays
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._waiting.remove(turn)
+                with suppress(ValueError):  # who left before this task woke has taken it out
+                    self._waiting.remove(turn)
             else:  # it was its turn just now
                 self.leave()
             raise

@@ -170,6 +170,16 @@ async def test_request_over_its_time_is_504_and_blocks_nobody(tmp_path: Path) ->
         assert reader.in_flight == 0
 
 
+async def test_all_who_wait_behind_slow_pages_run_out_of_time_alike(tmp_path: Path) -> None:
+    """Requests that came together and never got through are told of their time, not of an error."""
+    values = {"worker_concurrency": 1, "client_concurrency": 0, "request_timeout": 1.0}
+    async with limited(tmp_path, **values) as reader:
+        never = tmp_path / "never"
+        asking = [await reader.start(f"/-/test/wait?go={never}&n={n}") for n in range(20)]
+
+        assert [status for status, _ in await asyncio.gather(*asking)] == [504] * 20
+
+
 async def test_worker_that_is_stuck_blocks_nobody(tmp_path: Path) -> None:
     """While one worker does not move, and after it was given up, the other answers."""
     async with limited(tmp_path, workers=2, request_timeout=1.0) as reader:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
 from headrace.errors import StoreError
+from headrace.generation import Entry
 from headrace.keys import generation_key
 from headrace.log import GenerationLog
 from headrace.web import listening, problems
@@ -60,6 +62,77 @@ async def test_follower_of_a_pushing_primary_hears_at_once(
         await eventually(lambda: follower.push_connected)
 
         await publisher.publish({})
+
+        assert (await asyncio.wait_for(follower.wait_newer(0), 20)).number == 1
+
+
+ENTRY = {
+    "generation": 1,
+    "epoch": 1,
+    "created_at": "2026-11-27T21:00:00Z",
+    "cause": {},
+    "databases": {},
+    "removed": [],
+}
+WRONG: dict[str, list[Any]] = {
+    "cause": [None, 5, "x", [], {"arrived_at": 5}],
+    "removed": [[{}], "sales"],
+    "created_at": ["2026-11-27T21:00:00"],
+    "databases": [{"sales": []}],
+}
+PUSHED = [json.dumps({**ENTRY, name: each}) for name in WRONG for each in WRONG[name]]
+PUSHED += ["[" * 200_000, "{"]
+
+
+async def test_entry_that_is_none_is_told_and_does_not_end_the_following(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the primary pushes, the follower asks again, and follows on."""
+    monkeypatch.setattr(follow, "FIRST_BACKOFF_S", 0.01)
+    told: list[str | None] = []
+
+    async def push(request: web.Request) -> web.StreamResponse:
+        told.append(follower.why.get("push"))
+        if len(told) > len(PUSHED):
+            return await publisher.push(request)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(PUSHED[len(told) - 1].encode() + b"\n")
+        return response
+
+    app = web.Application(middlewares=[problems])
+    app.router.add_get("/-/generations", push)
+    async with (
+        listening(app, "127.0.0.1", 0, shutdown_timeout=0.1) as listener,
+        following(publisher.store, f"http://127.0.0.1:{listener.port}") as follower,
+    ):
+        await eventually(lambda: len(told) > len(PUSHED))
+        await publisher.publish({})
+
+        assert (await asyncio.wait_for(follower.wait_newer(0), 20)).number == 1
+    assert all("it is no entry of the log" in str(each) for each in told[1:])
+
+
+async def test_follower_that_fails_in_a_way_nobody_thought_of_follows_on(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect in what is done with a push is told, and looked past."""
+    monkeypatch.setattr(follow, "FIRST_BACKOFF_S", 0.01)
+    monkeypatch.setattr(follow, "POLL_WITH_PUSH_S", 3600.0)
+    decode = Entry.decode
+    failed: list[bytes] = []
+
+    def fail_once(body: bytes) -> Entry:
+        if not failed:
+            failed.append(body)
+            raise AssertionError("a defect")
+        return decode(body)
+
+    async with primary_of(publisher) as url, following(publisher.store, url) as follower:
+        await eventually(lambda: follower.push_connected)
+        monkeypatch.setattr(Entry, "decode", fail_once)
+        await publisher.publish({})
+        await eventually(lambda: failed)
 
         assert (await asyncio.wait_for(follower.wait_newer(0), 20)).number == 1
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from headrace.errors import LogError
 from headrace.generation import Cut, Entry, Source, State, format_txid, parse_txid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 AT = datetime(2026, 11, 22, 1, 33, 39, 479000, tzinfo=UTC)
 
@@ -56,6 +61,44 @@ def test_entry_that_is_none_is_an_error(body: bytes) -> None:
     """Bytes that are not an entry are a LogError, whatever they are."""
     with pytest.raises(LogError):
         Entry.decode(body)
+
+
+WRONG: list[Any] = [None, True, 5, -1.5, 1e999, "x", "2026-11-22T01:33:39"]
+WRONG += [[], [[]], ["x"], {}, {"x": None}]
+
+
+def damaged(document: Any) -> Iterator[Any]:
+    """Give a document with anything else in each place of it, and without each of its members."""
+    yield from WRONG
+    if isinstance(document, dict):
+        for name, value in document.items():
+            yield {each: document[each] for each in document if each != name}
+            yield from ({**document, name: other} for other in damaged(value))
+    if isinstance(document, list):
+        for place, value in enumerate(document):
+            for other in damaged(value):
+                yield [*document[:place], other, *document[place + 1 :]]
+
+
+def test_entry_of_any_wrong_shape_is_none_or_does_no_harm() -> None:
+    """Whatever is read as an entry can be applied, written and read again."""
+    cut = replace(make_cut(), checksum=5, metadata={"title": "Sales"})
+    entry = make_entry(1, databases={"sales": cut}, removed=("old",))
+    shapes = [json.dumps(each).encode() for each in damaged(json.loads(entry.encode()))]
+    read = 0
+    for body in shapes:
+        try:
+            found = Entry.decode(body)
+            state = State().apply(found)
+        except LogError:
+            continue
+        read += 1
+        assert State.decode(state.encode()) == state
+        assert Entry.decode(found.encode()) == found
+        assert all(isinstance(said, str) for said in found.cause.values())
+        assert found.created_at.tzinfo is UTC
+    assert len(shapes) > 300
+    assert read
 
 
 def test_state_is_read_back_as_it_was_written() -> None:

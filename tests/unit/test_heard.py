@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from prometheus_client.exposition import choose_encoder
 
 from headrace.generation import State, format_time
 from serve.clock import Clock
@@ -104,3 +105,26 @@ def test_generation_of_no_upload_does_not_count(reader: Reader) -> None:
     reader.heard.note_served(3, {}, first=False)
 
     assert reader.sample("live_seconds_count") == 0
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"arrived_at": "yesterday"},
+        {"arrived_at": "2026-11-27T21:00:00"},
+        {"arrived_at": "0001-01-01T00:00:00+14:00"},
+        {"receipt": "r" * 200},
+        {"receipt": "r\n\ud800"},
+        {"traceparent": "\ud800" * 50},
+        {"traceparent": "0" * 200},
+    ],
+)
+def test_cause_that_is_nonsense_is_in_nobodys_way(reader: Reader, said: dict[str, str]) -> None:
+    """A generation is served, and metrics can be read, whatever its entry says it is for."""
+    cause = {"kind": "ingest", "receipt": "r2", "arrived_at": format_time(datetime.now(UTC))}
+    reader.heard.note(State(number=2, cause={**cause, **said}))
+    reader.heard.note_served(2, {}, first=False)
+
+    assert reader.sample("live_seconds_count") == 0
+    encode, _content_type = choose_encoder("application/openmetrics-text")
+    assert encode(reader.metrics.registry)

@@ -70,6 +70,21 @@ async def test_gate_forgets_who_gave_up_waiting() -> None:
     assert gate.inside == 0
 
 
+async def test_gate_loses_nobody_who_gives_up_while_another_leaves() -> None:
+    """Who waits and whoever is inside may run out of time together: each is told just that."""
+    gate = Gate(5)
+    await gate.enter(1)
+    waiting = [asyncio.create_task(gate.enter(1)) for _ in range(2)]
+    await until(lambda: gate.waiting == 2)
+    for task in waiting:
+        task.cancel()
+    gate.leave()
+    ends = await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert [type(each) for each in ends] == [asyncio.CancelledError] * 2
+    assert (gate.inside, gate.waiting) == (0, 0)
+
+
 def test_client_limit_counts_each_address_for_itself() -> None:
     """One busy address is refused, the others are not, and it comes back when it is done."""
     limit = ClientLimit(1)
