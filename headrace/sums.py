@@ -13,6 +13,8 @@ from __future__ import annotations
 import os
 import struct
 from array import array
+from functools import reduce
+from operator import xor
 from typing import TYPE_CHECKING
 
 from fastcrc.crc64 import go_iso as crc64
@@ -80,6 +82,19 @@ class Sums:
         found.pages = found._kept_pages = pages
         found.txid, found.value = txid, value
         return found
+
+    def load(self) -> None:
+        """Read all shares at once, and prove them: whoever writes them may just be doing so.
+
+        Raises:
+            ProofError: They do not make the checksum.
+            OSError: They cannot be read.
+        """
+        value = 0
+        for index in range(-(-self.pages // _BLOCK)):
+            value = reduce(xor, self._load(index), value)
+        if value != self.value:
+            raise ProofError(f"{self.path.name} does not hold what its header says")
 
     def set_page(self, number: int, page: bytes | memoryview) -> None:
         """Replace a page; one past the end makes the database larger, by zeros up to there."""

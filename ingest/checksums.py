@@ -106,11 +106,16 @@ class Checksums:
 
 
 def _read_sums(path: Path) -> Sums | None:
-    """Read what an earlier process wrote; None if there is nothing that can be believed."""
+    """Read what an earlier process wrote; None if there is nothing that can be believed.
+
+    It may have been killed between the shares of a change and the header that goes with them.
+    """
     try:
-        return Sums.read(path)
+        sums = Sums.read(path)
+        sums.load()
     except ProofError:
         return None
+    return sums
 
 
 def _follow(path: Path, sums: Sums | None, body: bytes, txid: int) -> Sums:

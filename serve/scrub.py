@@ -6,6 +6,7 @@ What is read may come from the system's page cache: then it is what Datasette re
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,7 +19,6 @@ from serve.slot_files import check_slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from io import FileIO
     from pathlib import Path
 
     from serve.metrics import ReaderMetrics
@@ -32,10 +32,10 @@ SCRUB_BYTES_PER_S = 16 * 1024 * 1024  # under 1 % of a core
 
 
 class Scrubber:
-    """Reads the slots in service again and again, one at a time.
+    """Reads what is in service again and again, one lineage at a time.
 
     Args:
-        pool: Knows them.
+        pool: Knows the slots.
         metrics: Counts differences.
         on_damage: Called when one is not what it was.
     """
@@ -51,14 +51,35 @@ class Scrubber:
         """Scrub until cancelled."""
         while True:
             await asyncio.sleep(SCRUB_PAUSE_S)
-            for slot in sorted(self._pool.live):
+            for lineage in sorted({slot.parent.name for slot in self._pool.live}):
                 try:
-                    await self._scrub(slot)
-                except (ProofError, OSError) as exc:
-                    if slot in self._pool.live and self._pool.is_proven(slot):
-                        self._report(slot, exc)
+                    await self._scrub(lineage)
                 except Exception:  # the reader serves on, whatever it is
-                    log.exception("scrub failed unexpectedly", slot=slot.name)
+                    log.exception("scrub failed unexpectedly", lineage=lineage)
+
+    async def _scrub(self, lineage: str) -> None:
+        """Read all pages of a lineage at the pace that is allowed, each in the slot of its moment.
+
+        So it comes to its end however often another slot comes into service.
+        """
+        page = 0
+        while (slot := self._find_slot(lineage)) is not None:
+            try:
+                pages = await asyncio.to_thread(_check_step, slot, page)
+            except (ProofError, OSError) as exc:  # also where it is in service no more
+                if slot in self._pool.live and self._pool.is_proven(slot):
+                    self._report(slot, exc)
+            else:
+                if pages == 0:
+                    break
+                page += pages
+            await asyncio.sleep(SCRUB_STEP_BYTES / SCRUB_BYTES_PER_S)
+
+    def _find_slot(self, lineage: str) -> Path | None:
+        """Give the newest slot in service, unless none is proven: then it is about to be."""
+        slots = [slot for slot in self._pool.live if slot.parent.name == lineage]
+        proven = filter(self._pool.is_proven, slots)
+        return max(proven, key=lambda slot: int(slot.stem, 16), default=None)
 
     def _report(self, slot: Path, why: Exception) -> None:
         self._metrics.proof_failures.inc()
@@ -66,38 +87,30 @@ class Scrubber:
         self._pool.distrust(slot.parent.name)
         self._on_damage()
 
-    async def _scrub(self, slot: Path) -> None:
-        """Read one slot at the pace that is allowed.
 
-        Raises:
-            ProofError: It is not what its sums say.
-            OSError: It cannot be read.
-        """
-        sums = await asyncio.to_thread(Sums.read, sums_path(slot))
-        value = page = 0
-        with await asyncio.to_thread(slot.open, "rb", buffering=0) as file:
-            while page < sums.pages:
-                share, pages = await asyncio.to_thread(_sum_step, file, sums.page_size, page)
-                if pages == 0:
-                    break
-                value, page = value ^ share, page + pages
-                await asyncio.sleep(SCRUB_STEP_BYTES / SCRUB_BYTES_PER_S)
-        if (page, value) != (sums.pages, sums.value):
-            raise ProofError(f"find checksum {value:016x}, not {sums.value:016x}")
+def _check_step(slot: Path, after: int) -> int:
+    """Compare the pages that come next with their shares; give how many there are.
 
-
-def _sum_step(file: FileIO, page_size: int, after: int) -> tuple[int, int]:
-    """Give the checksum and the number of the pages that come next."""
-    body = memoryview(file.read(SCRUB_STEP_BYTES))
-    value = 0
-    pages = len(body) // page_size
+    Raises:
+        ProofError: One is not what its share says.
+        OSError: They cannot be read.
+    """
+    sums = Sums.read(sums_path(slot))
+    page_size = sums.page_size
+    with slot.open("rb", buffering=0) as file:
+        size_bytes = file.seek(0, os.SEEK_END)
+        file.seek(after * page_size)
+        body = memoryview(file.read(SCRUB_STEP_BYTES))
+    if size_bytes != sums.pages * page_size:
+        raise ProofError(f"find {size_bytes} bytes, not {sums.pages} pages of {page_size}")
     locked = lock_page(page_size)
+    pages = len(body) // page_size
     for index in range(pages):
         number = after + index + 1
-        if number != locked:
-            at = index * page_size
-            value ^= page_checksum(number, body[at : at + page_size])
-    return value, pages
+        page = body[index * page_size : (index + 1) * page_size]
+        if number != locked and page_checksum(number, page) != sums.share(number):
+            raise ProofError(f"page {number} is not what it was")
+    return pages
 
 
 def verify_slots(root: Path) -> Iterator[tuple[Path, str | None]]:

@@ -85,6 +85,7 @@ def check_slot(slot: Path) -> Sums:
         OSError: It cannot be read.
     """
     recorded = Sums.read(sums_path(slot))
+    recorded.load()
     found = sum_file(slot, recorded.page_size)
     if (found.pages, found.value) != (recorded.pages, recorded.value):
         raise ProofError(

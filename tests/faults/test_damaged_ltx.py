@@ -23,7 +23,8 @@ from headrace.cli import main
 from headrace.errors import ObjectMissingError, RestoreError, StoreError
 from headrace.keys import ltx_key
 from headrace.sums import sums_path
-from serve.scrub import verify_slots
+from serve.metrics import ReaderMetrics
+from serve.scrub import Scrubber, verify_slots
 from serve.slot_files import check_slot, remove_slot
 from tests.integration.reader_kit import (
     ORDERS,
@@ -246,14 +247,21 @@ async def test_slot_damaged_while_the_reader_was_down_is_restored_anew(
 
 
 async def test_damaged_sums_never_vouch_for_a_slot(publisher: LivePublisher) -> None:
-    """A slot whose sums are gone or damaged is made anew."""
+    """A slot whose sums are gone or damaged is made anew, and they with it."""
     cut = await write(publisher, *ORDERS, ROWS)
     slot = await serve(make_restorer(publisher), cut)
-    for damage in (cut_to_nothing, cut_short, lambda body: flip(body, 20)):
-        sums = sums_path(slot)
-        sums.write_bytes(damage(sums.read_bytes()))
+    sums = sums_path(slot)
+    whole = sums.read_bytes()
+    for damage in (
+        cut_to_nothing,
+        cut_short,
+        lambda body: flip(body, 20),
+        lambda body: flip(body, -1),
+    ):
+        sums.write_bytes(damage(whole))
 
         assert check_slot(await serve(make_restorer(publisher), cut)).value == cut.checksum
+        assert sums.read_bytes() == whole
 
 
 async def test_byte_flipped_under_a_reader_is_scrubbed_away(
@@ -281,6 +289,31 @@ async def test_byte_flipped_under_a_reader_is_scrubbed_away(
         await eventually(is_whole)
         assert await client.metric("headrace_reader_proof_failures_total") >= 1
         assert (await client.json("/-/headrace.json"))["generation"] == 1
+
+
+async def test_byte_flipped_in_slots_that_take_turns_is_found(
+    publisher: LivePublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Generations that come faster than a slot can be read do not keep it from being read."""
+    monkeypatch.setattr("serve.scrub.SCRUB_PAUSE_S", 0)
+    monkeypatch.setattr("serve.scrub.SCRUB_STEP_BYTES", 4096 * 4)
+    monkeypatch.setattr("serve.scrub.SCRUB_BYTES_PER_S", 4096 * 400)
+    restorer = make_restorer(publisher)
+    await serve(restorer, await write(publisher, *ORDERS, *[ROWS] * 20))
+    slot = await serve(restorer, await write(publisher, ROWS))
+    for each in (slot, next(slot.parent.glob("*.spare"))):
+        each.write_bytes(flip(each.read_bytes(), 200 * 4096 - 1))
+    found = asyncio.Event()
+    scrubbing = asyncio.create_task(Scrubber(restorer.pool, ReaderMetrics("test"), found.set).run())
+
+    async with asyncio.timeout(60):
+        while not found.is_set():
+            await serve(restorer, await write(publisher, ROWS))
+    scrubbing.cancel()
+    await asyncio.wait([scrubbing])
+
+    slot = await serve(restorer, cut := await write(publisher, ROWS))
+    assert check_slot(slot).value == cut.checksum
 
 
 async def test_verify_command_tells_of_each_slot(publisher: LivePublisher) -> None:

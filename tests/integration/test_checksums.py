@@ -56,3 +56,21 @@ async def test_checksum_without_a_replica_is_refused(publisher: Publisher) -> No
 
     with pytest.raises(LitestreamError, match=r"cannot restore sales: .*no matching backup"):
         await checksums.advance("sales", cut)
+
+
+async def test_checksum_that_was_half_written_is_worked_out_anew(publisher: Publisher) -> None:
+    """Killed after the shares of a change and before their header, it publishes the right one."""
+    paths = PrimaryPaths(publisher.root / "volume")
+    cut = publisher.write("sales", *ORDERS)
+    path = paths.sums("sales", cut.lineage)
+    path.parent.mkdir(parents=True)
+    await Checksums(paths, publisher.store, IngestMetrics()).advance("sales", cut)
+    header = path.read_bytes()[:64]
+    cut = publisher.write("sales", "INSERT INTO orders (item) VALUES ('lamp')")
+    await Checksums(paths, publisher.store, IngestMetrics()).advance("sales", cut)
+    path.write_bytes(header + path.read_bytes()[64:])
+
+    sums = await Checksums(paths, publisher.store, IngestMetrics()).advance("sales", cut)
+
+    expected = with_checksum(publisher, "sales", cut)
+    assert (sums.txid, sums.pages, sums.value) == (cut.txid, cut.pages, expected.checksum)

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from headrace.keys import PrimaryPaths
+from headrace.ltx import page_checksum
 from ingest import verify
+from ingest.checksums import Checksums
+from ingest.metrics import IngestMetrics
+from ingest.watchdog import verify_apart
 from tests.e2e.conftest import System
 from tests.e2e.test_checksums import read_newest
+from tests.integration.merge_kit import Live
+from tests.integration.slots_kit import (
+    ROWS,
+    LivePublisher,
+    live_publisher,  # noqa: F401 - a fixture
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import pytest
+
+    from headrace.generation import Cut
+
+ORDERS = "CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT)"
+# In a process of its own, as closing a file would drop the locks of the look.
+WRITE = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)
+db.execute("PRAGMA wal_autocheckpoint = 0")
+db.execute("UPDATE orders SET item = hex(randomblob(40))")
+db.execute("PRAGMA wal_checkpoint")
+"""
 
 
 def test_verify_finds_a_flipped_byte_in_a_live_database(
@@ -40,10 +65,79 @@ def test_verify_finds_a_flipped_byte_in_a_live_database(
     body[-100] ^= 1
     path.write_bytes(body)
     monkeypatch.setattr(verify, "PAUSE_S", 0)
+    monkeypatch.setattr(verify, "FOLLOWED_S", 0)
     assert "checksum" in (verify.verify_database(path) or "")
     code, output = _run_verify(system.data / "primary")
     assert code == 1
     assert "the checksum" in output
+
+
+def test_verify_of_a_file_that_is_written_meanwhile_looks_at_one_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is committed and checkpointed during a look waits for nothing, and is no difference.
+
+    All of the WAL is in the file, so the writer begins it anew.
+    """
+    live = Live(tmp_path)
+    live.begin(ORDERS, *[ROWS] * 20)
+    written = _write_meanwhile(monkeypatch, live.path)
+
+    assert verify.verify_database(live.path) is None
+    assert written() == 1
+
+
+async def test_verify_of_a_wal_that_is_written_meanwhile_looks_at_one_moment(
+    publisher: LivePublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same where some pages are only in the WAL; Litestream holds it."""
+    await _write_proven(publisher, ORDERS, *[ROWS] * 20)
+    await _write_proven(publisher, ROWS)
+    path = publisher.path("sales")
+    written = _write_meanwhile(monkeypatch, path)
+
+    assert await asyncio.to_thread(verify.verify_database, path) is None
+    assert written() == 1
+
+
+async def test_verify_during_appends_finds_no_difference(publisher: LivePublisher) -> None:
+    """A database that is appended to, synced and checkpointed all the while is found right."""
+    await _write_proven(publisher, ORDERS, *[ROWS] * 200)
+    appending = asyncio.create_task(_append(publisher))
+    looks = [await verify_apart(publisher.path("sales")) for _ in range(3)]
+
+    assert not appending.done()
+    appending.cancel()
+    await asyncio.wait([appending])
+    assert looks == [[None]] * 3
+
+
+async def _append(publisher: LivePublisher) -> None:
+    while True:
+        await _write_proven(publisher, *[ROWS] * 100)
+
+
+async def _write_proven(publisher: LivePublisher, *statements: str) -> Cut:
+    """Change sales, and note its checksum as the primary does."""
+    cut = await publisher.write("sales", *statements)
+    paths = PrimaryPaths(publisher.path("sales").parents[2])
+    await Checksums(paths, publisher.store, IngestMetrics()).advance("sales", cut)
+    return cut
+
+
+def _write_meanwhile(monkeypatch: pytest.MonkeyPatch, path: Path) -> Callable[[], int]:
+    """Have another process write in the middle of each look; give how often it did."""
+    written = 0
+
+    def checksum(number: int, page: bytes) -> int:
+        nonlocal written
+        if number == 50:
+            subprocess.run([sys.executable, "-c", WRITE, str(path)], check=True)
+            written += 1
+        return page_checksum(number, page)
+
+    monkeypatch.setattr(verify, "page_checksum", checksum)
+    return lambda: written
 
 
 def _run_verify(folder: Path) -> tuple[int, str]:

@@ -90,3 +90,21 @@ def test_sums_with_any_damaged_header_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ProofError, match="has 87 bytes"):
         Sums.read(path)
+
+
+def test_sums_that_are_half_written_are_not_proven(tmp_path: Path) -> None:
+    """Shares without the header that goes with them are found, whenever a writer was cut off."""
+    sums = Sums(tmp_path / "sums", 512)
+    for number in range(1, 3000):
+        sums.set_page(number, number.to_bytes(512, "big"))
+    sums.write()
+    before = sums.path.read_bytes()
+    Sums.read(sums.path).load()
+    sums.set_page(2500, bytes(512))
+    sums.write()
+    Sums.read(sums.path).load()
+    header_bytes = 64
+    sums.path.write_bytes(before[:header_bytes] + sums.path.read_bytes()[header_bytes:])
+
+    with pytest.raises(ProofError, match="does not hold what its header says"):
+        Sums.read(sums.path).load()
