@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sqlite3
 import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -249,25 +250,40 @@ class Uploads:
     async def _deliver(
         self, receipt: Receipt, options: Options, earlier: asyncio.Task[Receipt] | None
     ) -> Receipt:
-        database = receipt.database or ""
         receipt, cut = await self._merging.find_merged(receipt)
         staged = None
+        texts: Mapping[str, frozenset[str]] = {}
         if cut is None:
-            receipt, staged = await self._convert(receipt, options)
+            with suppress(sqlite3.Error):  # it is looked at again under the lock
+                texts = await self._merging.find_texts(receipt)
+            receipt, staged = await self._convert(receipt, options, texts)
         if earlier is not None:  # conversions overlap; merges keep the order of arrival
             await asyncio.wait([earlier])
-        async with self._primary.database_lock(database):
-            if staged is not None:
-                receipt, cut = await self._merge(receipt, staged, options)
-            before = self._primary.state.databases.get(database)
-            metadata = described(receipt, before.metadata if before else {})
-            if cut is None:  # no row changed: there is a database, then
-                cut = self._primary.cut(database)
-                if metadata == cut.metadata:
-                    return await self._end_unchanged(receipt)
-            return await self._publish(receipt, replace(cut, metadata=metadata))
+        while True:
+            async with self._primary.database_lock(receipt.database or ""):
+                if staged is None:
+                    return await self._finish(receipt, cut)
+                told, texts = texts, await self._merging.find_texts(receipt)
+                if await self._merging.keeps_texts(receipt, staged, told=told, texts=texts):
+                    receipt, cut = await self._merge(receipt, staged, options)
+                    return await self._finish(receipt, cut)
+            # The tables are others than those that it was converted for. Others need not wait.
+            receipt, staged = await self._convert(receipt, options, texts)
 
-    async def _convert(self, receipt: Receipt, options: Options) -> tuple[Receipt, Converted]:
+    async def _finish(self, receipt: Receipt, cut: Cut | None) -> Receipt:
+        """Publish what was merged; None: no row changed."""
+        database = receipt.database or ""
+        before = self._primary.state.databases.get(database)
+        metadata = described(receipt, before.metadata if before else {})
+        if cut is None:  # there is a database, then
+            cut = self._primary.cut(database)
+            if metadata == cut.metadata:
+                return await self._end_unchanged(receipt)
+        return await self._publish(receipt, replace(cut, metadata=metadata))
+
+    async def _convert(
+        self, receipt: Receipt, options: Options, texts: Mapping[str, frozenset[str]]
+    ) -> tuple[Receipt, Converted]:
         """detect, convert: the spooled file becomes a staging database."""
         spooled = self._paths.spool / receipt.id
         scratch = self._paths.staging / receipt.id
@@ -309,6 +325,7 @@ class Uploads:
                     table_given=options.table_given,
                     filename=receipt.filename,
                     wishes=options.wishes,
+                    texts=texts,
                     report=report,
                     begin=begin,
                     registry=self._registry,

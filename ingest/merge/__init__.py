@@ -8,6 +8,7 @@ so that after a crash it is known whether it happened, and what it did.
 from ingest.merge.database import count_tables, drop_table, find_last_merge
 from ingest.merge.first import FIRST_TXIDS, adopt
 from ingest.merge.tables import Merged, MergedTable, merge, require_keys
+from ingest.merge.texts import find_texts, keeps_texts
 
 __all__ = [
     "FIRST_TXIDS",
@@ -17,6 +18,8 @@ __all__ = [
     "count_tables",
     "drop_table",
     "find_last_merge",
+    "find_texts",
+    "keeps_texts",
     "merge",
     "require_keys",
 ]
