@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 from headrace.receipt import UploadState
 from ingest.described import brought, check_described, described
 from ingest.insist import to_end, try_hard
-from ingest.merge import Merged, adopt, count_tables, find_last_merge, merge, require_keys
+from ingest.merge import (
+    Merged,
+    adopt,
+    count_tables,
+    find_last_merge,
+    find_texts,
+    keeps_texts,
+    merge,
+    require_keys,
+)
 from ingest.outcome import is_sqlite, source_of, with_merged, with_nothing
 from ingest.turns import Turns
 from ingest.volume import new_lineage
@@ -68,6 +77,30 @@ class Merging:
             receipt = with_merged(receipt, Merged.decode(last[1]))
         tables = await try_hard(partial(asyncio.to_thread, count_tables, path), receipt.id)
         return receipt, self._primary.unpublished_cut(live.lineage, tables, source_of(receipt))
+
+    async def find_texts(self, receipt: Receipt) -> dict[str, frozenset[str]]:
+        """Find the columns that an upload finds texts in, and leaves so (``Conversion.texts``).
+
+        Raises:
+            sqlite3.Error: The database was replaced just now; not under its lock.
+        """
+        cut = self._primary.state.databases.get(receipt.database or "")
+        if cut is None or receipt.mode == "create":
+            return {}
+        path = self._paths.database(receipt.database or "", cut.lineage)
+        return await asyncio.to_thread(find_texts, path, receipt.mode)
+
+    async def keeps_texts(
+        self,
+        receipt: Receipt,
+        staged: Converted,
+        *,
+        told: Mapping[str, frozenset[str]],
+        texts: Mapping[str, frozenset[str]],
+    ) -> bool:
+        """Say whether an upload need not be converted again, to keep its texts."""
+        staging = self._paths.staging / receipt.id / "staging.db"
+        return await asyncio.to_thread(keeps_texts, staging, staged.tables, told=told, texts=texts)
 
     async def describe(self, receipt: Receipt, staged: Converted, options: Options) -> Receipt:
         """Note what an upload says about the database, if that can be shown of what will be there.

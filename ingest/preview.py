@@ -10,7 +10,7 @@ import math
 import shutil
 import sqlite3
 import tempfile
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from ingest.converters import Conversion, find_honoured
 from ingest.converters.sniff import sniff
 from ingest.detect import HEAD_BYTES, decode_head, detect
 from ingest.head import cut_head, why_not
+from ingest.merge import find_texts
 from ingest.merge.kept_columns import find_kept_columns
 from ingest.nursery import bare_environment
 from ingest.outcome import is_sqlite
@@ -136,6 +137,11 @@ class Previews:
                 return preview | said | {"warnings": list(target.warnings)}
             await asyncio.to_thread(path.write_bytes, body)
         output = scratch / "staging.db"
+        merges = head.live if target.mode != "create" else None
+        texts: dict[str, frozenset[str]] = {}
+        if merges is not None:
+            with suppress(sqlite3.Error):  # it was replaced just now
+                texts = await asyncio.to_thread(find_texts, merges, target.mode)
         conversion = Conversion(
             input=path,
             output=output,
@@ -144,6 +150,7 @@ class Previews:
             table_given=target.table_given,
             filename=target.filename,
             wishes=target.wishes,
+            texts=texts,
             registry=self._registry,
         )
         converted = await self._disk.run(
@@ -152,9 +159,9 @@ class Previews:
         shown = converted.tables[:MAX_TABLES]
         tables = await asyncio.to_thread(_read_tables, output, shown)
         kept: dict[str, list[str]] = {}
-        if head.live is not None and target.mode != "create" and not is_sqlite(found):
+        if merges is not None and not is_sqlite(found):
             kept = await asyncio.to_thread(
-                find_kept_columns, head.live, output, shown, mode=target.mode
+                find_kept_columns, merges, output, shown, mode=target.mode
             )
         return preview | {
             "previewable": True,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sqlite3
 import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -259,23 +260,33 @@ class Uploads:
                 receipt, cut = await self._merging.find_merged(receipt)
                 if cut is not None:
                     return await self._publish(receipt, cut)
-        receipt, staged = await self._convert(receipt, options)
+        texts: Mapping[str, frozenset[str]] = {}
+        with suppress(sqlite3.Error):  # it is looked at again under the lock
+            texts = await self._merging.find_texts(receipt)
+        receipt, staged = await self._convert(receipt, options, texts)
         if earlier is not None:  # conversions overlap; merges keep the order of arrival
             await asyncio.wait([earlier])
-        async with self._primary.database_lock(database):
-            receipt, cut = await self._merge(receipt, staged, options)
-            if cut is None:  # no row changed: there is a database, then
-                cut = self._primary.cut(database)
-                if self._described(receipt) == cut.metadata:
-                    return await self._end_unchanged(receipt)
-            return await self._publish(receipt, cut)
+        while True:
+            async with self._primary.database_lock(database):
+                told, texts = texts, await self._merging.find_texts(receipt)
+                if await self._merging.keeps_texts(receipt, staged, told=told, texts=texts):
+                    receipt, cut = await self._merge(receipt, staged, options)
+                    if cut is None:  # no row changed: there is a database, then
+                        cut = self._primary.cut(database)
+                        if self._described(receipt) == cut.metadata:
+                            return await self._end_unchanged(receipt)
+                    return await self._publish(receipt, cut)
+            # The tables are others than those that it was converted for. Others need not wait.
+            receipt, staged = await self._convert(receipt, options, texts)
 
     def _described(self, receipt: Receipt) -> Mapping[str, Any]:
         """Give what is said about a database once an upload is published."""
         before = self._primary.state.databases.get(receipt.database or "")
         return described(receipt, before.metadata if before else {})
 
-    async def _convert(self, receipt: Receipt, options: Options) -> tuple[Receipt, Converted]:
+    async def _convert(
+        self, receipt: Receipt, options: Options, texts: Mapping[str, frozenset[str]]
+    ) -> tuple[Receipt, Converted]:
         """detect, convert: the spooled file becomes a staging database."""
         spooled = self._paths.spool / receipt.id
         scratch = self._paths.staging / receipt.id
@@ -317,6 +328,7 @@ class Uploads:
                     table_given=options.table_given,
                     filename=receipt.filename,
                     wishes=options.wishes,
+                    texts=texts,
                     report=report,
                     begin=begin,
                     registry=self._registry,

@@ -257,6 +257,8 @@ class Conversion:
         filename: The file's name as its sender had it; empty where there was none.
         table_given: Whether the uploader named the table: then all files of an archive go into it.
         wishes: How to read and shape it.
+        texts: The columns of the live tables whose values are texts and stay so, by table, all in
+            lower case. Tables without any are there as well.
         report: To be called with the rows and the bytes of the input done so far, as often as one
             likes; what is shown is bounded.
         begin: To be called with a word for what is done from now on; it begins as ``read``. Rows
@@ -272,6 +274,7 @@ class Conversion:
     filename: str = ""
     table_given: bool = False
     wishes: Wishes = field(default_factory=Wishes)
+    texts: Mapping[str, frozenset[str]] = field(default_factory=dict)
     report: Callable[[int, int], None] = lambda _rows, _bytes: None
     begin: Callable[[str], None] = lambda _step: None
     registry: Registry = BUILT_IN
@@ -280,6 +283,27 @@ class Conversion:
     def settings(self) -> Mapping[str, Any]:
         """What the converter was registered with."""
         return self.registry.get(self.format).settings
+
+    def stays_text(self, table: str, column: str) -> bool:
+        """Say whether a column goes into one of a live table that holds texts.
+
+        Its values are to be what the file writes then, also where all of them are numbers; unless
+        the uploader says its type.
+
+        Args:
+            table: As the converter calls it.
+            column: As the file calls it, in a form that SQLite takes.
+        """
+        columns = self.texts.get(table.lower())
+        if columns is None and self.table_given:  # if it is the only one, it gets that name
+            columns = self.texts.get(self.table.lower())
+        name = _find_named(self.wishes.columns, column) or column
+        if any(_find_named(self.wishes.types, each) for each in (column, name)):
+            return False
+        lookup = _find_named(self.wishes.extract, name)
+        if lookup is not None:  # a lookup table has one column that is no key
+            return bool(self.texts.get(lookup.lower()))
+        return name.lower() in (columns or ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -389,6 +413,12 @@ def _name_table(conversion: Conversion, converted: Converted) -> Converted:
     return replace(converted, tables=tables)
 
 
+def _find_named(wanted: Mapping[str, str], column: str) -> str | None:
+    """Find what is asked for a column; SQLite ignores the case of names."""
+    folded = {name.lower(): value for name, value in wanted.items()}
+    return folded.get(column.lower())
+
+
 def find_ignored(conversion: Conversion) -> frozenset[str]:
     """Give what is asked for about how the file is read, and its format knows nothing of.
 
@@ -457,6 +487,7 @@ def encode_request(conversion: Conversion, limits: Limits) -> bytes:
             "filename": conversion.filename,
             "table_given": conversion.table_given,
             "wishes": conversion.wishes.encode(),
+            "texts": {table: sorted(columns) for table, columns in conversion.texts.items()},
         },
         "added": [asdict(converter) for converter in conversion.registry.added],
         "limits": asdict(limits),
@@ -470,8 +501,11 @@ def decode_request(data: bytes) -> tuple[Conversion, Limits]:
     members = request["conversion"]
     paths = {"input": Path(members["input"]), "output": Path(members["output"])}
     wishes = Wishes.decode(members["wishes"])
+    texts = {table: frozenset(columns) for table, columns in members["texts"].items()}
     registry = replace(BUILT_IN, added=tuple(map(_decode_converter, request["added"])))
-    conversion = Conversion(**{**members, **paths, "wishes": wishes}, registry=registry)
+    conversion = Conversion(
+        **{**members, **paths, "wishes": wishes, "texts": texts}, registry=registry
+    )
     limits = Limits(**{**request["limits"], "hidden": tuple(request["limits"]["hidden"])})
     return conversion, limits
 

@@ -34,7 +34,6 @@ from ingest.converters.text import open_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from headrace.wishes import Wishes
     from ingest.converters.csv_records import Complaint
 
 BLOCK_BYTES = 1024 * 1024
@@ -232,7 +231,7 @@ def _open(conversion: Conversion) -> tuple[Source, Columns, list[str]]:
                 " (header=1 says that it names the columns)"
             )
     names, renamed = unique_columns(header.names, table=conversion.table)
-    fixed, unknown = _fix_types(wishes, header.names, names)
+    fixed, unknown = _fix_types(conversion, header.names, names)
     source = Source(
         path=conversion.input,
         header=header,
@@ -258,17 +257,23 @@ def _find_delimiter(conversion: Conversion, sample: str, *, complete: bool) -> s
 
 
 def _fix_types(
-    wishes: Wishes, written: Sequence[str], names: Sequence[str]
+    conversion: Conversion, written: Sequence[str], names: Sequence[str]
 ) -> tuple[dict[int, Kind], list[str]]:
-    """Find the columns whose types are asked for; a warning for each that is not there.
+    """Find the columns whose types are asked for, or which stay text; warn of those not there.
 
     A column goes by its name in the file, in the table, or by the one that it is renamed to.
     """
+    wishes = conversion.wishes
     places: dict[str, int] = {}
     for each in (written, names, [wishes.columns.get(name, name) for name in names]):
         for place, name in enumerate(each):
             places.setdefault(name, place)
     fixed = {
+        place: Kind.TEXT
+        for place, name in enumerate(names)
+        if conversion.stays_text(conversion.table, name)
+    }
+    fixed |= {
         places[name]: _KINDS[wanted] for name, wanted in wishes.types.items() if name in places
     }
     missing = [name for name in wishes.types if name not in places]

@@ -50,7 +50,7 @@ def convert(conversion: Conversion) -> Converted:
         Refusal: ``no-rows``: no table with data; ``limit-exceeded``: columns; ``invalid-file``.
     """
     with open_staging(conversion.output) as connection:
-        tables = TextTables(connection, conversion.wishes)
+        tables = TextTables(connection, conversion)
         page = _Page(tables, conversion)
         page.read()
         names = {key: conversion.table if len(page.names) == 1 else name

@@ -12,6 +12,7 @@ import os
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ from ingest.converters.staging import (
     encode_values,
     half_character,
     insert_statement,
+    keep_texts,
     open_staging,
     type_records,
     unique_columns,
@@ -41,7 +43,7 @@ from ingest.converters.staging import (
 from ingest.converters.text import open_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
     from ingest.converters.staging import Record
@@ -91,6 +93,8 @@ def _convert(conversion: Conversion, features: Features) -> Converted:
     while True:
         conversion.output.unlink(missing_ok=True)
         names, warnings = unique_columns(list(kinds), table=conversion.table)
+        kinds = keep_texts(kinds, names, partial(conversion.stays_text, conversion.table))
+        lines.mixed = frozenset(key for key, kind in kinds.items() if kind is Kind.MIXED)
         with open_staging(conversion.output) as connection:
             create_table(connection, conversion.table, names, list(kinds.values()))
         load = _Load(lines.blocks, kinds)
@@ -122,10 +126,12 @@ class _Lines:
 
     Attributes:
         quarantine: Whether bad lines are left out; else they refuse the file.
+        mixed: The keys whose values are to be their JSON text.
     """
 
     def __init__(self, conversion: Conversion, features: Features) -> None:
         self.quarantine = conversion.wishes.on_bad_rows == "quarantine"
+        self.mixed: frozenset[str] = frozenset()
         self._conversion = conversion
         self._features = features
         self._flat = conversion.wishes.nested == "flatten"
@@ -170,7 +176,7 @@ class _Lines:
     def _read(self) -> Iterator[_Block]:
         path = self._conversion.input
         raw = _byte_blocks(path) if self._utf8 else _text_blocks(path)
-        return _Reader(self._change).blocks(raw)
+        return _Reader(self._change, self.mixed).blocks(raw)
 
     def _change(self, record: Record) -> Record:
         if is_feature(record):
@@ -262,8 +268,9 @@ def _array_of(values: list[Any], kind: Kind) -> pa.Array:
 class _Reader:
     """Reads blocks of lines, a few at a time."""
 
-    def __init__(self, change: Callable[[Record], Record]) -> None:
+    def __init__(self, change: Callable[[Record], Record], mixed: Collection[str]) -> None:
         self._change = change
+        self._mixed = mixed
         self._schema: pa.Schema | None = None  # of the last block that Arrow read
 
     def blocks(self, raw: Iterator[bytes]) -> Iterator[_Block]:
@@ -332,8 +339,11 @@ class _Reader:
             if field.type not in _PLAIN:
                 return None
             array = column.combine_chunks()
-            if field.type == pa.float64() and pc.any(pc.invert(pc.is_finite(array))).as_py():
-                return None  # NaN, Infinity
+            if field.type == pa.float64() and (
+                field.name in self._mixed  # 3 among them would be 3.0
+                or pc.any(pc.invert(pc.is_finite(array))).as_py()  # NaN, Infinity
+            ):
+                return None
             columns[field.name] = array
         return columns or None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Refusal
@@ -40,8 +41,14 @@ def convert_batches(tables: Mapping[str, Batches], conversion: Conversion) -> Co
     with open_staging(conversion.output) as connection:
         for table, all_batches in tables.items():
             batches = flattened(all_batches, conversion)
+            renamed = conversion.table_given and len(tables) == 1
+            live = conversion.table if renamed else table
             rows, changes = load_records(
-                connection, table, batches, again=lambda: conversion.begin("read again")
+                connection,
+                table,
+                batches,
+                stays_text=partial(conversion.stays_text, live),
+                again=lambda: conversion.begin("read again"),
             )
             made.append(TableRows(name=table, rows=rows))
             warnings += changes

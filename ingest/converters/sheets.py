@@ -165,7 +165,8 @@ def _convert(conversion: Conversion) -> Converted:
             wanted = conversion.table if len(sheets) == 1 else each.name
             table = take_table_name(wanted, taken, warnings)
             conversion.begin("write")
-            rows, changes = _load(staging, table, sheet, report)
+            stays_text = partial(conversion.stays_text, table)
+            rows, changes = _load(staging, table, sheet, report, stays_text)
             made.append(TableRows(name=table, rows=rows))
             warnings += (*sheet.warnings, *changes)
     if not made:
@@ -191,7 +192,11 @@ def _read_cells(
 
 
 def _load(
-    staging: sqlite3.Connection, table: str, sheet: _Sheet, report: Callable[[int], None]
+    staging: sqlite3.Connection,
+    table: str,
+    sheet: _Sheet,
+    report: Callable[[int], None],
+    stays_text: Callable[[str], bool],
 ) -> tuple[int, list[str]]:
     """Load a sheet; give its rows and warnings."""
     done = 0
@@ -213,7 +218,7 @@ def _load(
             done = max(done, start)  # the first batch is read twice, all where types do not fit
             report(done)
 
-    rows, _ = load_records(staging, table, batches, again=lambda: None)
+    rows, _ = load_records(staging, table, batches, stays_text=stays_text, again=lambda: None)
     report(rows)
     return rows, warnings
 

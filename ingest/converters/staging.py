@@ -112,7 +112,12 @@ def unique_columns(names: Sequence[str], *, table: str) -> tuple[list[str], list
 
 
 def load_records(
-    connection: sqlite3.Connection, table: str, batches: Batches, *, again: Callable[[], None]
+    connection: sqlite3.Connection,
+    table: str,
+    batches: Batches,
+    *,
+    stays_text: Callable[[str], bool],
+    again: Callable[[], None],
 ) -> tuple[int, list[str]]:
     """Load records into a new table; their keys become columns, in the order they are first seen.
 
@@ -123,6 +128,7 @@ def load_records(
         connection: The staging database.
         table: The table's name.
         batches: The records.
+        stays_text: Says of a column whether it holds texts, whatever the types of its values.
         again: Called before they are read once more.
 
     Returns:
@@ -137,6 +143,7 @@ def load_records(
     kinds, _ = type_records({}, first)
     while True:
         columns, warnings = unique_columns(list(kinds), table=table)
+        kinds = keep_texts(kinds, columns, stays_text)
         try:
             create_table(connection, table, columns, list(kinds.values()))
             rows, needed = _load_while_fitting(connection, table, batches, kinds)
@@ -147,6 +154,16 @@ def load_records(
         connection.execute(f"DROP TABLE {quote_identifier(table)}")
         kinds = needed
         again()
+
+
+def keep_texts(
+    kinds: Mapping[str, Kind], columns: Iterable[str], stays_text: Callable[[str], bool]
+) -> dict[str, Kind]:
+    """Give the kinds of columns, where those that stay text take any value as its text."""
+    return {
+        key: Kind.MIXED if stays_text(column) else kind
+        for (key, kind), column in zip(kinds.items(), columns, strict=True)
+    }
 
 
 def half_character() -> Refusal:

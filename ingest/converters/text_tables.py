@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Mapping, Sequence
 
-    from headrace.wishes import Wishes
+    from ingest.converters import Conversion
 
 MAX_TABLES = 1000
 _BATCH_ROWS = 2000
@@ -61,15 +61,17 @@ class TextTables:
         rows: How many there are in all of them.
     """
 
-    def __init__(self, connection: sqlite3.Connection, wishes: Wishes) -> None:
+    def __init__(self, connection: sqlite3.Connection, conversion: Conversion) -> None:
         """Begin with no table.
 
         Args:
             connection: The staging database.
-            wishes: ``types`` (text only: the rest is found) and ``empty`` are heeded.
+            conversion: Of its wishes, ``types`` (text only: the rest is found) and ``empty`` are
+                heeded.
         """
         self._connection = connection
-        self._wishes = wishes
+        self._conversion = conversion
+        self._wishes = conversion.wishes
         self._tables: dict[str, _Table] = {}
         self._waiting_rows = 0
         self._waiting_characters = 0
@@ -202,7 +204,10 @@ class TextTables:
 
     def _write_typed(self, table: _Table, name: str, columns: Sequence[str]) -> None:
         kinds = [
-            self._kind(column, key, columns[column.number]) for key, column in table.columns.items()
+            Kind.TEXT
+            if self._conversion.stays_text(name, columns[column.number])
+            else self._kind(column, key, columns[column.number])
+            for key, column in table.columns.items()
         ]
         create_table(self._connection, name, columns, kinds)
         chosen = ", ".join(self._expression(number, kind) for number, kind in enumerate(kinds))

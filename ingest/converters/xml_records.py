@@ -58,7 +58,7 @@ def convert(conversion: Conversion) -> Converted:
     (root_name,) = finder.roots
     kinds = _find_rows(root_name, finder.roots[root_name])
     with open_staging(conversion.output) as connection:
-        tables = TextTables(connection, conversion.wishes)
+        tables = TextTables(connection, conversion)
         reader = _RowReader(tables, finder.roots, kinds)
         for done_bytes in _parse(conversion, reader):
             conversion.report(tables.rows, done_bytes)

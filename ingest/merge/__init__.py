@@ -8,6 +8,7 @@ so that after a crash it is known whether it happened, and what it did.
 from ingest.merge.database import count_tables, find_last_merge, find_tables
 from ingest.merge.first import FIRST_TXIDS, adopt
 from ingest.merge.tables import Merged, MergedTable, merge, require_keys
+from ingest.merge.texts import find_texts, keeps_texts
 
 __all__ = [
     "FIRST_TXIDS",
@@ -16,7 +17,12 @@ __all__ = [
     "adopt",
     "count_tables",
     "find_last_merge",
+<<<<<<< HEAD
     "find_tables",
+=======
+    "find_texts",
+    "keeps_texts",
+>>>>>>> four-b
     "merge",
     "require_keys",
 ]

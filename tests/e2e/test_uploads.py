@@ -81,6 +81,30 @@ def test_upload_of_sqlite_keeps_every_table(system: System, tmp_path: Path) -> N
     assert [row["id"] for row in system.rows("/shop/big")] == [2]
 
 
+def test_text_that_looks_like_a_number_is_read_as_it_was_written(system: System) -> None:
+    """Also of a file that was on its way before there was a column of texts for it."""
+    first, *others = (
+        system.post(
+            body,
+            "texts.csv",
+            mode="append",
+            table="versions",
+            headers={"Prefer": "respond-async"},
+        )
+        for body in (b"v\n1.2.3\n", b"v\n1.10\n", b"v\n2.50\n")
+    )
+    assert first.status_code == 202
+    last = others[-1].headers["Location"]  # merges keep the order of arrival
+    receipt = wait_for(
+        lambda: (
+            (found := system.client.get(last, headers=system.auth).json())["state"] == "published"
+            and found
+        )
+    )
+    system.wait_until_live(receipt)
+    assert [row["v"] for row in system.rows("/texts/versions")] == ["1.2.3", "1.10", "2.50"]
+
+
 def test_second_upload_of_a_table_shows_new_rows_and_fails_no_read(system: System) -> None:
     """A table is replaced under a loop of reads; each read gets the old or the new rows, whole."""
     receipt = system.upload(b"n\n" + b"0\n" * 50, "loop.csv")

@@ -6,7 +6,10 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from ingest.merge import adopt, merge
+from headrace.wishes import Wishes
+from ingest.converters import Conversion, Converted
+from ingest.converters.process import convert_file
+from ingest.merge import adopt, find_texts, merge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,6 +92,46 @@ class Live:
     ) -> MergedTable:
         """Merge an upload of one table; give what became of that."""
         return self._merge(fill(self.staging, sql, rows, table), mode, key).tables[0]
+
+    def send(
+        self,
+        mode: str,
+        text: str,
+        *,
+        kind: str = "csv",
+        wishes: Wishes | None = None,
+        table: str = "",
+    ) -> Merged | None:
+        """Convert a file, and merge it; the first one begins the database, and merges nothing.
+
+        Args:
+            mode: What it is merged by.
+            text: The file.
+            kind: Its format.
+            wishes: What is asked for.
+            table: The table that its uploader names.
+        """
+        wishes = wishes or Wishes()
+        begun = self.path.exists()
+        texts = find_texts(self.path, mode) if begun else {}
+        output = self.staging
+        source = output.with_name("file")
+        source.write_bytes(text.encode())
+        conversion = Conversion(
+            input=source,
+            output=output,
+            format=kind,
+            table=table or "t",
+            table_given=bool(table),
+            wishes=wishes,
+            texts=texts,
+        )
+        outcome = convert_file(conversion)
+        assert isinstance(outcome, Converted), outcome
+        if begun:
+            return self._merge(output, mode, wishes.pk)
+        adopt(output, self.path, "r0")
+        return None
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Ask it."""

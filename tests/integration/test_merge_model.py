@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import sqlite3
 import tempfile
 from contextlib import closing, contextmanager
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.wishes import Wishes
 from tests.integration.merge_kit import Live, counts
 
 if TYPE_CHECKING:
@@ -142,6 +146,52 @@ def test_append_changes_no_value(case: tuple[str, str, bool, list[Any], list[Any
         stored = [row[0] for row in live.query("SELECT a FROM t ORDER BY rowid")]
         for value, found in zip([*old, *new], stored, strict=True):
             assert same(value, found), (value, found)
+
+
+CELLS = st.sampled_from(["", "1", "1.10", "2.50", "-0.0", "0.30000000000000004", "1.2.3"]) | TEXTS
+
+
+@st.composite
+def files(draw: st.DrawFn) -> list[list[tuple[str, str]]]:
+    """Draw files of rows, each of a key that is unique in its file, and a text."""
+    keys = st.sampled_from(["1", "1.0", "1.10", "1.1", "01", "a", "é"])
+    rows = st.lists(st.tuples(keys, CELLS), max_size=6, unique_by=lambda row: row[0])
+    return draw(st.lists(rows, max_size=4))
+
+
+@given(files(), st.sampled_from(["csv", "json"]), st.sampled_from(["append", "upsert"]))
+@settings(STEPS, max_examples=40)
+def test_texts_of_files_reach_a_column_of_texts_as_they_are_written(
+    sent: list[list[tuple[str, str]]], kind: str, mode: str
+) -> None:
+    """Whatever numbers a file's texts look like, what is read is what the file has."""
+    wanted = [("key", "1.2.3")]
+    with live_database() as live:
+        live.send("replace", as_file(wanted, kind), kind=kind)
+        for rows in filter(None, sent):
+            wishes = Wishes(pk=("k",) if mode == "upsert" else ())
+            live.send(mode, as_file(rows, kind), kind=kind, wishes=wishes)
+            wanted += rows
+            if mode == "upsert":
+                wanted = list(dict(wanted).items())
+        assert live.query("SELECT k, v FROM t ORDER BY rowid") == wanted
+
+
+def as_file(rows: list[tuple[str, str]], kind: str) -> str:
+    """Write texts as a file: quoted as CSV, and as numbers in JSON where their text is one."""
+    if kind == "csv":
+        file = io.StringIO()
+        csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows([("k", "v"), *rows])
+        return file.getvalue()
+    written = (f'{{"k": {as_json(key)}, "v": {as_json(value)}}}' for key, value in rows)
+    return f"[{', '.join(written)}]"
+
+
+def as_json(text: str) -> str:
+    """Write a text as the JSON number that it is the shortest text of, or as a string."""
+    if text in ("1", "0.30000000000000004"):
+        return text
+    return json.dumps(text)
 
 
 def same(value: Any, found: Any) -> bool:

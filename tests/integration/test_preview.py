@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from ingest.disk import Disk
 from ingest.metrics import IngestMetrics
 from ingest.preview import AT_ONCE, MAX_HEAD_BYTES, MAX_ROWS, MAX_TEXT, WAITING, Head, Previews
 from tests.converting import nursery_in
+from tests.integration.merge_kit import write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -145,6 +147,18 @@ async def test_preview_names_the_columns_that_a_file_does_not_have(
     async with previews_in(tmp_path) as previews:
         (table,) = (await previews.make(head))["tables"]
     assert table["kept_columns"] == kept
+
+
+async def test_preview_shows_what_stays_text_in_the_live_table(tmp_path: Path) -> None:
+    """A column of numbers is one of texts where it goes into one, as in the upload itself."""
+    live = write(tmp_path / "live.db", "CREATE TABLE a (v TEXT)")
+    folder = tmp_path / "staging"
+    folder.mkdir()
+    async with previews_in(folder) as previews:
+        head = replace(head_of(b"v\n1.10\n", "a.csv", mode="append"), live=live)
+        found = await previews.make(head)
+    assert found["tables"][0]["columns"] == [{"name": "v", "type": "TEXT"}]
+    assert found["tables"][0]["rows"] == [["1.10"]]
 
 
 async def test_previews_are_made_a_few_at_once(tmp_path: Path) -> None:
