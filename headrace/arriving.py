@@ -130,7 +130,10 @@ async def receive_body(request: web.BaseRequest, keeper: Keeper) -> ArrivedFile:
         read_target(request.query, filename)  # refuse before the body is sent
         check_announced_size(request.content_length, keeper.max_upload_bytes)
         keeper.require_room(request.content_length or 0)
-        await _keep(keeper, arrived, request.content.read)
+        # One with a Content-Encoding comes unpacked: that is not the length that was announced.
+        packed = "Content-Encoding" in request.headers
+        announced_bytes = None if packed else request.content_length
+        await _keep(keeper, arrived, request.content.read, announced_bytes)
         if arrived.spooled is not None:
             check_digest(request.headers, arrived.spooled.sha256)
     except Refusal as refusal:
@@ -184,25 +187,38 @@ async def _receive_part(keeper: Keeper, part: BodyPartReader) -> ArrivedFile:
 
 
 async def _keep(
-    keeper: Keeper, arrived: ArrivedFile, read: Callable[[int], Awaitable[bytes]]
+    keeper: Keeper,
+    arrived: ArrivedFile,
+    read: Callable[[int], Awaitable[bytes]],
+    announced_bytes: int | None = None,
 ) -> None:
     try:
-        await keeper.keep(arrived, read_chunks(read))
+        await keeper.keep(arrived, read_chunks(read, announced_bytes))
     except Refusal as refusal:
         arrived.refusal = refusal
 
 
-async def read_chunks(read: Callable[[int], Awaitable[bytes]]) -> AsyncIterator[bytes]:
+async def read_chunks(
+    read: Callable[[int], Awaitable[bytes]], announced_bytes: int | None = None
+) -> AsyncIterator[bytes]:
     """Give a file in pieces.
+
+    Args:
+        read: Gives some bytes of it, none at its end.
+        announced_bytes: Its size, if the client said it.
 
     Raises:
         Refusal: ``incomplete-body``.
     """
+    size_bytes = 0
     try:
         while chunk := await _in_time(read(CHUNK_BYTES)):
+            size_bytes += len(chunk)
             yield chunk
     except (ConnectionError, ClientError, web.RequestPayloadError, ValueError) as exc:
         raise Refusal("incomplete-body", "the connection ended before the file did") from exc
+    if announced_bytes not in {None, size_bytes}:
+        raise Refusal("incomplete-body", f"{size_bytes} of {announced_bytes} bytes are there")
 
 
 async def read_small(

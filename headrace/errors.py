@@ -219,7 +219,7 @@ REFUSALS: dict[str, RefusalKind] = {
     "incomplete-body": RefusalKind(
         HTTPStatus.BAD_REQUEST,
         "The upload ended before the file did",
-        "the connection ended before the file did",
+        "the connection ended before the file did, or not as many bytes came as were announced",
     ),
     "digest-mismatch": RefusalKind(
         HTTPStatus.BAD_REQUEST,

@@ -186,25 +186,25 @@ class IngestProxy:
             self._forward(request, target, caller, body.read(), expect100=True)
         )
         wanted = asyncio.create_task(body.wanted.wait())
+        answer = None
         try:
             await asyncio.wait(
                 [asking, wanted], timeout=ANSWER_S, return_when=asyncio.FIRST_COMPLETED
             )
-            if not asking.done() and not wanted.done():
-                return None
-            answer = await asking
+            if asking.done() or not body.withdraw():
+                answer = await asking
         except aiohttp.ClientError as exc:
-            if not body.begun:
-                return None
-            raise Refusal(
-                "primary-lost",
-                "the primary is gone in the middle of the upload, which may be there or not",
-                hint="send it again, with the same Idempotency-Key: then it counts once",
-            ) from exc
+            if not body.withdraw():
+                raise Refusal(
+                    "primary-lost",
+                    "the primary is gone in the middle of the upload, which may be there or not",
+                    hint="send it again, with the same Idempotency-Key: then it counts once",
+                ) from exc
         finally:
             asking.cancel()
             wanted.cancel()
-        if answer.status == _UNAVAILABLE and not body.begun:
+            await asyncio.gather(asking, wanted, return_exceptions=True)
+        if answer is not None and answer.status == _UNAVAILABLE and body.withdraw():
             answer.close()
             return None
         return answer
@@ -235,24 +235,33 @@ class IngestProxy:
 
 
 class _Offered:
-    """A body, and how far it went.
+    """A body that the primary wants, or that somebody else may take whole: never both.
 
     Attributes:
         wanted: Set when the primary wants it.
-        begun: Whether any of it was sent on.
     """
 
     def __init__(self, chunks: AsyncIterator[bytes] | None) -> None:
         self.wanted = asyncio.Event()
-        self.begun = False
+        self._withdrawn = False
         self._chunks = chunks
 
+    def withdraw(self) -> bool:
+        """Offer it no longer, unless it was wanted; tells whether nothing of it is sent."""
+        self._withdrawn = not self.wanted.is_set()
+        return self._withdrawn
+
     async def read(self) -> AsyncIterator[bytes]:
-        """Give it as it comes."""
+        """Give it as it comes.
+
+        Raises:
+            ConnectionAbortedError: It is not offered any more: an empty one would be another.
+        """
+        if self._withdrawn:
+            raise ConnectionAbortedError("the primary wants the body too late")
         self.wanted.set()
         if self._chunks is not None:
             async for chunk in self._chunks:
-                self.begun = True
                 yield chunk
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
+import time
 from contextlib import AsyncExitStack, suppress
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -12,8 +15,10 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from headrace.arriving import receive_body
 from headrace.errors import problem_document
 from headrace.web import listening, problem_response
+from serve.keeping import StoreKeeper
 from tests.faults.links import Link
 from tests.integration.reader_kit import (
     NO_PRIMARY,
@@ -135,6 +140,79 @@ async def test_upload_that_the_primary_does_not_want_is_taken(stage: Stage, faul
         await stage.link.set_mode("pass")
     await eventually(lambda: stage.told > told)
     assert len(stage.uploads) == passed + 1
+
+
+async def test_upload_that_the_primary_wants_at_the_last_moment_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wanted in the very moment in which the reader gives up waiting: one of the two has it all."""
+    answer_s = 0.2
+    monkeypatch.setattr("serve.ingest_proxy.ANSWER_S", answer_s)
+    publisher = Publisher(tmp_path)
+    taken: list[bytes] = []
+    turns = 0
+
+    async def expect(request: web.Request) -> None:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        time.sleep(answer_s)  # noqa: ASYNC251 - so that both happen in one turn of the reader's loop
+
+    async def ingest(request: web.Request) -> web.Response:
+        taken.append(await request.read())
+        return web.json_response({"generation": 1}, status=201)
+
+    app = web.Application(client_max_size=2 * MIB)
+    app.router.add_get("/-/generations", publisher.push)
+    app.router.add_post("/ingest", ingest, expect_handler=expect)
+    async with listening(app, "127.0.0.1", 0, shutdown_timeout=0.1) as primary:
+        url = f"http://127.0.0.1:{primary.port}"
+        async with reading(settings_for(tmp_path, primary=url, token=TOKEN)) as client:
+            sending = f"{client.url}/ingest?filename=a.csv"
+            for turns, size_bytes in product(range(3), (4, MIB)):  # noqa: B007 - in expect()
+                body = b"n\n" + b"1" * (size_bytes - 3) + b"\n"
+                async with client.session.post(
+                    sending, data=io.BytesIO(body), headers=AUTH
+                ) as answer:
+                    said = await answer.json(content_type=None)
+                if answer.status == 202:
+                    taken.append(await publisher.store.read(said["archive"]))
+                assert answer.status in {201, 202}, said
+                assert taken == [body]
+                taken.clear()
+
+
+async def test_upload_of_which_something_was_read_before_is_never_taken(tmp_path: Path) -> None:
+    """What is left of a body is no file: neither a shorter one nor an empty one."""
+    store = Publisher(tmp_path).store
+    refused: list[str] = []
+
+    async def ingest(request: web.Request) -> web.Response:
+        await request.content.readexactly(int(request.headers["Read"]))
+        arrived = await receive_body(request, StoreKeeper(store, MIB))
+        refused.append(arrived.refusal.code if arrived.refusal else "")
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/ingest", ingest)
+    async with (
+        listening(app, "127.0.0.1", 0, shutdown_timeout=0.1) as listener,
+        aiohttp.ClientSession() as session,
+    ):
+        url = f"http://127.0.0.1:{listener.port}/ingest?filename=a.csv"
+        for read in (0, 2, 4):
+            await session.post(url, headers={"Read": str(read)}, data=b"n\n1\n")
+        await session.post(url, headers={"Read": "0"}, data=pieces(b"n\n1\n"))
+
+    assert refused == ["", "incomplete-body", "incomplete-body", ""]
+    assert len([each async for each in store.list_objects("uploads", stall_s=10)]) == 2
+
+
+async def pieces(*chunks: bytes) -> AsyncIterator[bytes]:
+    """Give a body whose size is not announced."""
+    for chunk in chunks:
+        yield chunk
 
 
 async def test_upload_is_refused_while_the_store_is_away_too(stage: Stage) -> None:
