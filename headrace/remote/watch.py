@@ -22,7 +22,7 @@ from headrace.remote.folder import ANYTHING, Folder
 from headrace.remote.remembered import Pushed, Remembered, watch_of
 from headrace.remote.sending import Sending, Terms
 from headrace.remote.server import connected
-from headrace.remote.sources import sha256_of
+from headrace.remote.sources import CHANGED, sha256_of
 from headrace.remote.unfinished import UnfinishedUploads
 from headrace.remote.withdrawing import Withdrawing
 
@@ -251,7 +251,7 @@ class _Watching:
                 self._screen.failed(item, exc)
                 if isinstance(exc, NotAllowedError) and exc.code == _UNKNOWN:
                     raise
-                if exc.code == "changed":
+                if exc.code == CHANGED:
                     self._due_s[name] = time.monotonic() + SETTLED_S
                 else:
                     self._failed[name] = seen

@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import wait_for
 from tests.e2e.conftest import System, running
 from tests.e2e.push_kit import Person
+from tests.integration.fault_proxy import FaultProxy, answering
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -150,6 +151,25 @@ async def test_bad_file_is_said_and_tried_again_when_it_changes(person: Person) 
         (folder / "bad.csv").write_bytes(PEOPLE)
         receipt = await watch.receipt()
         assert (receipt["path"], receipt["state"]) == ("bad.csv", "published")
+
+
+async def test_file_that_goes_while_the_server_is_away_ends_no_watch(
+    system: System, person: Person
+) -> None:
+    """It is said, and what is there is pushed when the server is back."""
+    folder = person.home / "shared"
+    wire = FaultProxy(system.port)
+    async with wire.listening() as port:
+        person.env["HEADRACE_URL"] = f"http://127.0.0.1:{port}"
+        async with watching(person) as watch:
+            with wire.broken("/ingest", answering("503 Service Unavailable", "x", "y")):
+                (folder / "left.csv").write_bytes(PEOPLE)
+                await watch.says("left.csv: trying again")
+                (folder / "left.csv").unlink()
+                await watch.says("headrace: left.csv: cannot read")
+            assert (await watch.receipt())["error"]["code"] == "changed"
+            (folder / "after.csv").write_bytes(PEOPLE)
+            assert (await watch.receipt())["state"] == "published"
 
 
 async def test_folder_that_is_empty_at_once_deletes_nothing(system: System, person: Person) -> None:

@@ -367,6 +367,22 @@ async def test_file_that_changes_while_it_is_sent_is_not_sent_to_its_end(home: P
         await source.chunk_at(2)
 
 
+@pytest.mark.parametrize("then", [None, b"another"])
+async def test_file_that_goes_while_the_server_is_away_is_an_error_of_its_own(
+    home: Path, then: bytes | None
+) -> None:
+    """A small file is read anew at each try: one that is gone, or another by then, is not sent."""
+    path = home / "a.csv"
+    path.write_bytes(b"12345")
+    source = FileSource(path, 5, path.stat().st_mtime_ns)
+    path.unlink()
+    if then is not None:
+        path.write_bytes(then)
+    with pytest.raises(RemoteError) as raised:
+        await anext(source.blocks(0, 5))
+    assert raised.value.code == "changed"
+
+
 async def test_stream_holds_what_the_server_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was lost on the way is sent again, and what arrived is let go of."""
     monkeypatch.setattr("headrace.remote.sources.HELD_BYTES", 4)
