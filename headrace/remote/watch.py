@@ -17,7 +17,7 @@ from headrace.errors import HeadraceError, NotAllowedError, RemoteError
 from headrace.exits import Exit
 from headrace.names import safe_database_name
 from headrace.remote.display import Screen
-from headrace.remote.files import item_of
+from headrace.remote.files import check_name, item_of
 from headrace.remote.folder import ANYTHING, Folder
 from headrace.remote.remembered import Pushed, Remembered, watch_of
 from headrace.remote.sending import Sending, Terms
@@ -246,6 +246,7 @@ class _Watching:
                 return
             self._screen.begun(item)
             try:
+                check_name(name)
                 receipt = await self._sending.send(item)
             except RemoteError as exc:
                 self._screen.failed(item, exc)

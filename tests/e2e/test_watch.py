@@ -172,6 +172,21 @@ async def test_file_that_goes_while_the_server_is_away_ends_no_watch(
             assert (await watch.receipt())["state"] == "published"
 
 
+async def test_names_that_are_no_utf8_are_said_and_left_alone(person: Person) -> None:
+    """On Linux a name is any bytes: such a file, or folder, keeps no other."""
+    folder = person.home / "shared"
+    odd = os.fsdecode(b"donn\xe9es")
+    (folder / f"日本{odd}").mkdir()
+    write_long_ago(folder / f"{odd}.csv", PEOPLE)
+    write_long_ago(folder / f"日本{odd}" / "people.csv", PEOPLE)
+    async with watching(person) as watch:
+        refused = {(await watch.receipt())["path"] for _ in range(2)}
+        assert refused == {f"{odd}.csv", f"日本{odd}/people.csv"}
+        await watch.says("its name is not UTF-8")
+        (folder / "after.csv").write_bytes(PEOPLE)
+        assert (await watch.receipt())["path"] == "after.csv"
+
+
 async def test_folder_that_is_empty_at_once_deletes_nothing(system: System, person: Person) -> None:
     """A disk that is not mounted is no reason to delete all tables."""
     folder = person.home / "shared"

@@ -335,6 +335,30 @@ def test_bar_counts_what_is_sent_now_and_stays_full_at_the_end(
         assert "20.0 MB of 20.0 MB published" in shown()
 
 
+@pytest.mark.parametrize(
+    "command", [["push", "a.csv"], ["watch", "folder"]], ids=["push", "watch"]
+)
+@pytest.mark.parametrize(
+    ("env", "why"),
+    [
+        ({"XDG_STATE_HOME": "/proc/none"}, "cannot use /proc/none/headrace/"),
+        ({"XDG_STATE_HOME": "", "HOME": "~"}, "find no home folder"),  # nor does passwd(5) say one
+    ],
+    ids=["no folder", "no home"],
+)
+def test_state_folder_that_cannot_be_made_is_said_with_what_to_do(
+    home: Path, command: list[str], env: dict[str, str], why: str
+) -> None:
+    """In a container nobody has a home: it is no traceback, and nothing is sent."""
+    (home / "a.csv").write_text("id\n1\n")
+    (home / "folder").mkdir()
+    done = CliRunner().invoke(main, [*command, "--to", "http://127.0.0.1:1"], env=env)
+    assert done.exit_code == 1
+    assert why in done.output
+    assert "set " in done.output
+    assert "XDG_STATE_HOME" in done.output
+
+
 def test_upload_that_was_begun_is_found_again_with_its_key(home: Path) -> None:
     """Whoever is killed goes on with the same key; another file or option is another upload."""
     path = home / "a.csv"
