@@ -335,9 +335,7 @@ def test_bar_counts_what_is_sent_now_and_stays_full_at_the_end(
         assert "20.0 MB of 20.0 MB published" in shown()
 
 
-@pytest.mark.parametrize(
-    "command", [["push", "a.csv"], ["watch", "folder"]], ids=["push", "watch"]
-)
+@pytest.mark.parametrize("command", [["push", "a.csv"], ["watch", "folder"]], ids=["push", "watch"])
 @pytest.mark.parametrize(
     ("env", "why"),
     [
