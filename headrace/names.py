@@ -88,7 +88,8 @@ def safe_database_name(text: str) -> str:
     """
     name = _slug(text)[:MAX_DATABASE_NAME].rstrip("_-")
     if _has_other_letters(text):
-        digest = hashlib.sha256(unicodedata.normalize("NFC", text).encode()).hexdigest()[:8]
+        text = unicodedata.normalize("NFC", text)  # what is no UTF-8 stays in it as surrogates
+        digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
         name = f"{(name or 'data')[: MAX_DATABASE_NAME - 9]}_{digest}"
     if not name:
         return "data"

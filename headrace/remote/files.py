@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from headrace.errors import RemoteError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -74,6 +76,22 @@ def item_of(path: Path, *, shown: str, filename: str, fields: Mapping[str, str])
         mtime_ns=found.st_mtime_ns,
         fields=fields,
     )
+
+
+def check_name(name: str) -> None:
+    """Check that a request can hold a name: on Linux it is any bytes.
+
+    Raises:
+        RemoteError: It is not UTF-8.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError as exc:
+        raise RemoteError(
+            "its name is not UTF-8",
+            hint="rename it, or push it alone with --filename",
+            code="bad-name",
+        ) from exc
 
 
 def _expand(name: str) -> list[str]:

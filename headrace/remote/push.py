@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from headrace.errors import RemoteError, UnreachableError
 from headrace.exits import Exit, exit_of
 from headrace.remote.display import Screen
+from headrace.remote.files import check_name
 from headrace.remote.sending import Sending
 from headrace.remote.server import connected
 from headrace.remote.unfinished import UnfinishedUploads
@@ -65,6 +66,7 @@ class _Pushing:
             try:
                 if self._hopeless is not None:
                     raise self._hopeless
+                check_name(item.filename)
                 receipt = await self._sending.send(item)
             except asyncio.CancelledError:
                 self._screen.interrupted(item)

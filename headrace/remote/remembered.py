@@ -6,19 +6,16 @@ import fcntl
 import hashlib
 import json
 import os
-import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headrace.errors import HeadraceError
-from headrace.remote.folders import state_folder
+from headrace.remote.folders import state_database, state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-WAIT_S = 10.0  # for another command that writes
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS pushed (
@@ -70,8 +67,8 @@ class Remembered:
     def __init__(self, watch: str, folder: Path | None = None) -> None:
         self._watch = watch
         self._folder = folder or state_folder()
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with closing(self._open()) as database:
+        self._path = self._folder / "watch.db"
+        with state_database(self._path) as database:
             database.execute(_SCHEMA)
 
     @contextmanager
@@ -94,7 +91,7 @@ class Remembered:
     def read(self) -> dict[str, Pushed]:
         """Read all of them."""
         query = "SELECT path, size, mtime_ns, sha256, database, tables FROM pushed WHERE watch = ?"
-        with closing(self._open()) as database:
+        with state_database(self._path) as database:
             rows = database.execute(query, (self._watch,)).fetchall()
         return {
             path: Pushed(
@@ -113,13 +110,10 @@ class Remembered:
             *(self._watch, path, pushed.size, pushed.mtime_ns, pushed.sha256, pushed.database),
             json.dumps(pushed.tables),
         )
-        with closing(self._open()) as database:
+        with state_database(self._path) as database:
             database.execute("INSERT OR REPLACE INTO pushed VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def forget(self, path: str) -> None:
         """Forget a file."""
-        with closing(self._open()) as database:
+        with state_database(self._path) as database:
             database.execute("DELETE FROM pushed WHERE watch = ? AND path = ?", (self._watch, path))
-
-    def _open(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._folder / "watch.db", timeout=WAIT_S, isolation_level=None)

@@ -14,7 +14,7 @@ from headrace.exits import Exit
 from headrace.remote.following import ENDS, follow, read_receipt
 from headrace.remote.insisting import Insisting
 from headrace.remote.server import decode_document
-from headrace.remote.sources import FileSource, StreamSource, changed
+from headrace.remote.sources import CHANGED, FileSource, StreamSource, changed
 from headrace.remote.tus import TusSending
 from headrace.remote.unfinished import Unfinished, mark_of
 
@@ -193,7 +193,7 @@ class _One:
         try:
             return {"id": await sending.send(upload), "state": "received"}
         except RemoteError as exc:
-            if exc.code == "changed" and self._upload is not None:
+            if exc.code == CHANGED and self._upload is not None:
                 with suppress(RemoteError):  # it expires
                     await sending.cancel(self._upload)
             raise
@@ -279,4 +279,4 @@ class _One:
         if sent != arrived and self._item.path is not None:
             raise changed(self._item.path)
         if sent != arrived:
-            raise RemoteError("what arrived is not what was sent", code="changed")
+            raise RemoteError("what arrived is not what was sent", code=CHANGED)

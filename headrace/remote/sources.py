@@ -6,13 +6,14 @@ import asyncio
 import hashlib
 import os
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from headrace.errors import RefusedError, RemoteError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
     from typing import BinaryIO
 
@@ -20,6 +21,7 @@ BLOCK_BYTES = 256 * 1024  # handed to the network at once
 # Of one request. Proxies refuse large bodies (Cloudflare: 100 MB), and a whole one is answered.
 CHUNK_BYTES = 64 * 1024 * 1024
 HELD_BYTES = 8 * 1024 * 1024  # of a stream, in memory, until the server has it
+CHANGED = "changed"  # the code of what is not what it was, or is gone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,37 +78,47 @@ class FileSource:
             RemoteError: The file is not what it was: what was sent is not sent to its end.
         """
         length = min(CHUNK_BYTES, self._bytes - offset)
-        try:
-            found = self._path.stat()
-        except OSError as exc:
-            raise changed(self._path) from exc
-        if (found.st_size, found.st_mtime_ns) != (self._bytes, self._mtime_ns):
-            raise changed(self._path)
+        with self._reading():
+            self._compare(self._path.stat())
         return Chunk(length=length, is_last=offset + length == self._bytes)
 
     async def blocks(self, offset: int, length: int) -> AsyncIterator[bytes]:
         """Read a part.
 
         Raises:
-            RemoteError: The file ends before.
+            RemoteError: The file is gone, is another one by now, or ends before.
         """
-        file = await asyncio.to_thread(self._path.open, "rb")
-        try:
+        with self._reading():
+            file = await asyncio.to_thread(self._path.open, "rb")
+        with file:
+            self._compare(os.fstat(file.fileno()))
             left = length
             while left:
                 where = offset + length - left
                 count = min(BLOCK_BYTES, left)
-                block = await asyncio.to_thread(os.pread, file.fileno(), count, where)
+                with self._reading():
+                    block = await asyncio.to_thread(os.pread, file.fileno(), count, where)
                 if not block:
                     raise changed(self._path)
                 left -= len(block)
                 yield block
-        finally:
-            file.close()
 
     async def read_sha256(self) -> str:
         """Give the SHA-256 of the file."""
         return await asyncio.to_thread(sha256_of, self._path)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            raise RemoteError(
+                f"cannot read {self._path} any more: {exc.strerror}", code=CHANGED
+            ) from exc
+
+    def _compare(self, found: os.stat_result) -> None:
+        if (found.st_size, found.st_mtime_ns) != (self._bytes, self._mtime_ns):
+            raise changed(self._path)
 
 
 class StreamSource:
@@ -170,7 +182,7 @@ def changed(path: Path) -> RemoteError:
     return RemoteError(
         f"{path} changed while it was sent",
         hint="send it again when it is finished",
-        code="changed",
+        code=CHANGED,
     )
 
 

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
-import sqlite3
 import time
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from headrace.remote.folders import state_folder
+from headrace.remote.folders import state_database, state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
 KEPT_S = 7 * 24 * 3600.0  # longer than any server keeps what did not arrive whole
-WAIT_S = 10.0  # for another command that writes
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS unfinished (
@@ -62,20 +60,19 @@ class UnfinishedUploads:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        folder = folder or state_folder()
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._path = folder / "uploads.db"
-        with closing(self._open()) as database:
+        self._path = (folder or state_folder()) / "uploads.db"
+        with state_database(self._path) as database:
             database.execute(_SCHEMA)
             before_s = time.time() - KEPT_S
             database.execute("DELETE FROM unfinished WHERE begun_s < ?", (before_s,))
 
     def begin(self, mark: str, path: str) -> Unfinished:
         """Find an upload that was begun, or begin it."""
-        with closing(self._open()) as database:
+        readable = os.fsencode(path).decode(errors="replace")  # a name of bytes that are no UTF-8
+        with state_database(self._path) as database:
             database.execute(
                 "INSERT OR IGNORE INTO unfinished VALUES (?, ?, ?, NULL, ?)",
-                (mark, path, secrets.token_hex(16), time.time()),
+                (mark, readable, secrets.token_hex(16), time.time()),
             )
             row = database.execute(
                 "SELECT idempotency_key, upload FROM unfinished WHERE mark = ?", (mark,)
@@ -84,13 +81,10 @@ class UnfinishedUploads:
 
     def note(self, mark: str, upload: str | None) -> None:
         """Write down where an upload is; None: nowhere any more."""
-        with closing(self._open()) as database:
+        with state_database(self._path) as database:
             database.execute("UPDATE unfinished SET upload = ? WHERE mark = ?", (upload, mark))
 
     def end(self, mark: str) -> None:
         """Forget an upload: its end is known."""
-        with closing(self._open()) as database:
+        with state_database(self._path) as database:
             database.execute("DELETE FROM unfinished WHERE mark = ?", (mark,))
-
-    def _open(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._path, timeout=WAIT_S, isolation_level=None)

@@ -13,16 +13,18 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from headrace.backoff import Pauses
 from headrace.errors import HeadraceError, NotAllowedError, RemoteError
 from headrace.exits import Exit
 from headrace.names import safe_database_name
+from headrace.remote import wording
 from headrace.remote.display import Screen
-from headrace.remote.files import item_of
+from headrace.remote.files import check_name, item_of
 from headrace.remote.folder import ANYTHING, Folder
 from headrace.remote.remembered import Pushed, Remembered, watch_of
 from headrace.remote.sending import Sending, Terms
 from headrace.remote.server import connected
-from headrace.remote.sources import sha256_of
+from headrace.remote.sources import CHANGED, sha256_of
 from headrace.remote.unfinished import UnfinishedUploads
 from headrace.remote.withdrawing import Withdrawing
 
@@ -37,6 +39,8 @@ SETTLED_S = 2.0  # without a change, of a file that was found and not heard of: 
 GONE_S = 0.5  # for a file to come back: editors move the old one away before they write the new
 LOOK_S = 0.5  # at the longest, from one look at what is due to the next
 LOOK_AT_LEAST_S = 0.02
+FIRST_PAUSE_S = 2.0  # after a deletion that was refused
+MOST_PAUSE_S = 300.0
 _WITHDRAWING = "/"  # no name of a file
 _UNKNOWN = "unauthorized"
 
@@ -114,6 +118,7 @@ class _Watching:
         self._failed: dict[str, tuple[int, int]] = {}  # how big, how old what failed is
         self._places = asyncio.Semaphore(wanted.jobs)
         self._woken = asyncio.Event()
+        self._pauses = Pauses(FIRST_PAUSE_S, MOST_PAUSE_S)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Push what is new until a stop."""
@@ -246,12 +251,13 @@ class _Watching:
                 return
             self._screen.begun(item)
             try:
+                check_name(name)
                 receipt = await self._sending.send(item)
             except RemoteError as exc:
                 self._screen.failed(item, exc)
-                if isinstance(exc, NotAllowedError) and exc.code == _UNKNOWN:
+                if _is_unknown(exc):
                     raise
-                if exc.code == "changed":
+                if exc.code == CHANGED:
                     self._due_s[name] = time.monotonic() + SETTLED_S
                 else:
                     self._failed[name] = seen
@@ -284,14 +290,39 @@ class _Watching:
         return {**fields, "database": safe_database_name(folder)} if slash else fields
 
     async def _withdraw(self, names: list[str]) -> None:
+        """Take back what files made that are gone; what is refused is tried again.
+
+        Raises:
+            NotAllowedError: The token is not known (any more).
+        """
         for name in names:
+            if self._folder.find(name) is not None:  # it is back, and still due
+                continue
             del self._due_s[name]
             self._failed.pop(name, None)
             pushed = self._pushed.get(name)
             if pushed is None:
                 continue
-            if self._wanted.mirror_deletes:
-                others = [each for other, each in self._pushed.items() if other != name]
-                await self._withdrawing.withdraw(name, pushed, others)
-            del self._pushed[name]
-            self._remembered.forget(name)
+            try:
+                if self._wanted.mirror_deletes:
+                    await self._mirror(name, pushed)
+            except RemoteError as exc:
+                self._screen.say(f"headrace: {name} is gone, but {wording.failure(exc)}")
+                if _is_unknown(exc):
+                    raise
+                self._due_s[name] = time.monotonic() + self._pauses.next_s()
+            else:
+                self._pauses.reset()
+                del self._pushed[name]
+                self._remembered.forget(name)
+
+    async def _mirror(self, name: str, pushed: Pushed) -> None:
+        # If it comes back when some of its tables are deleted, it is new, whatever its time says.
+        self._note(name, replace(pushed, size=0, sha256=""))
+        others = [each for other, each in self._pushed.items() if other != name]
+        await self._withdrawing.withdraw(name, pushed, others)
+
+
+def _is_unknown(exc: RemoteError) -> bool:
+    """Say whether the token is not known (any more)."""
+    return isinstance(exc, NotAllowedError) and exc.code == _UNKNOWN

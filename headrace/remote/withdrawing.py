@@ -6,8 +6,7 @@ import math
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from headrace.errors import RefusedError, RemoteError, UnreachableError
-from headrace.remote import wording
+from headrace.errors import RefusedError, UnreachableError
 from headrace.remote.insisting import Insisting
 from headrace.remote.server import decode_document
 
@@ -42,20 +41,20 @@ class Withdrawing:
             name: Of the file.
             pushed: What it made.
             others: What the others made.
+
+        Raises:
+            RemoteError: It was refused; some of them may be deleted.
         """
         kept = {
             table for other in others if other.database == pushed.database for table in other.tables
         }
-        try:
-            for table in pushed.tables:
-                if table not in kept:
-                    await self._delete(pushed.database, table)
-                    self._screen.say(f"{name} is gone: {pushed.database}/{table} is deleted")
-            if await self._is_empty(pushed.database):
-                await self._delete(pushed.database)
-                self._screen.say(f"{name} is gone: {pushed.database} is deleted")
-        except RemoteError as exc:
-            self._screen.say(f"headrace: {name} is gone, but {wording.failure(exc)}")
+        for table in pushed.tables:
+            if table not in kept:
+                await self._delete(pushed.database, table)
+                self._screen.say(f"{name} is gone: {pushed.database}/{table} is deleted")
+        if await self._is_empty(pushed.database):
+            await self._delete(pushed.database)
+            self._screen.say(f"{name} is gone: {pushed.database} is deleted")
 
     async def _delete(self, *names: str) -> None:
         """Delete a table or a database; one that is not there is deleted.

@@ -68,6 +68,26 @@ def test_one_bad_file_keeps_no_other_and_is_said_with_its_place(
     assert len(system.rows("/good/good")) == 2
 
 
+def test_name_that_is_no_utf8_is_an_error_of_that_file_alone(
+    system: System, person: Person
+) -> None:
+    """On Linux a name is any bytes; a folder may have any, and --filename is a way out."""
+    odd = os.fsdecode(b"caf\xe9.csv")
+    folder = person.home / os.fsdecode(b"donn\xe9es")
+    folder.mkdir()
+    (person.home / odd).write_bytes(PEOPLE)
+    (folder / "rest.csv").write_bytes(PEOPLE)
+    done = person.run("push", odd, f"{folder.name}/rest.csv", "--json")
+    assert done.returncode == 1
+    assert b"its name is not UTF-8\n  rename it, or push it alone with --filename" in done.stderr
+    receipts = receipts_of(done.stdout)
+    assert receipts[odd]["error"]["code"] == "bad-name"
+    assert receipts[f"{folder.name}/rest.csv"]["state"] == "published"
+    again = person.run("push", odd, "--filename", "cafe.csv", "--wait", "regions")
+    assert again.returncode == 0, again.stderr
+    assert len(system.rows("/cafe/cafe")) == 2
+
+
 def test_standard_input_is_pushed_also_when_it_is_large(system: System, person: Person) -> None:
     """Nobody has to know how long it is, and it is not kept in a file."""
     flags = ["--json", "--wait", "regions"]

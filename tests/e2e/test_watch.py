@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import wait_for
 from tests.e2e.conftest import System, running
 from tests.e2e.push_kit import Person
+from tests.integration.fault_proxy import FaultProxy, answering
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -76,12 +77,14 @@ class Watching:
 
 @asynccontextmanager
 async def watching(person: Person, *flags: str) -> AsyncIterator[Watching]:
-    """Watch a folder while the block runs; then a SIGTERM ends it with 0."""
+    """Watch a folder while the block runs; then a SIGTERM ends it with 0, unless it was killed."""
     process = await person.start("watch", "shared", "--json", *flags)
     found = Watching(process)
     try:
         await found.says("watching ")
         yield found
+        if process.returncode is not None:
+            return
         process.terminate()
         _output, errors = await asyncio.wait_for(process.communicate(), 30)
         assert process.returncode == 0, errors
@@ -150,6 +153,116 @@ async def test_bad_file_is_said_and_tried_again_when_it_changes(person: Person) 
         (folder / "bad.csv").write_bytes(PEOPLE)
         receipt = await watch.receipt()
         assert (receipt["path"], receipt["state"]) == ("bad.csv", "published")
+
+
+async def test_file_that_goes_while_the_server_is_away_ends_no_watch(
+    system: System, person: Person
+) -> None:
+    """It is said, and what is there is pushed when the server is back."""
+    folder = person.home / "shared"
+    wire = FaultProxy(system.port)
+    async with wire.listening() as port:
+        person.env["HEADRACE_URL"] = f"http://127.0.0.1:{port}"
+        async with watching(person) as watch:
+            with wire.broken("/ingest", answering("503 Service Unavailable", "x", "y")):
+                (folder / "left.csv").write_bytes(PEOPLE)
+                await watch.says("left.csv: trying again")
+                (folder / "left.csv").unlink()
+                await watch.says("headrace: left.csv: cannot read")
+            assert (await watch.receipt())["error"]["code"] == "changed"
+            (folder / "after.csv").write_bytes(PEOPLE)
+            assert (await watch.receipt())["state"] == "published"
+
+
+async def test_deletion_that_was_refused_is_tried_again_also_after_a_restart(
+    system: System, person: Person
+) -> None:
+    """No table stays for ever because somebody mistook a token, or something was in the way."""
+    folder = person.home / "shared"
+    for name in ("kept", "first", "second"):
+        write_long_ago(folder / f"{name}.csv", PEOPLE)
+    wire = FaultProxy(system.port)
+    async with wire.listening() as port:
+        person.env["HEADRACE_URL"] = f"http://127.0.0.1:{port}"
+        async with watching(person, "--mirror-deletes") as watch:
+            for _ in range(3):
+                await watch.receipt()
+            with wire.broken("/ingest/databases", answering("409 Conflict", "x", "y")):
+                (folder / "first.csv").unlink()
+                await watch.says("headrace: first.csv is gone, but")
+            await watch.says("first.csv is gone: first is deleted")
+            with wire.broken("/ingest/databases", answering("403 Forbidden", "x", "y")):
+                (folder / "second.csv").unlink()
+                await watch.says("headrace: second.csv is gone, but")
+                watch.process.kill()
+                await watch.process.wait()
+        async with watching(person, "--mirror-deletes") as watch:
+            await watch.says("second.csv is gone: second is deleted")
+    document = system.client.get("/ingest/status", headers=system.auth).json()
+    assert document["databases"].keys() & {"kept", "first", "second"} == {"kept"}
+
+
+async def test_file_that_comes_back_after_half_a_deletion_is_pushed_anew(
+    system: System, person: Person
+) -> None:
+    """It may have its size and time from before, but not all of its tables."""
+    path = person.home / "shared" / "back.csv"
+    write_long_ago(path, PEOPLE)
+    write_long_ago(person.home / "shared" / "other.csv", PEOPLE)
+    wire = FaultProxy(system.port)
+    async with wire.listening() as port:
+        person.env["HEADRACE_URL"] = f"http://127.0.0.1:{port}"
+        async with watching(person, "--mirror-deletes") as watch:
+            for _ in range(2):
+                await watch.receipt()
+            # Its table is deleted, but not the empty database.
+            with wire.broken("/ingest/status", answering("403 Forbidden", "x", "y")):
+                path.rename(person.home / "back.csv")
+                await watch.says("headrace: back.csv is gone, but")
+                (person.home / "back.csv").rename(path)
+                assert (await watch.receipt())["path"] == "back.csv"
+    document = system.client.get("/ingest/status", headers=system.auth).json()
+    assert document["databases"]["back"]["tables"] == {"back": 2}
+
+
+async def test_token_that_was_revoked_ends_the_watch_with_4_and_forgets_nothing(
+    system: System, person: Person
+) -> None:
+    """Who starts it again with another token has the table deleted then."""
+    folder = person.home / "shared"
+    for name in ("stays", "goes"):
+        write_long_ago(folder / f"{name}.csv", PEOPLE)
+    fields = {"scopes": ["ingest:*"], "name": "watch"}
+    made = system.client.post("/ingest/tokens", json=fields, headers=system.auth).json()
+    process = await Person(system.url, made["token"], person.home).start(
+        "watch", "shared", "--json", "--mirror-deletes"
+    )
+    watch = Watching(process)
+    for _ in range(2):
+        await watch.receipt()
+    path = f"/ingest/tokens/{made['id']}"
+    assert system.client.delete(path, headers=system.auth).status_code == 200
+    (folder / "goes.csv").unlink()
+    await watch.says("headrace: goes.csv is gone, but the token")
+    _output, errors = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 4, errors
+    async with watching(person, "--mirror-deletes") as watch:
+        await watch.says("goes.csv is gone: goes is deleted")
+
+
+async def test_names_that_are_no_utf8_are_said_and_left_alone(person: Person) -> None:
+    """On Linux a name is any bytes: such a file, or folder, keeps no other."""
+    folder = person.home / "shared"
+    odd = os.fsdecode(b"donn\xe9es")
+    (folder / f"日本{odd}").mkdir()
+    write_long_ago(folder / f"{odd}.csv", PEOPLE)
+    write_long_ago(folder / f"日本{odd}" / "people.csv", PEOPLE)
+    async with watching(person) as watch:
+        refused = {(await watch.receipt())["path"] for _ in range(2)}
+        assert refused == {f"{odd}.csv", f"日本{odd}/people.csv"}
+        await watch.says("its name is not UTF-8")
+        (folder / "after.csv").write_bytes(PEOPLE)
+        assert (await watch.receipt())["path"] == "after.csv"
 
 
 async def test_folder_that_is_empty_at_once_deletes_nothing(system: System, person: Person) -> None:

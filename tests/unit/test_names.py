@@ -65,6 +65,7 @@ def test_check_table_name_reserved_is_refused(name: str) -> None:
         ("Q3 Umsätze", "Q3_Umsatze"),
         ("2026.01 report", "2026_01_report"),
         ("日本", "data_cf2abf0c"),
+        ("日本\udce9", "data_40c25d34"),
         ("Åse Øst Straße", "Ase_Ost_Strasse"),
         ("売上 2026", "2026_8fea80df"),
         ("🚀", "data"),

@@ -335,6 +335,28 @@ def test_bar_counts_what_is_sent_now_and_stays_full_at_the_end(
         assert "20.0 MB of 20.0 MB published" in shown()
 
 
+@pytest.mark.parametrize("command", [["push", "a.csv"], ["watch", "folder"]], ids=["push", "watch"])
+@pytest.mark.parametrize(
+    ("env", "why"),
+    [
+        ({"XDG_STATE_HOME": "/proc/none"}, "cannot use /proc/none/headrace/"),
+        ({"XDG_STATE_HOME": "", "HOME": "~"}, "find no home folder"),  # nor does passwd(5) say one
+    ],
+    ids=["no folder", "no home"],
+)
+def test_state_folder_that_cannot_be_made_is_said_with_what_to_do(
+    home: Path, command: list[str], env: dict[str, str], why: str
+) -> None:
+    """In a container nobody has a home: it is no traceback, and nothing is sent."""
+    (home / "a.csv").write_text("id\n1\n")
+    (home / "folder").mkdir()
+    done = CliRunner().invoke(main, [*command, "--to", "http://127.0.0.1:1"], env=env)
+    assert done.exit_code == 1
+    assert why in done.output
+    assert "set " in done.output
+    assert "XDG_STATE_HOME" in done.output
+
+
 def test_upload_that_was_begun_is_found_again_with_its_key(home: Path) -> None:
     """Whoever is killed goes on with the same key; another file or option is another upload."""
     path = home / "a.csv"
@@ -365,6 +387,22 @@ async def test_file_that_changes_while_it_is_sent_is_not_sent_to_its_end(home: P
     path.write_bytes(b"67890")
     with pytest.raises(RemoteError, match="changed while it was sent"):
         await source.chunk_at(2)
+
+
+@pytest.mark.parametrize("then", [None, b"another"])
+async def test_file_that_goes_while_the_server_is_away_is_an_error_of_its_own(
+    home: Path, then: bytes | None
+) -> None:
+    """A small file is read anew at each try: one that is gone, or another by then, is not sent."""
+    path = home / "a.csv"
+    path.write_bytes(b"12345")
+    source = FileSource(path, 5, path.stat().st_mtime_ns)
+    path.unlink()
+    if then is not None:
+        path.write_bytes(then)
+    with pytest.raises(RemoteError) as raised:
+        await anext(source.blocks(0, 5))
+    assert raised.value.code == "changed"
 
 
 async def test_stream_holds_what_the_server_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
