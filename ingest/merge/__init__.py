@@ -17,12 +17,9 @@ __all__ = [
     "adopt",
     "count_tables",
     "find_last_merge",
-<<<<<<< HEAD
     "find_tables",
-=======
     "find_texts",
     "keeps_texts",
->>>>>>> four-b
     "merge",
     "require_keys",
 ]
