@@ -16,6 +16,7 @@ from headrace.store import Store
 from ingest.background import background
 from ingest.leading import lead
 from ingest.lease import LeaseHolder
+from ingest.lease_note import LeaseNote
 from ingest.metrics import IngestMetrics
 from ingest.volume import make_folders
 
@@ -72,12 +73,14 @@ async def leading(root: Path) -> AsyncIterator[LeadingPrimary]:
     settings = load_settings(IngestSettings, flags)
     paths = PrimaryPaths(settings.data)
     make_folders(paths)
+    paths.lock.touch()
     store = Store(settings.store or "")
     metrics = IngestMetrics()
     failed: list[BaseException] = []
     lease = LeaseHolder(
         LeaseLog(store),
         "this volume",
+        LeaseNote(paths.lease, paths.lock),
         duration_s=settings.lease_duration,
         renew_every_s=settings.lease_renewal,
         metrics=metrics,
