@@ -78,11 +78,12 @@ def _object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
         counted = Counter(key for key, _ in pairs)
-        raise _NotJsonError(_twice(counted.most_common(1)[0][0]))
+        raise _NotJsonError(twice(counted.most_common(1)[0][0]))
     return made
 
 
-def _twice(key: str) -> str:
+def twice(key: str) -> str:
+    """Say that an object has a key twice; a long one is cut."""
     shown = repr(key[:_MAX_SHOWN]) + ("…" if len(key) > _MAX_SHOWN else "")
     return f"an object has the key {shown} twice"
 
@@ -178,7 +179,7 @@ class JsonReader:
                 raise self._broken("expecting property name enclosed in double quotes")
             key = self.value()
             if key in seen:
-                raise self._broken(_twice(key))
+                raise self._broken(twice(key))
             seen.add(key)
             self._expect(":")
             yield key

@@ -14,6 +14,7 @@ import yaml
 
 from headrace.errors import Refusal
 from ingest.converters.encodings import reads_text
+from ingest.converters.json_text import twice
 from ingest.converters.lossless import INTEGER_PATTERN, REAL_PATTERN, parse_integer, parse_real
 from ingest.converters.records import convert_document
 from ingest.converters.text import bad_byte
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_DEPTH = 200  # levels of nesting
 MAX_EXPANDED_NODES = 1_000_000  # nodes that aliases may add to those in the file
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 @reads_text
@@ -260,6 +262,7 @@ def _expanded_nodes(node: yaml.Node, sizes: dict[int, int], path: set[int], coun
     size = 1
     if isinstance(node, yaml.MappingNode):
         count.add()
+        _check_keys(node)
         size += sum(
             _expanded_nodes(each, sizes, path, count) for pair in node.value for each in pair
         )
@@ -268,6 +271,17 @@ def _expanded_nodes(node: yaml.Node, sizes: dict[int, int], path: set[int], coun
     path.discard(key)
     sizes[key] = size
     return size
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    """Refuse an object that has a key twice: it would keep one of the values only."""
+    keys = set()
+    for key, _ in node.value:
+        if key.tag == _MERGE or not isinstance(key, yaml.ScalarNode):
+            continue
+        if key.value in keys:
+            raise yaml.constructor.ConstructorError(None, None, twice(key.value), key.start_mark)
+        keys.add(key.value)
 
 
 def _line(node: yaml.Node) -> int | None:

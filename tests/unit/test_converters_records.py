@@ -261,6 +261,7 @@ def test_yaml_scalar_keeps_what_is_written(
         ("\ufeffa: 1\n", [(1,)]),
         ("t:\n- a: 1\n- a: 2\n", [(1,), (2,)]),
         ("- &x {a: 1}\n- *x\n- <<: *x\n", [(1,), (1,), (1,)]),
+        ("- &x {a: 1}\n- <<: *x\n  a: 2\n- *x\n", [(1,), (2,), (1,)]),
     ],
 )
 def test_yaml_of_any_shape_makes_rows(
@@ -286,6 +287,7 @@ def test_yaml_keys_are_texts_as_they_are_written(tmp_path: Path) -> None:
         ("a: &a [*a]\n", "invalid-file", 1),
         ("a: 1\nb: \x01\n", "invalid-file", 2),
         ("? [1]\n: 2\n", "invalid-file", 1),
+        ("- a: 1\n  b: 2\n  'a': 3\n", "invalid-file", 3),
         ("- 1\n- 2\n", "invalid-file", None),
         ("just text\n", "invalid-file", None),
         ("a: é\nb: ".encode() + b"\xff\n", "invalid-file", 2),
