@@ -14,7 +14,8 @@ from lxml import etree
 
 from headrace.errors import Refusal
 from ingest.converters import Conversion, Converted
-from ingest.converters.declared import find_declared, read_declared
+from ingest.converters.declared import HEAD_BYTES, find_declared, read_declared
+from ingest.converters.encodings import reads_text
 from ingest.converters.staging import MAX_COLUMNS, open_staging
 from ingest.converters.text_tables import TextTables
 
@@ -49,6 +50,12 @@ def convert(conversion: Conversion) -> Converted:
     Raises:
         Refusal: ``no-rows``: no table with data; ``limit-exceeded``: columns; ``invalid-file``.
     """
+    with conversion.input.open("rb") as file:
+        says = conversion.wishes.encoding or _declared_encoding(file.read(HEAD_BYTES))
+    return _convert(conversion) if says else reads_text(_convert)(conversion)
+
+
+def _convert(conversion: Conversion) -> Converted:
     with open_staging(conversion.output) as connection:
         tables = TextTables(connection, conversion)
         page = _Page(tables, conversion)

@@ -10,14 +10,14 @@ import codecs
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from icalendar.parser import Contentline
 
 from headrace.errors import Refusal
 from ingest.converters import Conversion, Converted, TableRows
-from ingest.converters.declared import find_declared, read_declared
+from ingest.converters.encodings import UTF8, reads_text
 from ingest.converters.lossless import parse_integer
 from ingest.converters.staging import Kind, create_table, insert_statement, open_staging
 
@@ -78,6 +78,12 @@ def convert(conversion: Conversion) -> Converted:
     Raises:
         Refusal: ``invalid-file`` with the line, ``limit-exceeded``, ``no-rows``.
     """
+    if conversion.wishes.encoding is None and _is_utf8(conversion.input):
+        return replace(_convert(conversion), encoding=UTF8)
+    return reads_text(_convert)(conversion)
+
+
+def _convert(conversion: Conversion) -> Converted:
     with open_staging(conversion.output) as connection:
         rows = _Rows(connection)
         for calendar, component in _read_components(conversion, rows):
@@ -90,10 +96,7 @@ def convert(conversion: Conversion) -> Converted:
         made = rows.finish()
     if not any(table.name != _CALENDARS[0] for table in made):
         raise Refusal("no-rows", "the calendar holds nothing")
-    encoding = find_declared(
-        conversion.input, wished=conversion.wishes.encoding, declared=lambda _head: None
-    )
-    return Converted(tables=made, encoding=encoding)
+    return Converted(tables=made)
 
 
 class _Rows:
@@ -207,7 +210,7 @@ def _unfolded(conversion: Conversion) -> Iterator[tuple[int, tuple[str, int]]]:
     parts: list[tuple[int, bytes]] = []  # of the line in hand: offset in the file, bytes
     first = 1
     end = 0
-    for number, (offset, raw) in enumerate(_lines(conversion), start=1):
+    for number, (offset, raw) in enumerate(_lines(conversion.input), start=1):
         stripped = raw.rstrip(b"\r\n")
         if parts and stripped[:1] in (b" ", b"\t"):
             parts.append((offset + 1, stripped[1:]))
@@ -220,37 +223,27 @@ def _unfolded(conversion: Conversion) -> Iterator[tuple[int, tuple[str, int]]]:
         yield first, (_decode(parts, first), end)
 
 
-def _lines(conversion: Conversion) -> Iterator[tuple[int, bytes]]:
-    """Give the lines of the file as UTF-8, each with its offset."""
-    path, wished = conversion.input, conversion.wishes.encoding
-    if wished is None and not _is_utf16(path):
-        offset = 0
-        with path.open("rb") as file:
-            for line in file:
-                mark = (
-                    len(codecs.BOM_UTF8) if not offset and line.startswith(codecs.BOM_UTF8) else 0
-                )
-                yield offset + mark, line[mark:]
-                offset += len(line)
-        return
-    rest = ""
-    done_bytes = 0
-
-    def count(read_bytes: int) -> None:
-        nonlocal done_bytes
-        done_bytes = read_bytes
-
-    for chunk in read_declared(path, wished=wished, declared=lambda _head: None, on_bytes=count):
-        *whole, rest = (rest + chunk).split("\n")
-        for text in whole:
-            yield done_bytes, text.encode()
-    if rest:
-        yield done_bytes, rest.encode()
-
-
-def _is_utf16(path: Path) -> bool:
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Give the lines of the file, each with its offset."""
+    offset = 0
     with path.open("rb") as file:
-        return file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        for line in file:
+            mark = len(codecs.BOM_UTF8) if not offset and line.startswith(codecs.BOM_UTF8) else 0
+            yield offset + mark, line[mark:]
+            offset += len(line)
+
+
+def _is_utf8(path: Path) -> bool:
+    """Say whether all of it is UTF-8, its lines put together."""
+    decoder = codecs.getincrementaldecoder(UTF8)()
+    try:
+        for _offset, line in _lines(path):
+            text = line.rstrip(b"\r\n")
+            decoder.decode(text[1:] if text[:1] in (b" ", b"\t") else text)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _decode(parts: list[tuple[int, bytes]], number: int) -> str:

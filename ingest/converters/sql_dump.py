@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 
 from headrace.errors import Refusal
 from ingest.converters import Conversion, Converted, sqlite_file
-from ingest.converters.declared import find_declared, read_declared
+from ingest.converters.encodings import reads_text
 from ingest.converters.recognise import foreign_sql
 from ingest.converters.staging import PRAGMAS
+from ingest.converters.text import open_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,9 +72,11 @@ _DENIED = {
     sqlite3.SQLITE_RECURSIVE: "a recursive query",
 }
 _DENIED_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"})
+_CHUNK_CHARACTERS = 64 * 1024
 _MODULES = frozenset({"fts3", "fts4", "fts5", "rtree", "rtree_i32"})
 
 
+@reads_text
 def convert(conversion: Conversion) -> Converted:
     """Convert a dump as ``sqlite3 x.db .dump`` writes it.
 
@@ -87,11 +90,7 @@ def convert(conversion: Conversion) -> Converted:
             sqlite3.connect(database, isolation_level=None, cached_statements=0)
         ) as connection:
             _Dump(connection, conversion).run()
-        converted = sqlite_file.convert(replace(conversion, input=database))
-    encoding = find_declared(
-        conversion.input, wished=conversion.wishes.encoding, declared=lambda _head: None
-    )
-    return replace(converted, encoding=encoding)
+        return sqlite_file.convert(replace(conversion, input=database))
 
 
 def _connect(database: Path) -> sqlite3.Connection:
@@ -109,7 +108,6 @@ class _Dump:
         self._virtual: list[tuple[str, str]] = []  # tables whose module keeps them in other tables
         self._begun = False
         self._line = 1
-        self._done_bytes = 0
 
     def run(self) -> None:
         """Run all of it in one transaction."""
@@ -141,25 +139,18 @@ class _Dump:
 
     def _read(self) -> Iterator[str]:
         """Read the file; a dump of another database is refused at once."""
-
-        def count(done_bytes: int) -> None:
-            self._done_bytes = done_bytes
-
-        chunks = read_declared(
-            self._conversion.input,
-            wished=self._conversion.wishes.encoding,
-            declared=lambda _head: None,
-            on_bytes=count,
-        )
-        for number, chunk in enumerate(chunks):
-            if not number and (foreign := foreign_sql(chunk)):
-                raise Refusal(
-                    "unknown-format",
-                    f"the file is a dump of {foreign}: only those of SQLite can be read",
-                    hint="send its tables as CSV, or a dump that was converted to SQLite",
-                )
-            self._conversion.report(0, self._done_bytes)
-            yield chunk
+        done_bytes = 0
+        with open_text(self._conversion.input) as file:
+            while chunk := file.read(_CHUNK_CHARACTERS):
+                if not done_bytes and (foreign := foreign_sql(chunk)):
+                    raise Refusal(
+                        "unknown-format",
+                        f"the file is a dump of {foreign}: only those of SQLite can be read",
+                        hint="send its tables as CSV, or a dump that was converted to SQLite",
+                    )
+                done_bytes += len(chunk.encode())
+                self._conversion.report(0, done_bytes)
+                yield chunk
 
     def _run(self, statement: str) -> None:
         """Run one statement, if dumps have such."""

@@ -120,8 +120,17 @@ def test_html_encoding_is_what_the_page_says(head: str, encoding: str) -> None:
 def test_html_byte_that_does_not_fit_is_refused_with_its_offset() -> None:
     """A byte that the encoding does not have is no question mark."""
     page = b"<table><tr><td>caf\xe9<td>1</table>"
-    assert refuse(page, "html").extra == {"offset": 18}
+    assert refuse(page, "html", encoding="utf-8").extra == {"offset": 18}
+    assert refuse(b"<meta charset=utf-8>" + page, "html").extra == {"offset": 38}
     assert Loaded(page, "html", encoding="latin-1").tables["t"] == [("café", 1)]
+
+
+def test_html_that_says_no_encoding_is_read_by_what_it_looks_like() -> None:
+    """An old page is Windows' code page more often than UTF-8; that it is a guess is said."""
+    loaded = Loaded(b"<table><tr><td>caf\xe9<td>1</table>", "html")
+    assert loaded.tables["t"] == [("café", 1)]
+    assert loaded.converted.encoding == "windows-1252"
+    assert "read as windows-1252, by what its bytes look like" in loaded.converted.warnings
 
 
 @pytest.mark.parametrize(

@@ -163,12 +163,21 @@ def test_icalendar_that_is_broken_or_hostile_is_refused(
 
 
 def test_icalendar_byte_that_does_not_fit_is_refused_with_its_offset() -> None:
-    """Calendars are UTF-8 unless the uploader says otherwise."""
-    data = _event("SUMMARY:café").encode("latin-1")
-    refusal = refuse(data, "icalendar")
-    assert (refusal.line, refusal.extra) == (4, {"offset": data.index(b"\xe9")})
-    loaded = Loaded(data, "icalendar", encoding="latin-1")
+    """A byte is refused where the others are UTF-8, and where they are not what is said."""
+    text = _event("SUMMARY:garçon, été, Noël").encode()
+    data = text.replace("ë".encode(), b"\xeb")
+    for wishes in ({}, {"encoding": "utf-8"}):
+        refusal = refuse(data, "icalendar", **wishes)
+        assert (refusal.line, refusal.extra) == (4, {"offset": data.index(b"\xeb")})
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", None])
+def test_icalendar_of_a_legacy_encoding_is_read(encoding: str | None) -> None:
+    """An encoding is believed, or found by what the bytes look like; that is said."""
+    loaded = Loaded(_event("SUMMARY:café").encode("latin-1"), "icalendar", encoding=encoding)
     assert loaded.records("events")[0]["summary"] == "café"
+    guessed = loaded.converted.encoding == "windows-1252" and bool(loaded.converted.warnings)
+    assert guessed is (encoding is None)
     assert Loaded(_event("UID:é").encode("utf-16"), "icalendar").records("events")[0]["uid"] == "é"
 
 

@@ -202,3 +202,23 @@ def test_sql_statement_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -
     """One statement cannot fill the memory."""
     monkeypatch.setattr(sql_dump, "MAX_STATEMENT_CHARACTERS", 100)
     assert refuse("CREATE TABLE t(a);" * 10, "sql").extra == {"limit": "statement"}
+
+
+@pytest.mark.parametrize("encoding", ["windows-1252", None])
+def test_sql_dump_of_a_legacy_encoding_is_read(encoding: str | None) -> None:
+    """An encoding is believed, or found by what the bytes look like; that is said."""
+    dump = "CREATE TABLE t (a);\nINSERT INTO t VALUES ('café, 5 €');\n"
+    loaded = Loaded(dump.encode("cp1252"), "sql", encoding=encoding)
+    assert loaded.tables["t"] == [("café, 5 €",)]
+    assert loaded.converted.encoding == "windows-1252"
+    assert any("by what its bytes look like" in said for said in loaded.converted.warnings) is (
+        encoding is None
+    )
+
+
+def test_sql_dump_byte_that_does_not_fit_is_refused_with_its_offset() -> None:
+    """One byte that is not UTF-8 among others that are is no question mark."""
+    dump = "CREATE TABLE t (a);\nINSERT INTO t VALUES ('été, Noël');\n".encode()
+    data = dump.replace("ë".encode(), b"\xeb")
+    refusal = refuse(data, "sql")
+    assert (refusal.line, refusal.extra) == (2, {"offset": data.index(b"\xeb")})
