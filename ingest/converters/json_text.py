@@ -146,6 +146,7 @@ class JsonReader:
         self._at = 0  # everything before is done
         self._line, self._column = 1, 1  # of the first character of the text in hand
         self._done = 0  # characters dropped so far
+        self._done_bytes = 0
         self._ended = False
 
     def items(self) -> Iterator[tuple[Any, int]]:
@@ -185,6 +186,11 @@ class JsonReader:
             yield key
             if self._expect(",}") == "}":
                 return
+
+    def offset(self) -> int:
+        """Give the bytes before the next character, after a mark at the file's start."""
+        self.peek()
+        return self._done_bytes + len(self._text[: self._at].encode())
 
     def end(self) -> None:
         """Refuse whatever comes after the value."""
@@ -250,6 +256,7 @@ class JsonReader:
         else:
             self._column += len(done)
         self._done += self._at
+        self._done_bytes += len(done.encode())
         rest = self._text[self._at :]
         more = self._read(max(CHUNK_CHARACTERS, len(rest)))
         self._text, self._at = rest + more, 0

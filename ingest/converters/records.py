@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace.errors import Refusal
 from headrace.names import MAX_COLUMN_NAME, check_table_name, safe_table_name, without_brackets
@@ -12,6 +12,8 @@ from ingest.converters.staging import Batches, Record, load_records, open_stagin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+T = TypeVar("T")
 
 BATCH_ROWS = 2000
 _MAX_SHOWN = 5  # names in a warning
@@ -26,7 +28,8 @@ def convert_document(document: Any, conversion: Conversion) -> Converted:
         Refusal: ``no-rows`` or ``invalid-file``.
     """
     warnings: list[str] = []
-    found = dict(_name_tables(find_tables(document, conversion.table), warnings))
+    named = find_tables(document, conversion.table)
+    found = dict(name_tables([(name, any(rows), rows) for name, rows in named], warnings))
     if isinstance(document, dict) and list(found.values()) == [[document]]:
         warnings += _warn_of_lists(document)
     batches = {table: lambda rows=rows: _batches(rows, conversion) for table, rows in found.items()}
@@ -148,16 +151,24 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
-def _name_tables(
-    found: Sequence[tuple[str, list[Record]]], warnings: list[str]
-) -> Iterator[tuple[str, list[Record]]]:
-    """Give the tables that have rows, with names that SQLite takes."""
+def name_tables(
+    found: Iterable[tuple[str, bool, T]], warnings: list[str]
+) -> Iterator[tuple[str, T]]:
+    """Give the tables that have rows, with names that SQLite takes.
+
+    Args:
+        found: Of each table its name, whether it has rows, and what it is.
+        warnings: What is to be told is added.
+
+    Raises:
+        Refusal: ``no-rows``: none has.
+    """
     taken: set[str] = set()
-    for name, rows in found:
-        if not any(rows):
+    for name, filled, table in found:
+        if not filled:
             warnings.append(f"table {name!r} was left out: it has no rows")
             continue
-        yield take_table_name(name, taken, warnings), rows
+        yield take_table_name(name, taken, warnings), table
     if not taken:
         raise Refusal("no-rows", "the file holds no rows")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, TextIO
 
 from headrace.errors import Refusal
@@ -18,15 +19,21 @@ _HINT = "say its encoding with ?encoding=, or save the file as UTF-8"
 
 
 @contextmanager
-def open_text(path: Path) -> Iterator[TextIO]:
+def open_text(path: Path, at: int = 0) -> Iterator[TextIO]:
     """Open a text file; line ends stay as they are written, a byte order mark is skipped.
+
+    Args:
+        path: The file.
+        at: The byte after the mark from which on it is read.
 
     Raises:
         Refusal: ``invalid-file``, from within the context, when a byte read there is not UTF-8.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield file
+        with path.open("rb") as file:
+            marked = file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+            file.seek(at + marked * len(codecs.BOM_UTF8))
+            yield TextIOWrapper(file, encoding="utf-8", newline="")
     except UnicodeDecodeError as exc:
         raise bad_byte(path) from exc
 

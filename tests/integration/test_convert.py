@@ -348,6 +348,25 @@ async def test_convert_of_ordinary_csv_needs_little_memory(tmp_path: Path, scrat
     assert converted.tables[0].rows == 2_000_000
 
 
+async def test_convert_of_an_object_of_arrays_needs_little_memory(
+    tmp_path: Path, scratch: Path
+) -> None:
+    """Each of its tables is read object by object, though there are two in the file."""
+    rows = ", ".join(['{"a": 1234567, "b": "é, a text that is a little longer"}'] * 300_000)
+    data = f'{{"first": [{rows}], "empty": [], "second": [{rows}]}}'
+    limits = Limits(memory_bytes=150 * MIB)
+    converted = await convert_alone(
+        _conversion(tmp_path, data, "json"), limits=limits, scratch=scratch
+    )
+    assert [(table.name, table.rows) for table in converted.tables] == [
+        ("first", 300_000),
+        ("second", 300_000),
+    ]
+    with closing(sqlite3.connect(tmp_path / "out.db")) as connection:
+        of_second = connection.execute("SELECT DISTINCT a, b FROM second").fetchall()
+    assert of_second == [(1234567, "é, a text that is a little longer")]
+
+
 @pytest.mark.parametrize("kind", ["csv", "ndjson"])
 async def test_convert_with_too_large_a_database_is_a_limit(
     tmp_path: Path, scratch: Path, kind: str
