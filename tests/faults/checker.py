@@ -99,7 +99,7 @@ def check(evidence: Evidence) -> list[Violation]:
     ]
     found += [
         Violation(invariant=name, what=what, at_s=at_s)
-        for name, at_s, what in rows.judge(evidence.operations)
+        for name, at_s, what in rows.judge(evidence.operations, evidence.model)
     ]
     return sorted(found, key=lambda each: each.at_s)
 
@@ -142,22 +142,23 @@ def all_or_nothing(evidence: Evidence) -> Iterator[tuple[float, str]]:
         if shown is None and evidence.settled:
             yield each.ended_s, f"{where} showed what was never published"
         judge = _judge_rows if "rows" in each.value else _judge_tables
-        for what in judge(each.value, shown):
+        for what in judge(each.value, shown, evidence.model):
             yield each.ended_s, f"{where} showed {what}"
 
 
-def _judge_rows(value: Mapping[str, Any], shown: Shown | None) -> Iterator[str]:
+def _judge_rows(value: Mapping[str, Any], shown: Shown | None, model: Model) -> Iterator[str]:
     """Judge the rows of all databases, in one page: two databases of two generations show here."""
     if shown is not None:
-        right = {name: sum(each.rows for each in tables.values()) for name, tables in shown.items()}
-        found = {**value["rows"]}
-        for each in (found, right):
-            each.pop(rows.DATABASE, None)  # what it holds is not known of every generation
-        if found != right:
-            yield f"{found} and not {right} rows"
+        right = {
+            name: sum(each.rows for each in tables.values())
+            + sum(model.written(value["generation"], name).values())
+            for name, tables in shown.items()
+        }
+        if value["rows"] != right:
+            yield f"{value['rows']} and not {right} rows"
 
 
-def _judge_tables(value: Mapping[str, Any], shown: Shown | None) -> Iterator[str]:
+def _judge_tables(value: Mapping[str, Any], shown: Shown | None, _model: Model) -> Iterator[str]:
     """Judge the tables of one database, in one answer."""
     tables = {name: Digest(*digest) for name, digest in value["tables"].items()}
     for name, digest in tables.items():
@@ -230,13 +231,13 @@ def exactly_once(evidence: Evidence) -> Iterator[tuple[float, str]]:
 
 
 def _changed_between(evidence: Evidence, entries: list[tuple[Entry, str]]) -> bool:
-    """Say whether something else was uploaded to a database between publications of one file."""
+    """Say whether something else was written to a database between publications of one file."""
     (first, database), (last, _database) = entries[0], entries[-1]
     between = evidence.entries[first.number : last.number - 1]
     return any(
         database in entry.databases and entry.cause.get("receipt") != first.cause["receipt"]
         for entry in between
-        if entry.cause["kind"] == "ingest"
+        if entry.cause["kind"] in {"ingest", "rows"}
     )
 
 

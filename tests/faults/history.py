@@ -15,7 +15,8 @@ Operations by name (``f``), and what their value holds:
   ``url``, ``status``, ``code``, and the ``receipts`` of the answer: ``id``, ``sha256``, ``state``,
   ``generation``.
 - ``receipt``: the same, of one receipt.
-- ``rows``: the ``number`` of a request of the write API, and the ``generation`` of its answer.
+- ``rows``: the ``number`` of a request of the write API, its ``database``, and the ``generation``
+  of its answer; ``table``: the deletion or making of a table.
 - ``read``: ``reader``, ``generation``, and ``tables`` (name: rows, batches, sum of the values) of
   one ``database``, the ``rows`` of every database, or the ``numbers`` that were written as rows.
 - ``down`` and ``up`` of a ``reader``: in between its process is not there, or not ready since.

@@ -1,13 +1,16 @@
 """What every generation has to show: the log's entries, applied to what was sent.
 
 The log says in which order uploads were published, and nothing else is believed of it: what is in
-them is known from what was sent.
+them is known from what was sent. Of tables that rows are written to nobody knows how many there are
+in a generation; what the log says of these is compared with what is read of them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
+
+from tests.faults.uploads import FLEETING, NUMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,11 +67,12 @@ class Model:
         self.newest = 0
         self._tables: dict[str, dict[str, Table]] = {}
         self._shown: list[Shown] = [{}]
+        self._written: list[dict[str, dict[str, int]]] = [{}]
         self._last: dict[str, str] = {}  # receipt that a database was last changed by
 
     def apply(self, entry: Entry, sent: Mapping[str, Part]) -> None:
         """Go on by one generation; what nobody sent changes nothing."""
-        shown = dict(self._shown[-1])
+        shown, written = dict(self._shown[-1]), dict(self._written[-1])
         for name, cut in entry.databases.items():
             receipt = entry.cause.get("receipt", "")
             part = sent.get(cut.source.sha256) if cut.source else None
@@ -79,14 +83,23 @@ class Model:
                 self._last[name] = receipt
             tables = self._tables.get(name, {})
             shown[name] = {table: rows.digest() for table, rows in tables.items()}
+            written[name] = {
+                table: count for table, count in cut.tables.items() if table in (NUMBERS, FLEETING)
+            }
         for name in entry.removed:
             shown.pop(name, None)
+            written.pop(name, None)
         self._shown.append(shown)
+        self._written.append(written)
         self.newest = entry.number
 
     def shown(self, generation: int) -> Shown:
         """Give every database's tables in a generation that is known."""
         return self._shown[generation]
+
+    def written(self, generation: int, database: str) -> dict[str, int]:
+        """Give what the log says of the tables of a database that rows are written to."""
+        return self._written[generation].get(database, {})
 
     def _change(self, database: str, part: Part) -> None:
         tables = self._tables.setdefault(database, {})

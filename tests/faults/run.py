@@ -13,7 +13,7 @@ from tests.faults.clients import UPLOADERS, Uploader, Watcher
 from tests.faults.history import History
 from tests.faults.model import Model
 from tests.faults.nemesis import Nemesis, schedule_breaks, schedule_kills
-from tests.faults.rows import ROW_CLIENTS, RowClient, make_table
+from tests.faults.rows import ROW_CLIENTS, RowClient, make_tables
 from tests.faults.system import LOOK_S, READERS, running
 from tests.faults.uploads import WHOLE, make_upload
 
@@ -159,7 +159,7 @@ def prepare(system: System, seed: int, sent: dict[str, Part]) -> None:
     with closing(Uploader(system, seed, 0, sent)) as first:
         for number, (kind, database) in enumerate(wanted):
             first.deliver(make_upload(seed, number, kind, database))
-    make_table(system)
+    make_tables(system)
     settle(system)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -12,7 +13,7 @@ from headrace.generation import Cut, Entry, Source
 from tests.faults.checker import INVARIANTS, Evidence, check, classify
 from tests.faults.history import Operation, Outcome
 from tests.faults.nemesis import BREAKS, KILLS, schedule_breaks, schedule_kills
-from tests.faults.uploads import KINDS, PAIR, ROWS, Part, make_upload
+from tests.faults.uploads import FLEETING, KINDS, NUMBERS, PAIR, ROWS, Part, make_upload
 
 SEED = 7
 AT = datetime(2026, 11, 22, tzinfo=UTC)
@@ -95,6 +96,15 @@ class Run:
             for name, rows in part.tables.items():
                 found[name] = [ROWS, 1, sum(value for _key, _batch, value in rows)]
         return found
+
+    def say(self, database: str, tables: dict[str, int]) -> None:
+        """Have the log say how many rows a database's tables have."""
+        for number, entry in enumerate(self.entries):
+            cuts = {
+                name: replace(cut, tables=tables) if name == database else cut
+                for name, cut in entry.databases.items()
+            }
+            self.entries[number] = replace(entry, databases=cuts)
 
     def violations(self) -> list[str]:
         """Give which invariants the checker finds broken, without repeats."""
@@ -289,26 +299,51 @@ def test_refused_file_that_is_published_is_seen(run_: Run) -> None:
     assert run_.violations() == ["I8"]
 
 
-def test_rows_that_are_lost_halved_early_or_twice_are_seen(run_: Run) -> None:
+def test_rows_that_are_lost_halved_early_or_twice_are_seen() -> None:
     """I1, I2, I6: what was written row by row is there from its generation on, each pair once."""
+    run_ = Run()
 
-    def seen(generation: int, *numbers: int) -> list[str]:
-        run_.note("read", reader="reader-1", generation=generation, numbers=numbers)
+    def seen(generation: int, *numbers: int, said: int | None = None) -> list[str]:
+        run_.say("red", {NUMBERS: len(numbers) if said is None else said})
+        where: dict[str, Any] = {"reader": "reader-1", "database": "red"}
+        run_.note("read", **where, generation=generation, numbers=numbers)
         found = run_.violations()
         run_.operations.pop()
         return found
 
-    run_.note("rows", number=5, generation=2)
-    run_.note("rows", "info", number=6)
+    run_.note("rows", database="red", number=5, generation=2)
+    run_.note("rows", database="green", number=7, generation=2)
+    run_.note("rows", "info", database="red", number=6)
     assert seen(1) == seen(2, 5, 5) == seen(3, 5, 5, 6, 6) == []
     assert seen(2) == ["I1"]
     assert seen(2, 5) == seen(1, 5, 5) == seen(2, 5, 5, 6) == ["I2"]
+    assert seen(2, 5, 5, said=4) == ["I2"]
     assert seen(3, 5, 5, 5, 5) == ["I6"]
 
 
-def test_rows_that_are_refused_are_seen(run_: Run) -> None:
+def test_rows_beside_those_of_uploads_are_counted_in_a_page_of_all_databases() -> None:
+    """I2: how many there are is what the log says, and what uploads brought is known."""
+    run_ = Run()
+    run_.say("red", {NUMBERS: 4, FLEETING: 2})
+    run_.read_rows(2, {"red": 3 * ROWS + 6})
+    assert run_.violations() == []
+    run_.read_rows(2, {"red": 3 * ROWS})
+    assert run_.violations() == ["I2"]
+
+
+def test_file_that_is_published_again_after_rows_is_seen(run_: Run) -> None:
+    """I6: between its merge and its publication nothing else may be written to its database."""
+    cut = run_.entries[2].databases["green"]
+    cause = {"kind": "rows", "receipt": "rows-1"}
+    run_.entries.append(replace(run_.entries[2], number=4, cause=cause, databases={"green": cut}))
+    run_.publish(run_.transfer.parts[1], "r3")
+    assert run_.violations() == ["I6"]
+
+
+@pytest.mark.parametrize("f", ["rows", "table"])
+def test_rows_that_are_refused_are_seen(run_: Run, f: str) -> None:
     """I8: nothing is wrong with them."""
-    run_.note("rows", "fail", number=5, status=404)
+    run_.note(f, "fail", database="red", number=5, status=400)
     assert run_.violations() == ["I8"]
 
 

@@ -23,6 +23,9 @@ MAX_VALUE = 2**40  # so a sum of values says which batches are in it
 PAIRED = ("red", "green")  # one upload writes x to the one, and -x to the other
 WHOLE = "whole"  # the database that is replaced as a file
 PAIR = ("debit", "credit")  # tables that one file writes x and -x to
+# Tables of PAIRED that no upload writes to, but clients of rows: one that stays, and one that they
+# delete and make again.
+NUMBERS, FLEETING = "numbers", "fleeting"
 
 # Read all the while; tables that `create` makes come on top.
 TABLES = {
