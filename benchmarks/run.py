@@ -30,7 +30,7 @@ def main() -> None:
         "names",
         nargs="*",
         help="convert, upload, formats, merge, visible, restore, primary, switch, memory, edge, "
-        "preview, crowd, rows, scrape (default: all of these), idle",
+        "preview, crowd, rows, scrape, wake (default: all of these), idle",
     )
     parser.add_argument("--rounds", type=int, default=3, help="runs of each upload")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the uploaded CSV")
@@ -51,6 +51,7 @@ def main() -> None:
         "crowd": {},
         "rows": {},
         "scrape": {},
+        "wake": {},
         "idle": {},
     }
     at = datetime.now(UTC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import subprocess
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from headrace.keys import lineage_key, parse_ltx_key
+from headrace.store import Store
 from tests.e2e.conftest import running
 
 if TYPE_CHECKING:
@@ -87,6 +90,39 @@ def test_rollback_publishes_what_was_there(history: System) -> None:
     more = history.upload(b"n\n3\n", "sales.csv", mode="append")
     history.wait_until_live(more)
     assert [row["n"] for row in history.rows("/sales/sales")] == [1, 3]
+
+
+def test_state_that_is_not_kept_comes_back_as_the_nearest_before_and_is_named(
+    history: System, tmp_path: Path
+) -> None:
+    """Nobody takes another state for the one that was asked for: answer and commands say which."""
+    first = history.upload(b"n\n1\n", "gap.csv")
+    second = history.upload(b"n\n2\n", "gap.csv", mode="append")
+    rollback(history, first["generation"], database="gap")  # nobody writes to the old lineage now
+    asyncio.run(forget(history, second))
+
+    answer = rollback(history, second["generation"], database="gap").json()
+
+    assert answer["nearest"] == {"gap": first["txid"]}
+    history.wait_until_live(answer)
+    assert [row["n"] for row in history.rows("/gap/gap")] == [1]
+    words = (str(second["generation"]), "--database", "gap", "--to")
+    said = command(history, "rollback", *words, history.url)
+    assert f"but gap as of TXID {first['txid']}: the nearest before it that is kept" in said
+    said = command(history, "restore", *words, str(tmp_path), *where(history))
+    assert f"TXID {first['txid']} (the nearest that is kept to {second['txid']})" in said
+
+
+async def forget(system: System, receipt: dict[str, Any]) -> None:
+    """Delete from the store what holds the transaction of an upload, as pruning would."""
+    flag, place = where(system)
+    store = Store(place if flag == "--store" else str(system.data / "store"))
+    txid = int(receipt["txid"], 16)
+    lineage = lineage_key(receipt["database"], receipt["lineage"])
+    for each in [each async for each in store.list_objects(lineage, stall_s=30)]:
+        parsed = parse_ltx_key(each.key)
+        if parsed is not None and parsed[1] <= txid <= parsed[2]:
+            await store.delete(each.key)
 
 
 def test_rollback_of_one_database_leaves_the_others(history: System) -> None:

@@ -47,6 +47,11 @@ def test_same_key_and_body_count_once(system: System) -> None:
     assert len(system.rows("/twice/twice")) == 1
 
 
+def test_how_long_a_key_is_kept_is_said(system: System) -> None:
+    """Whoever sends again knows until when that is safe: a day."""
+    assert system.client.get("/ingest").json()["idempotency_key_s"] == 24 * 3600
+
+
 def test_same_key_for_another_request_is_refused(system: System) -> None:
     """Other bytes, or other options, with a key that was used are a mistake of the client's."""
     post(system, "other")

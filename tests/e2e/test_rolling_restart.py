@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.conftest import wait_for
 from tests.faults.checker import Evidence, check
 from tests.faults.clients import BalancedWatcher, Uploader
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from tests.faults.system import System
     from tests.faults.uploads import Part
+    from tests.integration.s3_kit import S3
 
 SEED = 5
 PRIMARY = NODES[0]
@@ -35,11 +38,18 @@ def uploaded(history: History) -> int:
     return history.count()["upload ok"]
 
 
-def test_rolling_restart_fails_no_read_and_loses_no_upload(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["folder", "s3"])
+def test_rolling_restart_fails_no_read_and_loses_no_upload(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     """The primary and each reader in turn are stopped by SIGTERM, while others upload and read."""
+    s3: S3 | None = None
+    if kind == "s3":
+        s3 = request.getfixturevalue("s3")
+        s3.give_credentials(monkeypatch)
     history = History(tmp_path / "history.jsonl")
     sent: dict[str, Part] = {}
-    with running(tmp_path, history, None, nodes=[PRIMARY], grace_s=1.0) as system:
+    with running(tmp_path, history, s3, nodes=[PRIMARY], grace_s=1.0) as system:
         prepare(system, SEED, sent)
         threads: list[Uploader | BalancedWatcher] = [
             *(Uploader(system, SEED, number, sent) for number in range(UPLOADS)),

@@ -118,9 +118,12 @@ def _refuses(primary: Primary) -> bool:
         return True
 
 
-async def test_stop_finishes_or_parks_and_answers_everybody(tmp_path: Path, tools: Tools) -> None:
+async def test_stop_finishes_or_parks_and_answers_everybody(
+    tmp_path: Path, store: str, tools: Tools
+) -> None:
     """Bodies may come to their end for a while; what is not finished in time is, once, later."""
-    primary = Primary(tmp_path, "first", "--shutdown-timeout", "12").start().wait_until_up()
+    primary = Primary(tmp_path, "first", "--shutdown-timeout", "12", store=store)
+    primary.start().wait_until_up()
     with primaries(primary), closing(httpx.Client(base_url=primary.url, timeout=60)) as kept:
         primary.upload(b"n\n-1\n", "quick.csv")
         waiting = Sending(lambda: primary.post(b"x", "parked.slow", prefer="wait=60"))
@@ -163,10 +166,13 @@ async def test_stop_finishes_or_parks_and_answers_everybody(tmp_path: Path, tool
         assert primary.stop() == 0
 
 
-def test_second_signal_parks_at_once_and_a_successor_finishes(tmp_path: Path, tools: Tools) -> None:
+def test_second_signal_parks_at_once_and_a_successor_finishes(
+    tmp_path: Path, store: str, tools: Tools
+) -> None:
     """Whoever stops it in a hurry loses nothing: another machine has all that it needs."""
-    first = Primary(tmp_path, "first", "--shutdown-timeout", "3600").start().wait_until_up()
-    second = Primary(tmp_path, "second")
+    first = Primary(tmp_path, "first", "--shutdown-timeout", "3600", store=store)
+    first.start().wait_until_up()
+    second = Primary(tmp_path, "second", store=store)
     with primaries(first):
         waiting = Sending(lambda: first.post(b"x", "parked.slow", prefer="wait=60", key="once"))
         wait_for(lambda: _is_converting(first))

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections import deque
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -205,11 +206,15 @@ def test_live_database_that_is_damaged_is_made_anew_at_start(tmp_path: Path) -> 
 
 
 def test_database_that_cannot_be_restored_exactly_waits(tmp_path: Path) -> None:
-    """A transaction that the store does not give just then is waited for, never left out."""
+    """A transaction that the store does not give just then is waited for, never left out.
+
+    Others are ready meanwhile, and take uploads; in the end the log says how long it took.
+    """
     first = Primary(tmp_path, "first").start().wait_until_up()
     with primaries(first):
         first.upload(b"n\n1\n", "sales.csv")
         newest = first.upload(b"n\n2\n", "sales.csv", mode="append")
+        first.upload(b"t\nx\n", "weather.csv")
         first.kill()
         shutil.rmtree(first.data)
     folder = tmp_path / "store" / "dbs" / "sales" / newest["lineage"]
@@ -219,21 +224,36 @@ def test_database_that_cannot_be_restored_exactly_waits(tmp_path: Path) -> None:
         path.rename(aside)
     second = Primary(tmp_path, "second", "--standby", "on").start(stderr=subprocess.PIPE)
     with primaries(second):
-        assert second.process.stderr
-        for line in second.process.stderr:
-            assert b"database revived" not in line
-            if b"rebuild failed" in line:
-                break
-        reading = threading.Thread(target=second.process.stderr.read)
+        stderr = second.process.stderr
+        assert stderr
+        lines: deque[bytes] = deque()
+        reading = threading.Thread(target=lines.extend, args=(stderr,))
         reading.start()
+        second.wait_until_up()
+        waiting = second.post(b"n\n3\n", "sales.csv", mode="append", prefer="respond-async")
+        ready = second.upload(b"t\ny\n", "weather.csv", mode="append")
+        assert ready["tables"][0]["unchanged"] == 1
+        wait_for(lambda: _events(lines, "rebuild failed"))
+        assert [each["database"] for each in _events(lines, "database revived")] == ["weather"]
+        assert second.receipt(waiting.json()["id"])["state"] != "published"
+
         for path, aside in hidden.items():
             aside.rename(path)
-        second.wait_until_up()
-        more = second.upload(b"n\n3\n", "sales.csv", mode="append")
+
+        more = second.wait_until_published(waiting.json()["id"])
         assert more["tables"][0]["unchanged"] == 2
         assert second.stop() == 0
         reading.join()
-        second.process.stderr.close()
+        stderr.close()
+    (rebuilt,) = _events(lines, "databases rebuilt")
+    assert rebuilt["count"] == 2
+    assert rebuilt["s"] > 0
+
+
+def _events(lines: deque[bytes], event: str) -> list[dict[str, Any]]:
+    """Find what a log says of an event."""
+    said = [json.loads(line) for line in lines.copy() if line.startswith(b"{")]
+    return [each for each in said if each.get("event") == event]
 
 
 def test_failure_is_shown_as_soon_as_a_successor_knows_it(tmp_path: Path) -> None:

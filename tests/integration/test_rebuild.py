@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from headrace.durable import replace_file
 from headrace.errors import LitestreamError
+from headrace.generation import State
 from headrace.keys import PrimaryPaths, sums_beside
 from headrace.store_counts import Operation
 from headrace.sums import Sums
@@ -30,6 +32,7 @@ from tests.integration.slots_kit import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from headrace.generation import Cut
@@ -100,11 +103,51 @@ async def test_reviver_tells_why_it_failed_and_one_that_died_is_replaced(tmp_pat
 
 
 class Replicator:
-    """Stands in for the primary, which would replicate a lineage."""
+    """Stands in for the primary, which would replicate a lineage, and publish it."""
+
+    def __init__(self, databases: dict[str, Cut] | None = None) -> None:
+        self.state = State(databases=databases or {})
+        self.published: list[str] = []
 
     async def replicate(self, _database: str, cut: Cut) -> Cut:
         """Say that it is there."""
         return replace(cut, txid=1)
+
+    async def publish(self, *, cause: dict[str, str], databases: dict[str, Cut]) -> None:
+        """Note what is ready."""
+        assert cause == {"kind": "rebuild"}
+        self.published += databases
+
+    @asynccontextmanager
+    async def database_lock(self, _database: str) -> AsyncIterator[None]:
+        """Nobody else is there."""
+        yield
+
+
+async def test_hottest_database_is_ready_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that was changed last is what people wait for: its turn is the first."""
+    monkeypatch.setattr("ingest.rebuild.PARALLEL", 1)
+    paths = PrimaryPaths(tmp_path / "volume")
+    make_folders(paths)
+    now = datetime.now(UTC)
+    changed = {"a": 2, "b": 0, "c": 1}  # hours ago
+    async with replicating(tmp_path) as publisher:
+        databases = {
+            name: replace(
+                await publisher.write(name, "CREATE TABLE t (x)"),
+                updated_at=now - timedelta(hours=hours),
+            )
+            for name, hours in changed.items()
+        }
+        primary = Replicator(databases)
+        rebuilder = Rebuilder(paths, publisher.store, primary, IngestMetrics())  # type: ignore[arg-type]
+        await rebuilder.lock(databases)
+
+        await rebuilder.run()
+
+    assert primary.published == ["b", "c", "a"]
 
 
 async def test_litestream_restores_what_cannot_be_made_by_pages(
