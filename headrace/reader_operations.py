@@ -61,6 +61,20 @@ class ReaderCrash(TypedDict):
     at: str
 
 
+class ReaderDraining(TypedDict):
+    """Workers that still answer requests for an earlier generation.
+
+    Attributes:
+        generation: That one.
+        requests: That they are answering.
+        seconds: Since it was replaced.
+    """
+
+    generation: int
+    requests: int
+    seconds: float
+
+
 class ReaderStatus(TypedDict):
     """What a reader serves, what it knows of, and why they differ if they do.
 
@@ -77,6 +91,8 @@ class ReaderStatus(TypedDict):
         databases: By name.
         workers: Processes that answer.
         spares: Processes that are ready for the next generation.
+        draining: What earlier generations are still needed for, the oldest first.
+        waits_for_drains: Whether the newest is not served yet because of too many of those.
         push_connected: Whether the primary tells it of generations.
         following_errors: Why it does not hear of any, by source.
         last_error: Why the newest is not served.
@@ -95,6 +111,8 @@ class ReaderStatus(TypedDict):
     databases: dict[str, ReaderDatabase]
     workers: int
     spares: int
+    draining: list[ReaderDraining]
+    waits_for_drains: bool
     push_connected: bool
     following_errors: dict[str, str]
     last_error: ReaderFailure | None

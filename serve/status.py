@@ -52,6 +52,15 @@ class Status:
             },
             "workers": len(current.workers) if current else 0,
             "spares": self._supervisor.spares_ready,
+            "draining": [
+                {
+                    "generation": each.state.number,
+                    "requests": each.in_flight,
+                    "seconds": round(retiring.seconds, 3),
+                }
+                for each, retiring in self._supervisor.draining.items()
+            ],
+            "waits_for_drains": self._supervisor.waits_for_drains,
             "push_connected": self._follower.push_connected,
             "following_errors": dict(self._follower.why),
             "last_error": failure

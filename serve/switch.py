@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from serve.metrics import ReaderMetrics
     from serve.nursery import Nursery
     from serve.restore import Restorer
+    from serve.retirement import Retiring
     from serve.serving_file import ServingFile
     from serve.workers import WorkerSet
 
@@ -136,6 +137,16 @@ class Supervisor:
     def spares_ready(self) -> int:
         """Workers that are ready for the next switch."""
         return self._spares.ready
+
+    @property
+    def draining(self) -> Mapping[WorkerSet, Retiring]:
+        """The sets that still answer requests for earlier generations, the oldest first."""
+        return self._retirement.retiring
+
+    @property
+    def waits_for_drains(self) -> bool:
+        """Tell whether the next switch waits for one of those."""
+        return self._retirement.waited_for
 
     @property
     def last_error(self) -> Failure | None:

@@ -43,10 +43,11 @@ class Worker:
         """
         await give_order(self._spec.control, order, timeout_s)
 
-    async def stop(self) -> None:
-        """End it: SIGTERM, then SIGKILL, until it is gone."""
+    async def stop(self, *, at_once: bool = False) -> None:
+        """End it: SIGTERM, unless at once, then SIGKILL, until it is gone."""
+        signals = (signal.SIGKILL,) if at_once else (signal.SIGTERM, signal.SIGKILL)
         try:
-            for signal_number in (signal.SIGTERM, signal.SIGKILL):
+            for signal_number in signals:
                 self.fork.kill(signal_number)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(TERMINATE_S):

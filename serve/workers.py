@@ -273,13 +273,13 @@ class WorkerSet:
         await self.drain(drain_s)
         await self.stop()
 
-    async def stop(self) -> None:
-        """Stop all workers now."""
+    async def stop(self, *, at_once: bool = False) -> None:
+        """Stop all workers now; at once: without a chance to end what they are at."""
         await self._end_service()
         leaving = list(self._leaving.values())
         for each in leaving:
             each.cancel()
-        await asyncio.gather(*(worker.stop() for worker in self.workers))
+        await asyncio.gather(*(worker.stop(at_once=at_once) for worker in self.workers))
         self.workers = []  # not before: a stop that is cut short is done again
         await asyncio.gather(*leaving, return_exceptions=True)
 

@@ -26,6 +26,8 @@ from tests.samples import find_sample
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    import aiohttp
+
 
 @pytest.fixture
 def publisher(tmp_path: Path) -> Publisher:
@@ -180,18 +182,18 @@ async def test_switches_keep_their_interval_and_the_newest_wins(publisher: Publi
         assert switches <= 2 + took_s / 0.5
 
 
+LONG = (
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) "
+    "INSERT INTO orders SELECT i, printf('%0100d', i) FROM n"
+)
+
+
 async def test_drain_waits_for_a_long_csv_until_its_deadline(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An export goes on over a switch; one that never ends is cut, and looks cut."""
     monkeypatch.setattr("serve.retirement.DRAIN_S", 1.0)
-    cut = publisher.write(
-        "sales",
-        *ORDERS,
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) "
-        "INSERT INTO orders SELECT i, printf('%0100d', i) FROM n",
-    )
-    await publisher.publish({"sales": cut})
+    await publisher.publish({"sales": publisher.write("sales", *ORDERS, LONG)})
     async with reader_of(publisher) as client:
         await client.wait_generation(1)
         serving = client.reader.supervisor.current
@@ -208,6 +210,58 @@ async def test_drain_waits_for_a_long_csv_until_its_deadline(
 
             with pytest.raises(Exception, match=r"payload|closed|reset|disconnected"):
                 await answer.read()
+
+
+async def begin_export(client: Client, number: int) -> aiohttp.ClientResponse:
+    """Read one line of a long export in a generation, and leave the rest."""
+    await client.wait_generation(number)
+    url = f"{client.reader.url}/sales/orders.csv?_stream=1&_size=max&_n={number}"
+    answer = await client.session.get(url)
+    assert await answer.content.readline() == b"id,item\r\n"
+    return answer
+
+
+async def test_reader_of_an_export_of_each_generation_holds_back_no_news(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest of too many exports is cut short, and the reader says what waits for what."""
+    monkeypatch.setattr("serve.retirement.AT_MOST", 2)
+    monkeypatch.setattr("serve.retirement.LEAST_DRAIN_S", 3600.0)
+    monkeypatch.setattr("serve.retirement.DRAIN_S", 3600.0)
+    monkeypatch.setattr("serve.proxy.SEND_TIMEOUT_S", 3600.0)
+    await publisher.publish({"sales": publisher.write("sales", *ORDERS, LONG)})
+    async with reader_of(publisher) as client:
+
+        async def drain_only(*numbers: int) -> bool:
+            told = (await client.json("/-/headrace.json"))["draining"]
+            return [each["generation"] for each in told] == list(numbers)
+
+        async def waits() -> bool:
+            return bool((await client.json("/-/headrace.json"))["waits_for_drains"])
+
+        first = await begin_export(client, 1)
+        await publisher.publish({})
+        second = await begin_export(client, 2)
+        await publisher.publish({})
+        await client.wait_generation(3)
+        await publisher.publish({})
+        await eventually(waits)
+        assert await drain_only(1, 2)
+        second.close()
+        third = await begin_export(client, 4)
+        await eventually(lambda: drain_only(1))
+        assert not await waits()
+        monkeypatch.setattr("serve.retirement.LEAST_DRAIN_S", 0.0)
+        await publisher.publish({})
+        await client.wait_generation(5)
+        assert await drain_only(1, 4)
+        await publisher.publish({})
+        await client.wait_generation(6)
+
+        await eventually(lambda: drain_only(4))
+        with pytest.raises(Exception, match=r"payload|closed|reset|disconnected"):
+            await first.read()
+        third.close()
 
 
 HOOK = "env | grep ^HEADRACE_ | sort > $HOOK_OUT.part && mv $HOOK_OUT.part $HOOK_OUT"
