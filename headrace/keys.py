@@ -21,6 +21,7 @@ JOURNAL_DATABASE = "_headrace"
 UPLOADS_PREFIX = "uploads"
 LEASES_PREFIX = "leases"
 PROBES_PREFIX = "probes"
+READERS_PREFIX = "readers"
 INCOMING_ROOT = "incoming"
 # No database has that name: what others drop into the bucket lies under those of databases.
 INCOMING_PREFIX = "incoming/_headrace/requests"
@@ -159,7 +160,7 @@ def level0_beside(database: Path, txid: int) -> Path:
 
 def reader_key(reader: str) -> str:
     """Key of what a reader says of itself while the primary is away."""
-    return f"readers/{reader}.json"
+    return f"{READERS_PREFIX}/{reader}.json"
 
 
 class PrimaryPaths:

@@ -208,6 +208,7 @@ class IngestMetrics:
             "archive",
             "lease",
             "probe",
+            "report",
             "incoming",
         ):
             self.pruned.labels(kind)

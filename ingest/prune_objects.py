@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
@@ -25,6 +26,7 @@ from headrace.keys import (
     JOURNAL_DATABASE,
     LEASES_PREFIX,
     PROBES_PREFIX,
+    READERS_PREFIX,
     UPLOADS_PREFIX,
     lineage_key,
     parse_incoming_receipt_key,
@@ -39,7 +41,7 @@ from ingest.trim import choose_files
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from headrace.keys import PrimaryPaths
     from headrace.log import GenerationLog
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 INTERVAL_S = 6 * 3600.0  # between two prunes: a few listings each
+REPORTS_KEPT = timedelta(days=1)
 STALL_S = 30.0  # without an answer of the store
 
 LINEAGE, LTX, ARCHIVE = "lineage", "ltx", "archive"
@@ -66,7 +69,7 @@ class Doomed:
 
     Attributes:
         kind: ``lineage``, ``ltx`` (some files of a live lineage), ``archive``, ``lease``,
-            ``probe``, ``incoming``, ``entry`` or ``checkpoint``.
+            ``probe``, ``report``, ``incoming``, ``entry`` or ``checkpoint``.
         name: Its key, or the prefix of its keys.
         objects: How many they are.
         size_bytes: Of all of them.
@@ -201,6 +204,7 @@ class Pruner:
             *choose_archives(uploads, kept=named.receipts | unfinished | awaited, since=since),
             *choose_leases(leases),
             *choose_probes(await self._list(PROBES_PREFIX), since=since),
+            *choose_reports(await self._list(READERS_PREFIX), since=now - REPORTS_KEPT),
             *choose_halves(incoming, await self._list(INCOMING_PREFIX), since=since),
         ]
         since = now - self._retention.generations
@@ -300,6 +304,11 @@ def choose_leases(leases: Iterable[Listed]) -> list[Doomed]:
 def choose_probes(probes: Iterable[Listed], *, since: datetime) -> list[Doomed]:
     """Give what a primary left that ended while it tried the store."""
     return [_one("probe", each) for each in probes if each.modified_at <= since]
+
+
+def choose_reports(reports: Iterable[Listed], *, since: datetime) -> list[Doomed]:
+    """Give what readers said of themselves while the primary was away, once that is long ago."""
+    return [_one("report", each) for each in reports if each.modified_at <= since]
 
 
 def choose_halves(

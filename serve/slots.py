@@ -44,6 +44,7 @@ class SlotPool:
     def __init__(self, paths: ReaderPaths) -> None:
         self._paths = paths
         self._proven: set[Path] = set()  # read whole, or made, by this process
+        self._doubted: dict[Path, bool] = {}  # parts that hold pages of a slot: of one in doubt?
         self._live: frozenset[Path] = frozenset()
         self._reserved: frozenset[Path] = frozenset()
         self._locks: dict[str, asyncio.Lock] = {}
@@ -70,10 +71,13 @@ class SlotPool:
     def distrust(self, lineage: str) -> None:
         """Have every slot of a lineage read again before it is given out or copied.
 
-        An idle one may have been copied from the one that is damaged.
+        An idle one may have been copied from the one that is damaged, and so may a part.
         """
         folder = self._paths.slots / lineage
         self._proven -= {slot for slot in list(self._proven) if slot.parent == folder}
+        for part in list(self._doubted):
+            if part.parent == folder:
+                self._doubted[part] = True
 
     def reserve(self, slots: Iterable[Path]) -> None:
         """Keep slots from being written that workers are about to serve."""
@@ -87,6 +91,8 @@ class SlotPool:
     def keep(self, part: Path, slot: Path) -> None:
         """Make a finished copy a slot; it replaces one of the same name.
 
+        It is proven, unless it holds pages of a slot that is in doubt.
+
         Raises:
             OSError: It cannot be renamed.
         """
@@ -94,6 +100,8 @@ class SlotPool:
         part.rename(slot)
         fsync_folder(slot.parent)
         self._proven.add(slot)
+        if self._doubted.pop(part, False):
+            self._proven.discard(slot)
 
     def take_base(self, lineage: str, upto: int, part: Path) -> Sums | None:
         """Make a part that can be rolled forward: of an idle slot, else of a copy of a live one.
@@ -116,8 +124,19 @@ class SlotPool:
         bases = [s for s in live if s.parent == part.parent and int(s.stem, 16) <= upto]
         if not bases:
             return None
-        clone_slot(max(bases), part)
+        self.copy(max(bases), part)
         return Sums.read(sums_path(part))
+
+    def copy(self, slot: Path, part: Path) -> None:
+        """Make a part of a copy of a slot.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        self._doubted[part] = False
+        if slot not in self._proven:
+            self._doubted[part] = True
+        clone_slot(slot, part)
 
     def take_idle(self, lineage: str, upto: int, part: Path) -> Sums | None:
         """Make a part of the newest idle slot up to a TXID.
@@ -125,6 +144,7 @@ class SlotPool:
         Raises:
             OSError: It cannot be renamed.
         """
+        self._doubted[part] = False
         for slot in _whole_slots(self._paths.slots / lineage):
             if slot in self._live or slot in self._reserved or int(slot.stem, 16) > upto:
                 continue
@@ -179,6 +199,9 @@ class SlotPool:
         if self._unpruned is not None:
             self._unpruned.discard(lineage)
         folder = self._paths.slots / lineage
+        for part in list(self._doubted):
+            if part.parent == folder:  # nobody is writing it
+                del self._doubted[part]
         live = {slot for slot in self._live if slot.parent == folder}
         if not live:
             shutil.rmtree(folder, ignore_errors=True)

@@ -12,7 +12,7 @@ from headrace.errors import HeadraceError, ProofError
 from headrace.patience import Patience
 from headrace.roll import Aim, Roller, finish
 from headrace.sums import Sums, sums_path
-from serve.slot_files import clone_slot, part_path, remove_slot
+from serve.slot_files import part_path, remove_slot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,7 +80,7 @@ async def _prepare(pool: SlotPool, roller: Roller, name: str, cut: Cut) -> bool:
                 raise ProofError(f"find checksum {older.value:016x} of the idle slot")
         elif not pool.is_calm(cut.lineage, COPY_AFTER_S):
             return False
-        elif not await asyncio.to_thread(_copy_if_room, slot, part):
+        elif not await asyncio.to_thread(_copy_if_room, pool, slot, part):
             return True
         await asyncio.to_thread(pool.keep, part, spare)
         return True
@@ -89,10 +89,10 @@ async def _prepare(pool: SlotPool, roller: Roller, name: str, cut: Cut) -> bool:
         pool.note_unpruned(cut.lineage)
 
 
-def _copy_if_room(slot: Path, part: Path) -> bool:
+def _copy_if_room(pool: SlotPool, slot: Path, part: Path) -> bool:
     """Copy a slot, unless the disk would be short of room."""
     if shutil.disk_usage(slot.parent).free < FREE_FACTOR * slot.stat().st_size:
         return False
-    clone_slot(slot, part)
+    pool.copy(slot, part)
     finish(part, Sums.read(sums_path(part)))
     return True

@@ -231,6 +231,20 @@ async def test_page_is_compressed_as_the_client_likes(site: Site) -> None:
 # single flight
 
 
+async def test_answer_larger_than_the_limit_is_not_kept(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One large answer takes no room from many small ones; it is sent whole all the same."""
+    monkeypatch.setattr(site.reader.edge.pages.cache, "entry_at_most_bytes", 1000)
+    small, large = f"/-/test/{'s' * 900}", f"/-/test/{'l' * 1001}"
+    for path, result in ((small, "hit"), (large, "")):
+        first = await site.fetch(path)
+        again = await site.fetch(path)
+        assert [len(each[1]) > len(path) - 8 for each in (first, again)] == [True, True]
+        assert (again[2].get("Server-Timing", "").find("desc=hit") > 0) == (result == "hit")
+        assert (first[1] == again[1]) == (result == "hit")
+
+
 async def test_misses_at_the_same_time_run_once(site: Site, tmp_path: Path) -> None:
     """Twenty people who ask for a page that nobody has yet cost one page."""
     go = tmp_path / "go"
@@ -333,3 +347,20 @@ async def test_warmed_pages_are_hot_at_the_switch(site: Site) -> None:
     await site.reader.edge.warm(site.current)
 
     assert await site.result("/sales/orders.json?_size=1") == "hit"
+
+
+async def test_switch_warms_what_is_asked_for_most(site: Site) -> None:
+    """The first to ask for the hottest page of a new generation finds it in memory.
+
+    A switch waits for that for a moment only, so a busy machine may need another.
+    """
+    path = "/sales/orders.json?_size=3"
+    for _ in range(50):
+        await site.fetch(path)
+
+    async def is_warm() -> bool:
+        number = await site.insert()
+        headers = {"Headrace-Min-Generation": str(number)}
+        return await site.result(path, headers=headers) == "hit"
+
+    await eventually(is_warm)

@@ -28,6 +28,7 @@ from headrace.keys import (
     lease_key,
     lineage_key,
     ltx_key,
+    reader_key,
     upload_key,
 )
 from headrace.lease import KEPT, LeaseLog
@@ -369,6 +370,16 @@ async def test_leases_and_probes_that_were_left_go(site: Site) -> None:
         ("lease", lease_key(1)),
         ("probe", "probes/old"),
     }
+
+
+async def test_reports_of_readers_go_after_a_day(site: Site) -> None:
+    """A reader that is still there has written another one by then, if there is no primary."""
+    site.write(reader_key("old"), NOW - DAY)
+    site.write(reader_key("new"), NOW - DAY / 2)
+
+    done = await site.pruner().prune()
+
+    assert [(each.kind, each.name) for each in done] == [("report", reader_key("old"))]
 
 
 async def test_uploads_that_no_primary_has_taken_stay(site: Site) -> None:

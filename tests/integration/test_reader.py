@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -340,3 +341,31 @@ def test_nursery_that_is_killed_while_templates_are_compiled_leaves_no_process()
         nursery.wait()
         send(child, signal.SIGCONT)
         wait_for(lambda: not is_alive(child))
+
+
+async def test_reader_writes_down_what_it_serves_while_the_primary_is_away(
+    publisher: Publisher,
+) -> None:
+    """Where nobody is there to be told, the store keeps which region shows what."""
+    await publisher.publish({"sales": publisher.write("sales", *ORDERS)})
+    folder = publisher.root / "store" / "readers"
+    async with reading(settings_for(publisher.root, region="syd")) as client:
+        await client.wait_generation(1)
+
+        (report,) = await eventually(lambda: list(folder.glob("*.json")))
+
+        found = json.loads(report.read_bytes())
+        assert (found["reader"], found["region"], found["generation"]) == (report.stem, "syd", 1)
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, 1), (64, 4)])
+async def test_reader_has_a_worker_for_each_core_and_four_at_most(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch, cores: int, workers: int
+) -> None:
+    """Without a setting the cores decide, up to what a reader of that size needs."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(cores)))
+    async with reading(settings_for(publisher.root, workers=None)) as client:
+        await client.wait_generation(0)
+
+        assert client.reader.supervisor.current
+        assert len(client.reader.supervisor.current.workers) == workers

@@ -6,14 +6,18 @@ what SQLite marks as volatile (the header's change counters, say) is in them as 
 
 from __future__ import annotations
 
+import asyncio
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from headrace.errors import LtxError
+from headrace.roll import Roller
 from serve.slot_files import check_slot
 from tests.integration.reader_kit import ORDERS
 from tests.integration.slots_kit import (
+    ROWS,
     counted,
     litestream_restore,
     ltx_files,
@@ -22,12 +26,14 @@ from tests.integration.slots_kit import (
     replicating,
     serve,
     with_checksum,
+    write,
 )
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 PAGE_SIZES = [512, 1024, 2048, 4096, 8192, 16384, 32768, 65536]
+AT_ONCE = 16
 MANY_ROWS = (
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 20000) "
     "INSERT INTO orders (item) SELECT hex(randomblob(50)) FROM n"
@@ -109,3 +115,60 @@ async def test_roll_over_many_transactions_lists_and_large_files_go_through_the_
 
         assert check_slot(slot).value == cut.checksum
         assert all(path.exists() for path in ltx_files(publisher, "sales", cut))
+
+
+async def test_roll_fetches_sixteen_files_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that is far away is not asked for one file after the other, nor for all of them."""
+    async with replicating(tmp_path, levels=("24h",)) as publisher:
+        cut = await publisher.write("sales", *ORDERS)
+        restorer = make_restorer(publisher)
+        await serve(restorer, cut)
+        for _ in range(2 * AT_ONCE):
+            cut = await publisher.write("sales", "INSERT INTO orders (item) VALUES ('x')")
+        read = publisher.store.read_or_spill
+        running = 0
+        full, most = asyncio.Event(), 0
+
+        async def read_together(*arguments: Any, **options: Any) -> bytes | Path:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            if running == AT_ONCE:
+                full.set()
+            await full.wait()
+            try:
+                return await read(*arguments, **options)
+            finally:
+                running -= 1
+
+        monkeypatch.setattr(publisher.store, "read_or_spill", read_together)
+        async with asyncio.timeout(30):
+            await serve(restorer, cut)
+
+    assert most == AT_ONCE
+
+
+async def test_slot_that_only_litestream_can_make_is_rolled_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no plan works out, its own restore does, and that is gone on from."""
+    async with replicating(tmp_path, levels=("24h",)) as publisher:
+        restorer = make_restorer(publisher)
+        await serve(restorer, await write(publisher, *ORDERS))
+        cut = await write(publisher, ROWS)
+        with monkeypatch.context() as patch:
+            patch.setattr(Roller, "roll", _find_no_plan)
+            slot = await serve(restorer, cut)
+        assert check_slot(slot).value == cut.checksum
+
+        for _ in range(2):  # two files take turns: the second is made of that slot
+            cut = await write(publisher, ROWS)
+            slot = await serve(restorer, cut)
+            assert check_slot(slot).value == cut.checksum
+        assert counted(restorer, "proof_failures") == 0
+
+
+async def _find_no_plan(*_arguments: object) -> None:
+    raise LtxError("no LTX files lead there")

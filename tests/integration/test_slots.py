@@ -105,7 +105,7 @@ async def test_copy_is_put_off_while_a_slot_drains(
     restorer = make_restorer(publisher)
     draining = await serve(restorer, await write(publisher, *ORDERS))
     slot = await restore(restorer, await write(publisher, ROWS))
-    monkeypatch.setattr("serve.spare_slots.clone_slot", None)
+    monkeypatch.setattr("serve.slots.clone_slot", None)
 
     await restorer.prune([draining, slot])
     assert await restorer.prepare_spares()
@@ -142,3 +142,28 @@ async def test_earlier_txid_of_the_lineage_is_made_anew(publisher: LivePublisher
 
     assert check_slot(slot).value == old.checksum
     assert names(slot.parent) == [slot.name]
+
+
+async def test_copy_of_a_slot_that_comes_in_doubt_is_not_proven(publisher: LivePublisher) -> None:
+    """What is found damaged while it is copied or rolled forward makes nothing to be trusted."""
+    restorer = make_restorer(publisher)
+    pool = restorer.pool
+    slot = await serve(restorer, await write(publisher, *ORDERS))
+    lineage, copy = slot.parent.name, slot.with_suffix(".spare")
+    copied, rolled = copy.with_name("1.part"), copy.with_name("2.part")
+
+    pool.copy(slot, copied)
+    pool.keep(copied, copy)
+    assert pool.is_proven(copy)
+
+    pool.copy(slot, copied)
+    assert pool.take_idle(lineage, 1, rolled)
+    pool.distrust(lineage)
+    pool.keep(copied, copy)
+    assert not pool.is_proven(copy)
+    pool.keep(rolled, copy)
+    assert not pool.is_proven(copy)
+
+    pool.copy(slot, copied)
+    pool.keep(copied, copy)
+    assert not pool.is_proven(copy)

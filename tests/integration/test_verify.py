@@ -6,22 +6,31 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+from structlog.testing import capture_logs
+
+from headrace.generation import State
 from headrace.keys import PrimaryPaths
 from headrace.ltx import page_checksum
-from ingest import verify
+from ingest import verify, watchdog
 from ingest.checksums import Checksums
+from ingest.merge import adopt
 from ingest.metrics import IngestMetrics
 from ingest.watchdog import verify_apart
 from tests.e2e.conftest import System
 from tests.e2e.test_checksums import read_newest
 from tests.integration.merge_kit import Live
+from tests.integration.merge_kit import write as make
+from tests.integration.reader_kit import eventually
 from tests.integration.slots_kit import (
     ROWS,
     LivePublisher,
     live_publisher,  # noqa: F401 - a fixture
 )
+from tests.unit.test_generation import make_cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,3 +153,31 @@ def _run_verify(folder: Path) -> tuple[int, str]:
     command = [sys.executable, "-m", "headrace", "verify", "--data", str(folder)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     return ended.returncode, ended.stdout
+
+
+async def test_watchdog_looks_at_one_database_after_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is not what was replicated is counted and logged, and the next is looked at."""
+    monkeypatch.setattr(watchdog, "PAUSE_S", 0)
+    paths, metrics, lineage = PrimaryPaths(tmp_path), IngestMetrics(), "0123456789abcdef"
+    for name in ("bad", "good"):
+        adopt(make(tmp_path / f"{name}.db", ORDERS, ROWS), paths.database(name, lineage), None)
+    paths.sums("bad", lineage).write_bytes(b"damaged")
+    cuts = {name: replace(make_cut(1), lineage=lineage) for name in ("bad", "good")}
+    primary = SimpleNamespace(state=State(databases=cuts))
+
+    def looks(outcome: str) -> float:
+        name = "headrace_ingest_verifications_total"
+        return metrics.registry.get_sample_value(name, {"outcome": outcome}) or 0
+
+    with capture_logs() as logs:
+        looking = asyncio.create_task(
+            watchdog.Watchdog(paths, primary, metrics).run()  # type: ignore[arg-type]
+        )
+        await eventually(lambda: looks("differs") >= 1 and looks("equal") >= 1)
+        looking.cancel()
+        await asyncio.wait([looking])
+
+    told = [each for each in logs if each["event"] == "database differs from its replica"]
+    assert {(each["log_level"], each["database"]) for each in told} == {("error", "bad")}

@@ -50,6 +50,13 @@ def key(target: str) -> Key:
     return Key(Address("http", "x", target), "1")
 
 
+def test_cache_takes_no_entry_above_8_mib_or_an_eighth() -> None:
+    """No answer takes the place of all others, however large the cache is."""
+    for cache_bytes, entry_bytes in ((2**20, 2**17), (2**26, 2**23), (2**30, 2**23), (0, 0)):
+        cache = PageCache(cache_bytes, Clock(), lambda: None)
+        assert cache.entry_at_most_bytes == entry_bytes
+
+
 def test_cache_over_its_size_drops_what_was_used_longest_ago() -> None:
     """The bytes are bounded, and what people ask for stays."""
     evicted: list[None] = []
