@@ -145,7 +145,7 @@ def find_widenings(db: sqlite3.Connection, table: Table, staged: Table) -> dict[
     types = {}
     for column in table.columns:
         source = staged.find_column(column.name)
-        if source is not None and (kind := _widening(db, table, column, staged, source)):
+        if source is not None and (kind := find_widening(db, table, column, staged, source)):
             types[column.name] = kind
     return types
 
@@ -166,10 +166,10 @@ def value_of(column: Column, source: Column) -> str:
     return f"(+{name})"
 
 
-def _widening(
+def find_widening(
     db: sqlite3.Connection, table: Table, column: Column, staged: Table, source: Column
 ) -> str | None:
-    """Give the type that a live column needs; None: the one it has."""
+    """Find the type that a live column needs for a file's values; None: the one it has."""
     if column.affinity not in NUMERIC or column.affinity == source.affinity:
         return None
     new = quote(source.name)

@@ -302,7 +302,8 @@ class _Merging:
         """
         upsert = self._mode == "upsert" and staged.name not in self._rejects
         key = self._upsert_key(table, staged) if upsert else ()
-        source = keep_lookups(self._db, table, staged) or staged
+        source, widened = keep_lookups(self._db, table, staged)
+        self._warnings += widened
         table, added = add_columns(self._db, table, source)
         self._warnings += added
         self._warnings += warn_of_missing(find_missing(table, source))
@@ -315,7 +316,7 @@ class _Merging:
             table, warnings = rebuild.widen(self._db, table, types)
             self._warnings += warnings
             self._written = True
-        self._written |= bool(added)
+        self._written |= bool(added or widened)
         try:
             if not upsert:
                 counts = difference.append(self._db, table, source)

@@ -174,6 +174,41 @@ def test_lookups_survive_an_upload_that_does_not_ask_for_them(live: Live, mode: 
     assert live.query(joined) == [(1, "Paris"), (2, "Oslo")]
 
 
+@pytest.mark.parametrize("mode", ["append", "upsert", "replace"])
+@pytest.mark.parametrize(
+    ("known", "of_file", "kept"),
+    [
+        ("TEXT", "INTEGER", {1: "01234", 2: "94110", 3: "10001"}),
+        ("INTEGER", "TEXT", {1: "1234", 2: "94110", 3: "01234"}),
+        ("INTEGER", "REAL", {1: 1234, 2: 94110, 3: 2.5}),
+        ("REAL", "INTEGER", {1: 1234.0, 2: 94110.0, 3: 10001.0}),
+    ],
+)
+def test_lookups_survive_a_file_with_values_of_another_type(
+    live: Live, mode: str, known: str, of_file: str, kept: dict[int, object]
+) -> None:
+    """They are found as the lookup table has them, which is widened if it has to be."""
+    old, new = ("01234", "10001") if known == "TEXT" else ("1234", str(kept[3]))
+    live.begin(
+        f"CREATE TABLE zips (id INTEGER PRIMARY KEY, zip {known})",
+        "CREATE UNIQUE INDEX idx_zips_zip ON zips (zip)",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, zips_id INTEGER REFERENCES zips (id))",
+        f"INSERT INTO zips VALUES (1, '{old}'), (2, '94110')",
+        "INSERT INTO t VALUES (1, 1), (2, 2)",
+    )
+    ids = (3, 4) if mode != "replace" else (1, 2)
+    merged = live.merge(
+        mode,
+        f"CREATE TABLE t (id INTEGER, zip {of_file})",
+        f"INSERT INTO t VALUES ({ids[0]}, '94110'), ({ids[1]}, '{new}')",
+    )
+    assert dict(live.query("SELECT * FROM zips")) == kept
+    assert live.query("SELECT * FROM t")[-2:] == [(ids[0], 2), (ids[1], 3)]
+    widened = [each for each in merged.warnings if "'zip' of 'zips' was INTEGER" in each]
+    assert len(widened) == (known == "INTEGER" and of_file == "TEXT")
+    assert live.query("SELECT name FROM pragma_index_list('zips')") == [("idx_zips_zip",)]
+
+
 def test_widening_keeps_values_indexes_and_the_search(searchable: Live) -> None:
     """A column that becomes text keeps every value as its text, and what belongs to the table."""
     merged = searchable.merge(
