@@ -235,6 +235,61 @@ def test_widening_a_key_keeps_rows_and_order(live: Live) -> None:
     ]
 
 
+@pytest.mark.parametrize("strict", ["", " STRICT"])
+@pytest.mark.parametrize(
+    ("columns", "key"),
+    [
+        ("id INTEGER, v TEXT /* ) */ , n INTEGER -- )\n", "(id)"),
+        ("n TEXT, new TEXT, id INTEGER, v INTEGER, CHECK (id > 0)", "(n, id)"),
+        ("ID TEXT, v INTEGER", "(id)"),
+    ],
+)
+def test_table_that_is_written_anew_keeps_its_key_and_strictness(
+    live: Live, columns: str, key: str, strict: str
+) -> None:
+    """A file says nothing of them, and the next upsert needs the key."""
+    live.begin(
+        f"CREATE TABLE t (id INTEGER, v INTEGER, n INTEGER, PRIMARY KEY {key}){strict}",
+        "INSERT INTO t VALUES (1, 2, 3)",
+    )
+    row = "INSERT INTO t (id, v, new, n) VALUES ('7', '8', 'x', '9')"
+    row = row if "new" in columns else "INSERT INTO t (id, v) VALUES ('7', '8')"
+    merged = live.merge("replace", f"CREATE TABLE t ({columns})", row)
+    assert "written anew" in merged.warnings[-1]
+    known = live.query("SELECT lower(group_concat(name)) FROM pragma_table_info('t') WHERE pk")
+    assert set(known[0][0].split(",")) == set(key.strip("()").split(", "))
+    assert live.query("SELECT strict FROM pragma_table_list('t')") == [(int(bool(strict)),)]
+    assert not live.merge("replace", f"CREATE TABLE t ({columns})", row).written
+    live.merge("upsert", f"CREATE TABLE t ({columns})", row.replace("'8'", "'10'"))
+    assert live.query("SELECT CAST(id AS INTEGER), CAST(v AS INTEGER) FROM t") == [(7, 10)]
+
+
+@pytest.mark.parametrize(
+    ("file", "rows", "warning"),
+    [
+        ("id INTEGER, v TEXT", "(1, 'a'), (1, 'b')", "the table 't' has the key id no more: "),
+        ("id INTEGER, v TEXT", "(1, 'a'), (NULL, 'b')", "the table 't' has the key id no more: "),
+        ("id INTEGER, v", "(1, 'a'), (2, 3)", "the table 't' is STRICT no more: "),
+        (
+            "id INTEGER, v INTEGER, x TEXT, y INT",
+            "(1, 'a', 2, 3)",
+            "the table 't' is STRICT no more",
+        ),
+    ],
+)
+def test_key_or_strictness_that_the_rows_do_not_allow_is_gone_and_said(
+    live: Live, file: str, rows: str, warning: str
+) -> None:
+    """The rows are all there; a warning says what is not."""
+    live.begin(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, v INTEGER) STRICT", "INSERT INTO t VALUES (1, 2)"
+    )
+    merged = live.merge("replace", f"CREATE TABLE t ({file})", f"INSERT INTO t VALUES {rows}")
+    assert [each for each in merged.warnings if each.startswith(warning)]
+    assert len(live.query("SELECT * FROM t")) == rows.count("(")
+    assert live.query("PRAGMA integrity_check") == [("ok",)]
+
+
 def test_replace_with_a_column_more_adds_it(live: Live) -> None:
     """A new column at the end is added, and the rest of the table is compared."""
     live.begin("CREATE TABLE t (a TEXT)", "INSERT INTO t VALUES ('x'), ('y')")
