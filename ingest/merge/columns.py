@@ -57,13 +57,22 @@ def find_missing(table: Table, staged: Table) -> list[Column]:
     return [each for each in table.columns if staged.find_column(each.name) is None]
 
 
-def warn_of_missing(columns: Iterable[Column]) -> list[str]:
-    """Say which columns the file does not have."""
+def warn_of_missing(columns: Iterable[Column], *, upsert: bool = False) -> list[str]:
+    """Say which columns the file does not have, and what its rows have there."""
+    where = "in new rows, the others keep theirs" if upsert else "there"
     return [
         f"the file has no column {each.name!r}: "
-        f"{'NULL' if each.default is None else 'its default'} there"
+        f"{'NULL' if each.default is None else 'its default'} {where}"
         for each in columns
     ]
+
+
+def warn_of_widening(column: Column, kind: str, *, of: str = "") -> str:
+    """Say what type a column has now; ``of`` names a table that is not the file's own."""
+    what = f"the column {column.name!r}{of and f' of {of!r}'} was {column.type} and is {kind} now"
+    texts = column.affinity == "REAL" and kind == "TEXT"
+    old = "; its old values are the shortest texts of numbers, 1.5 and 2.0" if texts else ""
+    return f"{what}: the file has other values{old}"
 
 
 def complete(

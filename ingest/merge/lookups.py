@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from headrace.names import quote_identifier as quote
-from ingest.merge.columns import find_widening, value_of
+from ingest.merge.columns import find_widening, value_of, warn_of_widening
 from ingest.merge.rebuild import widen
 from ingest.merge.schema import Column, ask, find_table, get_table
 
@@ -152,9 +152,8 @@ def _widen(
     kind = find_widening(db, lookup, values, staged, source)
     if kind is None:
         return lookup, []
-    was = f"the column {values.name!r} of {lookup.name!r} was {values.type} and is {kind} now"
     lookup, warnings = widen(db, lookup, {values.name: kind})
-    return lookup, [f"{was}: the file has other values", *warnings]
+    return lookup, [warn_of_widening(values, kind, of=lookup.name), *warnings]
 
 
 def _add_values(

@@ -223,6 +223,18 @@ def test_widening_keeps_values_indexes_and_the_search(searchable: Live) -> None:
     assert searchable.query("PRAGMA integrity_check") == [("ok",)]
 
 
+def test_widening_says_what_became_of_numbers_whose_text_is_not_known(live: Live) -> None:
+    """An integer is the text that it came from; of a real, zeros at the end may be missing."""
+    live.begin("CREATE TABLE t (a INTEGER, b REAL)", "INSERT INTO t VALUES (1, 1), (2, 1.50)")
+    merged = live.merge(
+        "append", "CREATE TABLE t (a TEXT, b TEXT)", "INSERT INTO t VALUES ('x', 'y')"
+    )
+    assert live.query("SELECT * FROM t") == [("1", "1.0"), ("2", "1.5"), ("x", "y")]
+    of_integers, of_reals = merged.warnings
+    assert of_integers.endswith("'a' was INTEGER and is TEXT now: the file has other values")
+    assert of_reals.endswith("; its old values are the shortest texts of numbers, 1.5 and 2.0")
+
+
 def test_widening_a_key_keeps_rows_and_order(live: Live) -> None:
     """A key of integers becomes one of texts when a file has others."""
     live.begin(TABLE, "INSERT INTO t VALUES (1, 'a', 0), (2, 'b', 0)")
