@@ -259,6 +259,8 @@ class Conversion:
         wishes: How to read and shape it.
         texts: The columns of the live tables whose values are texts and stay so, by table, all in
             lower case. Tables without any are there as well.
+        joined: The columns, by table, that hold texts of other files of an archive: as ``texts``,
+            but by the names that the file has.
         report: To be called with the rows and the bytes of the input done so far, as often as one
             likes; what is shown is bounded.
         begin: To be called with a word for what is done from now on; it begins as ``read``. Rows
@@ -275,6 +277,7 @@ class Conversion:
     table_given: bool = False
     wishes: Wishes = field(default_factory=Wishes)
     texts: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    joined: Mapping[str, frozenset[str]] = field(default_factory=dict)
     report: Callable[[int, int], None] = lambda _rows, _bytes: None
     begin: Callable[[str], None] = lambda _step: None
     registry: Registry = BUILT_IN
@@ -285,7 +288,7 @@ class Conversion:
         return self.registry.get(self.format).settings
 
     def stays_text(self, table: str, column: str) -> bool:
-        """Say whether a column goes into one of a live table that holds texts.
+        """Say whether a column goes into one that holds texts, of a live table or of other files.
 
         Its values are to be what the file writes then, also where all of them are numbers; unless
         the uploader says its type.
@@ -294,9 +297,12 @@ class Conversion:
             table: As the converter calls it.
             column: As the file calls it, in a form that SQLite takes.
         """
-        columns = self.texts.get(table.lower())
-        if columns is None and self.table_given:  # if it is the only one, it gets that name
-            columns = self.texts.get(self.table.lower())
+        columns, joined = (
+            known.get(table.lower(), known.get(self.table.lower()) if self.table_given else None)
+            for known in (self.texts, self.joined)  # if it is the only table, it gets that name
+        )
+        if column.lower() in (joined or ()):
+            return True
         name = _find_named(self.wishes.columns, column) or column
         if any(_find_named(self.wishes.types, each) for each in (column, name)):
             return False

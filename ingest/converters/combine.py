@@ -2,7 +2,8 @@
 
 United tables have all columns of all of them, by name; what a table lacks is NULL. A column has a
 type that holds the values of all: INTEGER with REAL becomes REAL if that is exact, anything else
-that differs TEXT, where a number is its decimal text.
+that differs TEXT. Files whose numbers go there are converted again, so that these are texts as the
+files write them; those that have types of their own give the shortest text of a number.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from ingest.converters.staging import MAX_COLUMNS, open_staging
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+
+_NUMBERS = frozenset({"INTEGER", "REAL"})
+_AS_TEXT = "CASE typeof({0}) WHEN 'real' THEN shortest_text({0}) ELSE {0} END"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,33 @@ class _Target:
             self.columns[name.lower()] = (known[0], _join_types(known[1], declared))
         self.parts.append(part)
 
+    def type_of(self, column: str) -> str:
+        """Give the type that a column gets, upper case."""
+        return self.columns[column.lower()][1].upper()
+
+
+def find_joined_texts(staged: Sequence[Staged]) -> dict[Path, dict[str, frozenset[str]]]:
+    """Find the numbers that would go into columns with texts of others, if tables are united.
+
+    Returns:
+        Names of columns, in lower case, by the staging database and the table, as they are there.
+
+    Raises:
+        Refusal: ``invalid-file``: a database has virtual tables.
+    """
+    targets = _plan_all(staged, [], unite=True)
+    found: dict[Path, dict[str, frozenset[str]]] = {}
+    for name, target in targets.items():
+        for part in target.parts:
+            columns = frozenset(
+                column.lower()
+                for column, kind in part.columns
+                if kind.upper() in _NUMBERS and target.type_of(column) == "TEXT"
+            )
+            if columns:
+                found.setdefault(part.path, {})[name] = columns
+    return found
+
 
 def combine(
     staged: Sequence[Staged], output: Path, *, unite: bool
@@ -81,10 +113,7 @@ def combine(
         Refusal: ``invalid-file``: a database has virtual tables; ``limit-exceeded``: columns.
     """
     warnings: list[str] = []
-    targets: dict[str, _Target] = {}
-    for each in staged:
-        with closing(_open(each.path)) as source:
-            _plan(source, each, targets, warnings, unite=unite)
+    targets = _plan_all(staged, warnings, unite=unite)
     with open_staging(output) as connection:
         connection.execute("PRAGMA trusted_schema = OFF")
         for target in targets.values():
@@ -94,6 +123,18 @@ def combine(
             _copy_others(connection, each, warnings)
     made = tuple(TableRows(name=target.name, rows=target.rows) for target in targets.values())
     return made, warnings
+
+
+def _plan_all(staged: Sequence[Staged], warnings: list[str], *, unite: bool) -> dict[str, _Target]:
+    """Find where the tables of all databases go, and what types their columns get."""
+    targets: dict[str, _Target] = {}
+    for each in staged:
+        with closing(_open(each.path)) as source:
+            _plan(source, each, targets, warnings, unite=unite)
+    for target in targets.values():
+        for key, (name, declared) in target.columns.items():
+            target.columns[key] = (name, _exact_type(target, name, declared))
+    return targets
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -141,14 +182,22 @@ def _plan(
 def _copy(connection: sqlite3.Connection, target: _Target, warnings: list[str]) -> None:
     """Make a table, and fill it from all that it is made of."""
     table = quote_identifier(target.name)
+    connection.create_function("shortest_text", 1, repr, deterministic=True)
     for number, part in enumerate(target.parts):
         connection.execute("ATTACH ? AS source", (str(part.path),))
         if number == 0:
             connection.execute(_create_statement(connection, target, warnings))
         listed = ", ".join(quote_identifier(name) for name, _ in part.columns)
+        # SQLite itself would keep 15 digits of a real that goes into a column of texts.
+        values = ", ".join(
+            _AS_TEXT.format(quote_identifier(name))
+            if target.type_of(name) == "TEXT" != kind.upper()
+            else quote_identifier(name)
+            for name, kind in part.columns
+        )
         connection.execute(
             f"INSERT INTO main.{table} ({listed})"  # noqa: S608 - quoted
-            f" SELECT {listed} FROM source.{quote_identifier(part.table)}"
+            f" SELECT {values} FROM source.{quote_identifier(part.table)}"
         )
         connection.execute("DETACH source")
 
@@ -167,8 +216,7 @@ def _create_statement(connection: sqlite3.Connection, target: _Target, warnings:
             " what a file lacks is NULL"
         )
     declared = ", ".join(
-        f"{quote_identifier(name)} {_exact_type(target, name, kind)}"
-        for name, kind in target.columns.values()
+        f"{quote_identifier(name)} {kind}" for name, kind in target.columns.values()
     )
     return f"CREATE TABLE {quote_identifier(target.name)} ({declared})"
 

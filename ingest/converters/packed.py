@@ -32,7 +32,7 @@ from ingest.converters import (
     refuse_ignored,
     run_converter,
 )
-from ingest.converters.combine import Staged, combine
+from ingest.converters.combine import Staged, combine, find_joined_texts
 from ingest.converters.packings import ARCHIVES, COMPRESSIONS, PACKINGS
 from ingest.converters.progress import reporting
 from ingest.converters.unpack import Room, decompress, read_archive, strip_ending
@@ -106,6 +106,7 @@ class _Unpacking:
         self._encodings: set[str | None] = set()
         self._ignored = conversion.wishes.reading  # by all files so far
         self._warnings: list[str] = []
+        self._converted: dict[Path, Conversion] = {}  # by what became of it
         self._metadata: tuple[_Packed, dict[str, Any]] | None = None
 
     def convert(self) -> Converted:
@@ -122,7 +123,8 @@ class _Unpacking:
             made = self._convert_file(packed)
             if made is not None:
                 staged.append(made)
-            packed.path.unlink()
+            if made is None or not self._conversion.table_given:  # else it may be needed again
+                packed.path.unlink()
         if not staged and self._metadata is not None:  # it is all there is: so it is a file of rows
             packed, _document = self._metadata
             self._metadata = None
@@ -242,6 +244,7 @@ class _Unpacking:
         except Refusal as refusal:
             self._leave(packed.around, packed.name, refusal)
             return None
+        self._converted[output] = inner
         self._ignored &= ignored
         self._encodings.add(converted.encoding)
         self._rows += sum(table.rows for table in converted.tables)
@@ -255,12 +258,20 @@ class _Unpacking:
         if len(staged) == 1:
             shutil.move(staged[0].path, self._conversion.output)
             return staged[0].tables
+        unite = self._conversion.table_given
+        if unite:
+            self._keep_texts(staged)
         self._conversion.begin("write")
-        tables, warnings = combine(
-            staged, self._conversion.output, unite=self._conversion.table_given
-        )
+        tables, warnings = combine(staged, self._conversion.output, unite=unite)
         self._warnings += warnings
         return tables
+
+    def _keep_texts(self, staged: list[Staged]) -> None:
+        """Convert those files again whose numbers go into columns that have texts of others."""
+        for path, joined in find_joined_texts(staged).items():
+            path.unlink()
+            self._conversion.begin("read again")
+            _run(replace(self._converted[path], joined=joined))
 
     def _name_table(self, packed: _Packed) -> str:
         """Name the table that a file makes, where it makes one."""

@@ -57,13 +57,22 @@ def find_missing(table: Table, staged: Table) -> list[Column]:
     return [each for each in table.columns if staged.find_column(each.name) is None]
 
 
-def warn_of_missing(columns: Iterable[Column]) -> list[str]:
-    """Say which columns the file does not have."""
+def warn_of_missing(columns: Iterable[Column], *, upsert: bool = False) -> list[str]:
+    """Say which columns the file does not have, and what its rows have there."""
+    where = "in new rows, the others keep theirs" if upsert else "there"
     return [
         f"the file has no column {each.name!r}: "
-        f"{'NULL' if each.default is None else 'its default'} there"
+        f"{'NULL' if each.default is None else 'its default'} {where}"
         for each in columns
     ]
+
+
+def warn_of_widening(column: Column, kind: str, *, of: str = "") -> str:
+    """Say what type a column has now; ``of`` names a table that is not the file's own."""
+    what = f"the column {column.name!r}{of and f' of {of!r}'} was {column.type} and is {kind} now"
+    texts = column.affinity == "REAL" and kind == "TEXT"
+    old = "; its old values are the shortest texts of numbers, 1.5 and 2.0" if texts else ""
+    return f"{what}: the file has other values{old}"
 
 
 def complete(
@@ -145,7 +154,7 @@ def find_widenings(db: sqlite3.Connection, table: Table, staged: Table) -> dict[
     types = {}
     for column in table.columns:
         source = staged.find_column(column.name)
-        if source is not None and (kind := _widening(db, table, column, staged, source)):
+        if source is not None and (kind := find_widening(db, table, column, staged, source)):
             types[column.name] = kind
     return types
 
@@ -166,10 +175,10 @@ def value_of(column: Column, source: Column) -> str:
     return f"(+{name})"
 
 
-def _widening(
+def find_widening(
     db: sqlite3.Connection, table: Table, column: Column, staged: Table, source: Column
 ) -> str | None:
-    """Give the type that a live column needs; None: the one it has."""
+    """Find the type that a live column needs for a file's values; None: the one it has."""
     if column.affinity not in NUMERIC or column.affinity == source.affinity:
         return None
     new = quote(source.name)

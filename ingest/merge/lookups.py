@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from headrace.names import quote_identifier as quote
-from ingest.merge.columns import find_widenings, value_of
+from ingest.merge.columns import find_widening, value_of, warn_of_widening
 from ingest.merge.rebuild import widen
-from ingest.merge.schema import Column, ask, find_table
+from ingest.merge.schema import Column, ask, find_table, get_table
 
 if TYPE_CHECKING:
     import sqlite3
@@ -53,14 +53,11 @@ def merge_values(db: sqlite3.Connection, table: Table, staged: Table) -> tuple[i
     Returns:
         How many were added, and warnings.
     """
-    warnings: list[str] = []
     values, incoming = value_column(table), value_column(staged)
     assert values  # noqa: S101 - the caller has looked
     assert incoming  # noqa: S101
-    renamed = replace(staged, columns=(replace(incoming, name=values.name),))
-    if types := find_widenings(db, table, staged if incoming.name == values.name else renamed):
-        table, warnings = widen(db, table, types)
-        values = table.column(values.name)
+    table, warnings = _widen(db, table, staged, incoming)
+    values = table.column(values.name)
     value = value_of(values, incoming)
     added = _add_values(db, table, values, f"{staged.quoted} AS s", value)
     found = f"m.{quote(values.name)} IS {value}"
@@ -108,37 +105,55 @@ def find_looked_up(db: sqlite3.Connection, table: Table, staged: Table) -> list[
         if staged.find_column(plain) is None:
             plain = reference.column.removesuffix("_id")
         source = staged.find_column(plain)
-        if source is None or source.key or source.affinity != values.affinity:
+        if source is None or source.key:
             continue
         column = reference.column
         found.append(LookedUp(column=column, lookup=lookup, values=values, source=source))
     return found
 
 
-def keep_lookups(db: sqlite3.Connection, table: Table, staged: Table) -> Table | None:
+def keep_lookups(db: sqlite3.Connection, table: Table, staged: Table) -> tuple[Table, list[str]]:
     """Look up a file's columns as the live table does, though the upload did not ask for it.
 
     Returns:
-        The staged table with ids in the place of these columns; None if there are none. Its own SQL
-        still says what the file has.
+        The staged table with ids in the place of these columns, and warnings. Its own SQL still
+        says what the file has.
     """
     columns = list(staged.columns)
+    warnings: list[str] = []
     for each in find_looked_up(db, table, staged):
-        lookup, values, source = each.lookup, each.values, each.source
-        old = quote(source.name)
-        _add_values(db, lookup, values, f"{staged.quoted} AS s", f"s.{old}")
-        at = f"{quote(staged.name)}.{old}"
+        source = each.source
+        # As it is now: another column may have widened it.
+        lookup, widened = _widen(db, get_table(db, "main", each.lookup.name), staged, source)
+        warnings += widened
+        values = lookup.column(each.values.name)
+        value = value_of(values, source)
+        _add_values(db, lookup, values, f"{staged.quoted} AS s", value)
         refers = f"REFERENCES {quote(lookup.name)} ({quote(lookup.key[0])})"
         db.execute(f"ALTER TABLE {staged.quoted} ADD COLUMN {quote(each.column)} INTEGER {refers}")
         ids = (
-            f"SELECT {quote(lookup.key[0])} FROM {lookup.quoted} WHERE {quote(values.name)} IS {at}"  # noqa: S608
+            f"SELECT m.{quote(lookup.key[0])} FROM {lookup.quoted} AS m "  # noqa: S608
+            f"WHERE m.{quote(values.name)} IS {value}"
         )
         db.execute(
-            f"UPDATE {staged.quoted} SET {quote(each.column)} = ({ids}) "  # noqa: S608
-            f"WHERE {at} IS NOT NULL"
+            f"UPDATE {staged.quoted} AS s SET {quote(each.column)} = ({ids}) "  # noqa: S608
+            f"WHERE {value} IS NOT NULL"
         )
         columns[columns.index(source)] = Column(name=each.column, type="INTEGER", key=0)
-    return replace(staged, columns=tuple(columns)) if columns != list(staged.columns) else None
+    return replace(staged, columns=tuple(columns)), warnings
+
+
+def _widen(
+    db: sqlite3.Connection, lookup: Table, staged: Table, source: Column
+) -> tuple[Table, list[str]]:
+    """Make a lookup table take a file's values; give it as it is then, and warnings."""
+    values = value_column(lookup)
+    assert values  # noqa: S101 - the caller has looked
+    kind = find_widening(db, lookup, values, staged, source)
+    if kind is None:
+        return lookup, []
+    lookup, warnings = widen(db, lookup, {values.name: kind})
+    return lookup, [warn_of_widening(values, kind, of=lookup.name), *warnings]
 
 
 def _add_values(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from headrace.names import quote_identifier as quote
 from ingest.merge.columns import WIDENED, keep_generated
 from ingest.merge.difference import KEY_INDEX
-from ingest.merge.retype import retype
-from ingest.merge.schema import Index, get_table, is_taken, read_indexes
+from ingest.merge.retype import declare, retype
+from ingest.merge.schema import Index, ask, get_table, is_taken, read_indexes
 from ingest.merge.search import drop_search, find_searches, install_search, rebuild_search
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ingest.merge.schema import Table
 
 _HELD = "staging._headrace_held"
+_REFUSED = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT}  # a type, or a value
 
 
 def create(db: sqlite3.Connection, staged: Table) -> tuple[int, list[str]]:
@@ -48,11 +49,51 @@ def replace(
         if source.find_column(column.name) is None:  # a reference has come in its place
             _drop_column(db, staged, column.name)
     staged, warnings = keep_generated(db, table, get_table(db, "staging", staged.name))
-    warnings += _remake(db, table, staged.sql, lambda: _fill(db, staged))
+    key, lost = _find_key(db, table, staged)
+    strict = table.strict and not staged.strict
+    try:
+        db.execute("SAVEPOINT remaking")
+        sql = declare(staged.sql, key=key, strict=strict)
+        warnings += lost + _remake(db, table, sql, lambda: _fill(db, staged))
+    except sqlite3.Error as exc:
+        if not strict or exc.sqlite_errorcode & 0xFF not in _REFUSED:
+            raise
+        db.execute("ROLLBACK TO remaking")
+        lost.append(f"the table {table.name!r} is STRICT no more: {exc}")
+        sql = declare(staged.sql, key=key, strict=False)
+        warnings += lost + _remake(db, table, sql, lambda: _fill(db, staged))
+    db.execute("RELEASE remaking")
     made = get_table(db, "main", staged.name)
     _made, more = add_missing(db, made, staged)
     rows: int = db.execute(f"SELECT count(*) FROM {made.quoted}").fetchone()[0]  # noqa: S608
     return rows, [*warnings, *more]
+
+
+def _find_key(
+    db: sqlite3.Connection, table: Table, staged: Table
+) -> tuple[tuple[str, ...], list[str]]:
+    """Find the live table's key in a staged table that has none.
+
+    Returns:
+        The columns, if they say which row it is there as well; else none, and a warning.
+    """
+    if staged.key or not table.key:
+        return (), []
+    found = [each for name in table.key if (each := staged.find_column(name))]
+    key = tuple(each.name for each in found)
+    why = "a column of it is gone"
+    if len(key) == len(table.key):
+        columns = ", ".join(map(quote, key))
+        nulls = " OR ".join(f"{quote(name)} IS NULL" for name in key)
+        if not ask(
+            db,
+            f"SELECT EXISTS (SELECT 1 FROM {staged.quoted} "  # noqa: S608
+            f"GROUP BY {columns} HAVING count(*) > 1 OR {nulls})",
+        ):
+            return key, []
+        why = "rows have the same, or none"
+    shown = ", ".join(table.key)
+    return (), [f"the table {table.name!r} has the key {shown} no more: {why}"]
 
 
 def widen(

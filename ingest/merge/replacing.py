@@ -58,7 +58,7 @@ def replace_table(
     Raises:
         Refusal: ``cannot-append``: the columns together are too many.
     """
-    source = keep_lookups(db, table, staged) or staged
+    source, widened = keep_lookups(db, table, staged)
     gone = {name.lower() for name in unwanted or ()}
     missing = [
         each
@@ -66,7 +66,7 @@ def replace_table(
         if unwanted is not None and each.name.lower() not in gone
     ]
     source = complete(db, table, source, missing)
-    filled = warn_of_missing(source.column(each.name) for each in missing)
+    filled = [*widened, *warn_of_missing(source.column(each.name) for each in missing)]
     db.execute("SAVEPOINT replacing")
     try:
         counts, warnings, written = _apply_rows(db, table, staged, source, missing)
@@ -79,7 +79,12 @@ def replace_table(
         warnings = [*filled, f"the table {table.name!r} was written anew: {exc}", *warnings]
         counts = Counts(added=rows, removed=before)
         return Replaced(name=staged.name, counts=counts, warnings=warnings, written=True)
-    return Replaced(name=table.name, counts=counts, warnings=[*filled, *warnings], written=written)
+    return Replaced(
+        name=table.name,
+        counts=counts,
+        warnings=[*filled, *warnings],
+        written=written or bool(widened),
+    )
 
 
 def _apply_rows(

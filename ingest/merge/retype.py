@@ -1,12 +1,14 @@
-"""Read the SQL that makes a table, and change the declared type of columns; nothing else of it."""
+"""Read the SQL that makes a table, and change types, key or strictness in it; nothing else."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
+from headrace.names import quote_identifier as quote
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 # Source: sqlite.org/lang_createtable.html: what may follow a column's type.
 _AFTER_TYPE = re.compile(
@@ -52,6 +54,28 @@ def retype(sql: str, types: Mapping[str, str]) -> str:
             out.append(word)
         if (depth == 1 and word == ",") or (before == 0 and depth == 1):
             at_start, kind = True, None
+    return "".join(out)
+
+
+def declare(sql: str, *, key: Sequence[str], strict: bool) -> str:
+    """Give the SQL of a table with a primary key, or STRICT, that it does not have.
+
+    Args:
+        sql: ``CREATE TABLE …``, as SQLite keeps it.
+        key: The columns of the key; empty: none is added.
+        strict: Whether it becomes STRICT.
+    """
+    depth = 0
+    out: list[str] = []
+    for word in _WORD.findall(sql):
+        depth += (word == "(") - (word == ")")
+        if key and word == ")" and depth == 0:  # what follows speaks of the table
+            out.append(f", PRIMARY KEY ({', '.join(map(quote, key))})")
+            key = ()
+        out.append(word)
+    if strict:
+        said = [word for word in out if not word.isspace() and not word.startswith(("--", "/*"))]
+        out.append(" STRICT" if said[-1] == ")" else ", STRICT")
     return "".join(out)
 
 

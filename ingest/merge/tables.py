@@ -18,6 +18,7 @@ from ingest.merge.columns import (
     find_widenings,
     register_functions,
     warn_of_missing,
+    warn_of_widening,
 )
 from ingest.merge.database import attach, connect, record, transaction
 from ingest.merge.difference import CannotDiffError, Counts
@@ -302,20 +303,18 @@ class _Merging:
         """
         upsert = self._mode == "upsert" and staged.name not in self._rejects
         key = self._upsert_key(table, staged) if upsert else ()
-        source = keep_lookups(self._db, table, staged) or staged
+        source, widened = keep_lookups(self._db, table, staged)
+        self._warnings += widened
         table, added = add_columns(self._db, table, source)
         self._warnings += added
-        self._warnings += warn_of_missing(find_missing(table, source))
+        self._warnings += warn_of_missing(find_missing(table, source), upsert=upsert)
         if types := find_widenings(self._db, table, source):
             for name, kind in types.items():
-                was = table.column(name).type
-                self._warnings.append(
-                    f"the column {name!r} was {was} and is {kind} now: the file has other values"
-                )
+                self._warnings.append(warn_of_widening(table.column(name), kind))
             table, warnings = rebuild.widen(self._db, table, types)
             self._warnings += warnings
             self._written = True
-        self._written |= bool(added)
+        self._written |= bool(added or widened)
         try:
             if not upsert:
                 counts = difference.append(self._db, table, source)

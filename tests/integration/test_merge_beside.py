@@ -174,6 +174,41 @@ def test_lookups_survive_an_upload_that_does_not_ask_for_them(live: Live, mode: 
     assert live.query(joined) == [(1, "Paris"), (2, "Oslo")]
 
 
+@pytest.mark.parametrize("mode", ["append", "upsert", "replace"])
+@pytest.mark.parametrize(
+    ("known", "of_file", "kept"),
+    [
+        ("TEXT", "INTEGER", {1: "01234", 2: "94110", 3: "10001"}),
+        ("INTEGER", "TEXT", {1: "1234", 2: "94110", 3: "01234"}),
+        ("INTEGER", "REAL", {1: 1234, 2: 94110, 3: 2.5}),
+        ("REAL", "INTEGER", {1: 1234.0, 2: 94110.0, 3: 10001.0}),
+    ],
+)
+def test_lookups_survive_a_file_with_values_of_another_type(
+    live: Live, mode: str, known: str, of_file: str, kept: dict[int, object]
+) -> None:
+    """They are found as the lookup table has them, which is widened if it has to be."""
+    old, new = ("01234", "10001") if known == "TEXT" else ("1234", str(kept[3]))
+    live.begin(
+        f"CREATE TABLE zips (id INTEGER PRIMARY KEY, zip {known})",
+        "CREATE UNIQUE INDEX idx_zips_zip ON zips (zip)",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, zips_id INTEGER REFERENCES zips (id))",
+        f"INSERT INTO zips VALUES (1, '{old}'), (2, '94110')",
+        "INSERT INTO t VALUES (1, 1), (2, 2)",
+    )
+    ids = (3, 4) if mode != "replace" else (1, 2)
+    merged = live.merge(
+        mode,
+        f"CREATE TABLE t (id INTEGER, zip {of_file})",
+        f"INSERT INTO t VALUES ({ids[0]}, '94110'), ({ids[1]}, '{new}')",
+    )
+    assert dict(live.query("SELECT * FROM zips")) == kept
+    assert live.query("SELECT * FROM t")[-2:] == [(ids[0], 2), (ids[1], 3)]
+    widened = [each for each in merged.warnings if "'zip' of 'zips' was INTEGER" in each]
+    assert len(widened) == (known == "INTEGER" and of_file == "TEXT")
+    assert live.query("SELECT name FROM pragma_index_list('zips')") == [("idx_zips_zip",)]
+
+
 def test_widening_keeps_values_indexes_and_the_search(searchable: Live) -> None:
     """A column that becomes text keeps every value as its text, and what belongs to the table."""
     merged = searchable.merge(
@@ -188,6 +223,18 @@ def test_widening_keeps_values_indexes_and_the_search(searchable: Live) -> None:
     assert searchable.query("PRAGMA integrity_check") == [("ok",)]
 
 
+def test_widening_says_what_became_of_numbers_whose_text_is_not_known(live: Live) -> None:
+    """An integer is the text that it came from; of a real, zeros at the end may be missing."""
+    live.begin("CREATE TABLE t (a INTEGER, b REAL)", "INSERT INTO t VALUES (1, 1), (2, 1.50)")
+    merged = live.merge(
+        "append", "CREATE TABLE t (a TEXT, b TEXT)", "INSERT INTO t VALUES ('x', 'y')"
+    )
+    assert live.query("SELECT * FROM t") == [("1", "1.0"), ("2", "1.5"), ("x", "y")]
+    of_integers, of_reals = merged.warnings
+    assert of_integers.endswith("'a' was INTEGER and is TEXT now: the file has other values")
+    assert of_reals.endswith("; its old values are the shortest texts of numbers, 1.5 and 2.0")
+
+
 def test_widening_a_key_keeps_rows_and_order(live: Live) -> None:
     """A key of integers becomes one of texts when a file has others."""
     live.begin(TABLE, "INSERT INTO t VALUES (1, 'a', 0), (2, 'b', 0)")
@@ -198,6 +245,61 @@ def test_widening_a_key_keeps_rows_and_order(live: Live) -> None:
         ("2", "d", 0),
         ("02", "c", None),
     ]
+
+
+@pytest.mark.parametrize("strict", ["", " STRICT"])
+@pytest.mark.parametrize(
+    ("columns", "key"),
+    [
+        ("id INTEGER, v TEXT /* ) */ , n INTEGER -- )\n", "(id)"),
+        ("n TEXT, new TEXT, id INTEGER, v INTEGER, CHECK (id > 0)", "(n, id)"),
+        ("ID TEXT, v INTEGER", "(id)"),
+    ],
+)
+def test_table_that_is_written_anew_keeps_its_key_and_strictness(
+    live: Live, columns: str, key: str, strict: str
+) -> None:
+    """A file says nothing of them, and the next upsert needs the key."""
+    live.begin(
+        f"CREATE TABLE t (id INTEGER, v INTEGER, n INTEGER, PRIMARY KEY {key}){strict}",
+        "INSERT INTO t VALUES (1, 2, 3)",
+    )
+    row = "INSERT INTO t (id, v, new, n) VALUES ('7', '8', 'x', '9')"
+    row = row if "new" in columns else "INSERT INTO t (id, v) VALUES ('7', '8')"
+    merged = live.merge("replace", f"CREATE TABLE t ({columns})", row)
+    assert "written anew" in merged.warnings[-1]
+    known = live.query("SELECT lower(group_concat(name)) FROM pragma_table_info('t') WHERE pk")
+    assert set(known[0][0].split(",")) == set(key.strip("()").split(", "))
+    assert live.query("SELECT strict FROM pragma_table_list('t')") == [(int(bool(strict)),)]
+    assert not live.merge("replace", f"CREATE TABLE t ({columns})", row).written
+    live.merge("upsert", f"CREATE TABLE t ({columns})", row.replace("'8'", "'10'"))
+    assert live.query("SELECT CAST(id AS INTEGER), CAST(v AS INTEGER) FROM t") == [(7, 10)]
+
+
+@pytest.mark.parametrize(
+    ("file", "rows", "warning"),
+    [
+        ("id INTEGER, v TEXT", "(1, 'a'), (1, 'b')", "the table 't' has the key id no more: "),
+        ("id INTEGER, v TEXT", "(1, 'a'), (NULL, 'b')", "the table 't' has the key id no more: "),
+        ("id INTEGER, v", "(1, 'a'), (2, 3)", "the table 't' is STRICT no more: "),
+        (
+            "id INTEGER, v INTEGER, x TEXT, y INT",
+            "(1, 'a', 2, 3)",
+            "the table 't' is STRICT no more",
+        ),
+    ],
+)
+def test_key_or_strictness_that_the_rows_do_not_allow_is_gone_and_said(
+    live: Live, file: str, rows: str, warning: str
+) -> None:
+    """The rows are all there; a warning says what is not."""
+    live.begin(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, v INTEGER) STRICT", "INSERT INTO t VALUES (1, 2)"
+    )
+    merged = live.merge("replace", f"CREATE TABLE t ({file})", f"INSERT INTO t VALUES {rows}")
+    assert [each for each in merged.warnings if each.startswith(warning)]
+    assert len(live.query("SELECT * FROM t")) == rows.count("(")
+    assert live.query("PRAGMA integrity_check") == [("ok",)]
 
 
 def test_replace_with_a_column_more_adds_it(live: Live) -> None:

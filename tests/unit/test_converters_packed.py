@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CSV = b"a,b\n1,x\n"
+HTML = (
+    b"<table><tr><th>v<th>w<tr><td>1.50<td>1<tr><td>1<td><tr><td>0.30000000000000004<td>2</table>"
+)
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "gz": gzip.compress,
     "bz2": bz2.compress,
@@ -168,6 +171,47 @@ def test_archive_with_given_table_keeps_large_integers(tmp_path: Path) -> None:
     data = make_zip({"1.csv": b"a\n9007199254740993\n", "2.csv": b"a\n1.5\n"})
     _convert(tmp_path, data, "x.zip", table="all")
     assert _read(tmp_path, "all") == [("9007199254740993",), ("1.5",)]
+
+
+@pytest.mark.parametrize(
+    "name_and_data",
+    [
+        ("1.csv", b"v,w\n1.50,1\n1,\n0.30000000000000004,2\n"),
+        ("1.json", b'[{"v": 1.5, "w": 1}, {"v": 1}, {"v": 0.30000000000000004, "w": 2}]'),
+        ("1.html", HTML),
+    ],
+)
+@pytest.mark.parametrize("columns", [{}, {"v": "x"}])
+def test_numbers_beside_texts_of_other_files_are_as_they_are_written(
+    tmp_path: Path, name_and_data: tuple[str, bytes], columns: dict[str, str]
+) -> None:
+    """A column of one table has the very texts of each file, if it has texts at all."""
+    name, data = name_and_data
+    files = {name: data, "2.csv": b"v,w\nabc,3\n"}
+    _convert(tmp_path, make_zip(files), "x.zip", table="all", columns=columns)
+    assert _read(tmp_path, "all") == [
+        ("1.5" if name == "1.json" else "1.50", 1),
+        ("1", None),
+        ("0.30000000000000004", 2),
+        ("abc", 3),
+    ]
+
+
+def test_empty_field_beside_texts_of_other_files_is_empty(tmp_path: Path) -> None:
+    """It is NULL only among numbers."""
+    files = {"1.csv": b"v,w\n1,1\n,2\n", "2.csv": b"v,w\nabc,3\n"}
+    _convert(tmp_path, make_zip(files), "x.zip", table="all")
+    assert _read(tmp_path, "all") == [("1", 1), ("", 2), ("abc", 3)]
+
+
+def test_reals_of_a_database_beside_texts_keep_every_digit(tmp_path: Path) -> None:
+    """What has no text of its own gets the shortest one that it comes back from."""
+    reals = make_sqlite(
+        tmp_path / "a.db", "CREATE TABLE t (v REAL)", "INSERT INTO t VALUES (0.1234567890123456)"
+    )
+    files = {"1.csv": b"v\nabc\n", "2.db": reals}
+    _convert(tmp_path, make_zip(files), "x.zip", table="t")
+    assert _read(tmp_path, "t") == [("abc",), ("0.1234567890123456",)]
 
 
 def test_archive_with_table_pattern_names_each_table_by_it(tmp_path: Path) -> None:
