@@ -31,6 +31,8 @@ TRY_AGAIN = frozenset({429, 503})
 # For what is still being answered when a server ends: whoever stops in order has waited before.
 CUT_AFTER_S = 0.5
 
+BACKLOG = 1024  # connections that wait to be taken: a thousand clients may come at once
+
 
 def is_of_person(request: web.BaseRequest) -> bool:
     """Tell whether somebody looks at the answer: only browsers ask for HTML by name."""
@@ -195,9 +197,9 @@ def _make_site(runner: web.BaseRunner, host: str, port: int) -> web.BaseSite:
     Service".
     """
     if host != "::":
-        return web.TCPSite(runner, host, port)
+        return web.TCPSite(runner, host, port, backlog=BACKLOG)
     both = socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True)
-    return web.SockSite(runner, both)
+    return web.SockSite(runner, both, backlog=BACKLOG)
 
 
 def url_of(host: str, port: int) -> str:
