@@ -43,12 +43,7 @@ def problem_response(
     request: web.BaseRequest, document: dict[str, Any], headers: dict[str, str] | None = None
 ) -> web.Response:
     """Answer with a problem document: HTML for a person's browser, else RFC 9457 JSON."""
-    headers = dict(headers or {})
-    headers["Cache-Control"] = "no-store"
-    if document["status"] == 401:  # noqa: PLR2004 - RFC 9110, 11.6.1: must name a challenge
-        headers["WWW-Authenticate"] = 'Bearer realm="headrace"'
-    if document["status"] in TRY_AGAIN:
-        headers.setdefault("Retry-After", str(document.get("retry_after", 1)))
+    headers = {**problem_headers(document), **(headers or {}), "Cache-Control": "no-store"}
     if is_of_person(request):
         return web.Response(
             status=document["status"],
@@ -62,6 +57,15 @@ def problem_response(
         content_type=PROBLEM,
         headers=headers,
     )
+
+
+def problem_headers(document: dict[str, Any]) -> dict[str, str]:
+    """Give the headers that belong to a problem document, whatever its answer looks like."""
+    if document["status"] == 401:  # noqa: PLR2004 - RFC 9110, 11.6.1: must name a challenge
+        return {"WWW-Authenticate": 'Bearer realm="headrace"'}
+    if document["status"] in TRY_AGAIN:
+        return {"Retry-After": str(document.get("retry_after", 1))}
+    return {}
 
 
 def refuse_method(request: web.BaseRequest, path: str, allowed: str) -> web.Response:
