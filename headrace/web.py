@@ -31,6 +31,8 @@ TRY_AGAIN = frozenset({429, 503})
 # For what is still being answered when a server ends: whoever stops in order has waited before.
 CUT_AFTER_S = 0.5
 
+BACKLOG = 1024  # connections that wait to be taken: a thousand clients may come at once
+
 
 def is_of_person(request: web.BaseRequest) -> bool:
     """Tell whether somebody looks at the answer: only browsers ask for HTML by name."""
@@ -41,12 +43,7 @@ def problem_response(
     request: web.BaseRequest, document: dict[str, Any], headers: dict[str, str] | None = None
 ) -> web.Response:
     """Answer with a problem document: HTML for a person's browser, else RFC 9457 JSON."""
-    headers = dict(headers or {})
-    headers["Cache-Control"] = "no-store"
-    if document["status"] == 401:  # noqa: PLR2004 - RFC 9110, 11.6.1: must name a challenge
-        headers["WWW-Authenticate"] = 'Bearer realm="headrace"'
-    if document["status"] in TRY_AGAIN:
-        headers.setdefault("Retry-After", str(document.get("retry_after", 1)))
+    headers = {**problem_headers(document), **(headers or {}), "Cache-Control": "no-store"}
     if is_of_person(request):
         return web.Response(
             status=document["status"],
@@ -60,6 +57,15 @@ def problem_response(
         content_type=PROBLEM,
         headers=headers,
     )
+
+
+def problem_headers(document: dict[str, Any]) -> dict[str, str]:
+    """Give the headers that belong to a problem document, whatever its answer looks like."""
+    if document["status"] == 401:  # noqa: PLR2004 - RFC 9110, 11.6.1: must name a challenge
+        return {"WWW-Authenticate": 'Bearer realm="headrace"'}
+    if document["status"] in TRY_AGAIN:
+        return {"Retry-After": str(document.get("retry_after", 1))}
+    return {}
 
 
 def refuse_method(request: web.BaseRequest, path: str, allowed: str) -> web.Response:
@@ -195,9 +201,9 @@ def _make_site(runner: web.BaseRunner, host: str, port: int) -> web.BaseSite:
     Service".
     """
     if host != "::":
-        return web.TCPSite(runner, host, port)
+        return web.TCPSite(runner, host, port, backlog=BACKLOG)
     both = socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True)
-    return web.SockSite(runner, both)
+    return web.SockSite(runner, both, backlog=BACKLOG)
 
 
 def url_of(host: str, port: int) -> str:

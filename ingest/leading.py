@@ -140,12 +140,12 @@ async def lead(
     await stack.enter_async_context(background(rebuilder.run(), give_up))
     registry = load_registry(configured(settings), partial(_count_broken_plugin, metrics))
     disk = Disk(paths.root, settings.disk_reserve, metrics)
-    buffers = Buffers()
+    buffers, holds = Buffers(), Holds()
     archive = Archive(
         store, sending, disk, buffers, on=settings.archive, retention=retention.uploads
     )
-    holds = Holds()
     journal_replica = JournalReplica(litestream, lease, journal_lineage, stop=stop, metrics=metrics)
+    await stack.enter_async_context(background(journal_replica.run(), give_up))
     tus = TusUploads(paths.tus, timedelta(hours=settings.tus_expiry))
     await tus.shelf.load(believed=taken.believed)
     metrics.tus_uploads.set_function(tus.shelf.count_open)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from headrace.durable import fsync_path
-from headrace.errors import LitestreamError, Refusal, StoreError
+from headrace.errors import LeaseLostError, LitestreamError, Refusal, StoreError
 from headrace.keys import JOURNAL_DATABASE, ltx_level_key, parse_ltx_name
 from headrace.litestream_restore import LitestreamRestore
 from ingest.insist import insist
@@ -131,6 +131,26 @@ class JournalReplica:
         self._lineage = lineage
         self._stop = stop
         self._metrics = metrics
+        self._asked = asyncio.Event()
+        self._next: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """Replicate for all who wait, until cancelled; who comes meanwhile waits for the next time.
+
+        So a crowd waits for two syncs at most, and not each for those of all others.
+        """
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            done, self._next = self._next, asyncio.get_running_loop().create_future()
+            try:
+                await insist(self._sync, LitestreamError, "journal not replicated")
+                if self._lease.journal != self._lineage:
+                    await insist(self._name, StoreError, "journal not named")
+            except LeaseLostError as exc:
+                done.set_exception(exc)
+            else:
+                done.set_result(None)
 
     async def keep(self) -> None:
         """Have all that is journalled where a successor finds it, while the lease is still held.
@@ -156,9 +176,8 @@ class JournalReplica:
             LeaseLostError: There is a successor.
         """
         with self._metrics.replication.commit():
-            await insist(self._sync, LitestreamError, "journal not replicated")
-        if self._lease.journal != self._lineage:
-            await insist(self._name, StoreError, "journal not named")
+            self._asked.set()
+            await asyncio.shield(self._next)
 
     async def _sync(self) -> None:
         await self._litestream.sync(JOURNAL_DATABASE, self._lineage)

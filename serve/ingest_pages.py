@@ -18,7 +18,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from headrace.errors import PROBLEM, Refusal
-from headrace.web import refuse_method
+from headrace.web import problem_headers, refuse_method
 from serve.arrivals import min_generation_cookie, personal_cookies
 from serve.headers import request_headers, sign, without_session
 from serve.ingest_proxy import pass_back, read_generation
@@ -49,6 +49,7 @@ _PAGES = (
     (re.compile(r"/ingest/audit"), "audit"),
 )
 _NOT_TO_KEEP = "private, no-store"
+_KEPT = ("Set-Cookie", "Allow")  # headers of the primary's answer that its page has as well
 
 
 class IngestPages:
@@ -143,7 +144,7 @@ class IngestPages:
         body = await read_body(answer)
         document = json.loads(body)
         headers = CIMultiDict(
-            ("Set-Cookie", cookie) for cookie in answer.headers.getall("Set-Cookie", [])
+            (name, value) for name in _KEPT for value in answer.headers.getall(name, [])
         )
         status = answer.status
         if is_problem:
@@ -184,6 +185,8 @@ class IngestPages:
         page = await render(self._pages.upstream, held, target, asked, said)
         back = page.headers
         back.extend(headers or {})
+        if said["page"] == "problem":
+            back.update(problem_headers(said["document"]))
         back["Cache-Control"] = _NOT_TO_KEEP
         if page.status != HTTPStatus.OK:
             status = page.status

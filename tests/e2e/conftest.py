@@ -85,7 +85,7 @@ class System:
                 continue
             try:
                 stat = (folder / "stat").read_text().rpartition(")")[2].split()
-                command = (folder / "cmdline").read_bytes().decode()
+                command = (folder / "cmdline").read_bytes().decode(errors="replace")
             except (FileNotFoundError, ProcessLookupError):
                 continue
             state, session = stat[0], int(stat[3])

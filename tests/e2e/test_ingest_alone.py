@@ -70,6 +70,29 @@ def test_ingest_without_litestream_refuses_uploads(tmp_path: Path) -> None:
         assert httpx.get(f"{url}/-/healthz").status_code == 503
 
 
+def test_ingest_bounds_what_an_address_tries_before_it_knows_who_it_is(tmp_path: Path) -> None:
+    """Uploads without a token and tokens that are guessed end in 429, for that address alone."""
+    tries = {
+        "/ingest?filename=a.csv": 401,
+        "/ingest/session": 401,
+        "/ingest/session/end": 200,
+    }
+    with ingest(tmp_path / "data", "--address-rate", "6") as url, httpx.Client() as client:
+
+        def send(path: str, address: str) -> httpx.Response:
+            headers = {"X-Forwarded-For": address}
+            return client.post(url + path, data={"token": "guessed"}, headers=headers)
+
+        for number, (path, status) in enumerate(tries.items()):
+            answers = [send(path, f"192.0.2.{number}")]
+            while answers[-1].status_code == status and len(answers) < 100:
+                answers.append(send(path, f"192.0.2.{number}"))
+            assert len(answers) > 6
+            assert answers[-1].json()["code"] == "too-many-requests"
+            assert 1 <= int(answers[-1].headers["Retry-After"]) <= 10
+            assert send(path, f"198.51.100.{number}").status_code == status
+
+
 def test_ingest_streams_generations_as_they_are_published(tmp_path: Path) -> None:
     """A follower gets the entries it lacks, then each new one at once."""
     with ingest(tmp_path / "data") as url:

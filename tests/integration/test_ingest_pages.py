@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from headrace.errors import Refusal
+from headrace.web import problem_response, refuse_method
 from tests.integration.edge_kit import EdgeClient, edge_of
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ async def primary(request: web.Request) -> web.Response:
     if "away" in request.cookies.values():
         assert request.transport
         request.transport.abort()
+    if request.method == "PUT":
+        return refuse_method(request, request.path, "GET, HEAD, POST")
+    if request.method == "PATCH":
+        again = Refusal("too-many-requests", "too often", extra={"retry_after": 7})
+        return problem_response(request, again.document())
     if request.method == "POST":
         refusal = Refusal("unauthorized", "the token is not known")
         kind = "application/problem+json"
@@ -81,6 +87,22 @@ async def test_page_says_what_is_wrong_in_the_look_of_the_instance(tmp_path: Pat
         assert "The primary cannot be reached" in text
         answer, text = await _get(reader, "/ingest", Cookie=AWAY)
         assert (answer.status, 'name="token"' in text) == (200, True)
+
+
+async def test_page_of_a_problem_has_the_headers_of_its_document(tmp_path: Path) -> None:
+    """When to come back, what is allowed and how to say who one is: a browser is told as well."""
+    expected = [
+        ("PUT", {}, 405, {"Allow": "GET, HEAD, POST"}),
+        ("PATCH", {}, 429, {"Retry-After": "7"}),
+        ("POST", {}, 401, {"WWW-Authenticate": 'Bearer realm="headrace"'}),
+        ("GET", {"Cookie": AWAY}, 503, {"Retry-After": "1"}),
+    ]
+    async with edge_of(tmp_path, EdgeClient, COOKIES, ingest=primary) as reader:
+        url = f"{reader.url}/ingest/generations"
+        for method, sent, status, headers in expected:
+            async with reader.session.request(method, url, headers={**HTML, **sent}) as answer:
+                assert answer.content_type == "text/html"
+                assert (answer.status, headers.items() - answer.headers.items()) == (status, set())
 
 
 async def test_page_of_a_wrong_token_leads_back_within_the_host(tmp_path: Path) -> None:
