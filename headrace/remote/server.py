@@ -121,8 +121,7 @@ def _reason(exc: Exception) -> str:
         if isinstance(found, BaseExceptionGroup):
             found = found.exceptions[0]
         # Of names and TLS the number is no errno, and the words are good.
-        has_errno = isinstance(found, OSError) and not isinstance(found, _NO_ERRNO)
-        if has_errno and found.errno is not None:
+        if isinstance(found, OSError) and found.errno and not isinstance(found, _NO_ERRNO):
             return os.strerror(found.errno).lower()
         found = found.__cause__ or found.__context__
     return str(exc) or type(exc).__name__
