@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -14,29 +15,54 @@ from headrace.remote.server import connected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 TIMEOUT_S = 3600.0  # a rollback copies whole databases
+LOOK_S = 0.1  # from one look at what regions show to the next
 WAIT = "wait=600"  # seconds for a conversion; what takes longer goes on
 
 
-async def roll_back(url: str, number: int, database: str | None) -> None:
+async def roll_back(
+    url: str, token_file: Path | None, number: int, database: str | None, *, in_regions: bool
+) -> None:
     """Ask the primary to publish an earlier generation again.
+
+    Args:
+        url: Of it, or of a reader.
+        token_file: None: the token is found elsewhere.
+        number: Of the generation.
+        database: None: all of them.
+        in_regions: Wait until all regions show it.
 
     Raises:
         HeadraceError: It refused, or cannot be reached.
     """
     options = {"database": database} if database else {}
-    answer = await ask(url, f"/ingest/generations/{number}/rollback", options)
+    answer = await ask(url, token_file, f"/ingest/generations/{number}/rollback", options)
     click.echo(f"generation {answer['generation']} holds what {number} held")
     for name, txid in answer["nearest"].items():
         click.echo(f"  but {name} as of TXID {txid}: the nearest before it that is kept")
+    if in_regions:
+        await _wait_shown(url, token_file, answer["generation"])
 
 
-async def reprocess(url: str, receipt_id: str, options: Sequence[str]) -> None:
+async def _wait_shown(url: str, token_file: Path | None, generation: int) -> None:
+    """Wait until all regions that were heard of lately show a generation."""
+    while True:
+        status = await ask(url, token_file, "/ingest/status", method="GET")
+        if all(each["generation"] >= generation for each in status["regions"].values()):
+            return
+        await asyncio.sleep(LOOK_S)
+
+
+async def reprocess(
+    url: str, token_file: Path | None, receipt_id: str, options: Sequence[str]
+) -> None:
     """Ask the primary to take an archived upload once more.
 
     Args:
         url: Of it, or of a reader.
+        token_file: None: the token is found elsewhere.
         receipt_id: Of the upload.
         options: What is to be other than then, each ``name=value``.
 
@@ -44,20 +70,21 @@ async def reprocess(url: str, receipt_id: str, options: Sequence[str]) -> None:
         HeadraceError: It refused, or cannot be reached, or an option has no value.
     """
     asked = read_options(options)
-    answer = await ask(url, f"/ingest/receipts/{receipt_id}/reprocess", asked, prefer=WAIT)
+    path = f"/ingest/receipts/{receipt_id}/reprocess"
+    answer = await ask(url, token_file, path, asked, prefer=WAIT)
     where = f"in generation {answer['generation']}: {answer['url']}" if answer["url"] else ""
     click.echo(f"receipt {answer['id']}: {answer['state']} {where}".rstrip())
     for warning in answer["warnings"]:
         click.echo(f"  {warning}")
 
 
-async def prune(url: str, *, dry_run: bool) -> None:
+async def prune(url: str, token_file: Path | None, *, dry_run: bool) -> None:
     """Ask the primary to delete what nobody needs, or only what that is.
 
     Raises:
         HeadraceError: It refused, or cannot be reached.
     """
-    answer = await ask(url, "/ingest/prune", {"dry_run": str(int(dry_run))})
+    answer = await ask(url, token_file, "/ingest/prune", {"dry_run": str(int(dry_run))})
     rows = [
         (each["kind"], each["name"], str(each["objects"]), str(each["size_bytes"]))
         for each in answer["pruned"]
@@ -82,23 +109,23 @@ def read_options(options: Sequence[str]) -> dict[str, str]:
 
 async def ask(
     url: str,
+    token_file: Path | None,
     path: str,
     params: Mapping[str, str] | None = None,
     *,
     method: str = "POST",
     document: Mapping[str, Any] | None = None,
-    token: str | None = None,
     prefer: str | None = None,
 ) -> dict[str, Any]:
     """Ask the primary something; give its answer.
 
     Args:
         url: Of it, or of a reader.
+        token_file: None: the token is found elsewhere.
         path: What is asked.
         params: The query.
         method: How it is asked.
         document: Sent as JSON.
-        token: None: that of the environment, or of `headrace login`.
         prefer: How long to wait.
 
     Raises:
@@ -109,7 +136,7 @@ async def ask(
     if document is not None:
         headers["Content-Type"] = "application/json"
         content = json.dumps(document).encode()
-    async with connected(url, token or find_token(url)) as server:
+    async with connected(url, find_token(url, token_file)) as server:
         response = await server.ask(
             method, path, params=params, headers=headers, content=content, silence_s=TIMEOUT_S
         )

@@ -21,8 +21,8 @@ from headrace.config import (
     load_settings,
 )
 from headrace.failing import failing
-from headrace.remote.commands import COMMANDS, asks_server, to_server
-from headrace.settings import Command, options_of
+from headrace.remote.commands import COMMANDS, asks_server
+from headrace.settings import options_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -159,42 +159,46 @@ def restore(generation: int, folder: Path, database: str | None, **flags: Any) -
     _run(history_commands.restore_files_of(settings, generation, folder, database))
 
 
-def _asks_primary(command: Command) -> Command:
-    """Give a command the option that says where the primary is asked."""
-    said = "A reader, or the primary. The token is in HEADRACE_TOKEN, or that of `login`."
-    return to_server("to", said)(command)
-
-
 @main.command()
 @click.argument("generation", type=int)
 @click.option("--database", help="Only this one.")
-@_asks_primary
-def rollback(generation: int, database: str | None, to: str) -> None:
+@click.option(
+    "--wait",
+    type=click.Choice(("published", "regions")),
+    default="published",
+    show_default=True,
+    help="Until it is published, or all regions show it.",
+)
+@asks_server
+def rollback(
+    generation: int, database: str | None, wait: str, url: str, token_file: Path | None
+) -> None:
     """Publish what an earlier generation held, as a new one."""
     from headrace import admin_commands  # noqa: PLC0415
 
-    _run(admin_commands.roll_back(to, generation, database))
+    in_regions = wait == "regions"
+    _run(admin_commands.roll_back(url, token_file, generation, database, in_regions=in_regions))
 
 
 @main.command()
 @click.argument("receipt")
 @click.argument("options", nargs=-1, metavar="[NAME=VALUE]...")
-@_asks_primary
-def reprocess(receipt: str, options: tuple[str, ...], to: str) -> None:
+@asks_server
+def reprocess(receipt: str, options: tuple[str, ...], url: str, token_file: Path | None) -> None:
     """Take an archived upload once more, with the options of that time or with others."""
     from headrace import admin_commands  # noqa: PLC0415
 
-    _run(admin_commands.reprocess(to, receipt, options))
+    _run(admin_commands.reprocess(url, token_file, receipt, options))
 
 
 @main.command()
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
-@_asks_primary
-def prune(dry_run: bool, to: str) -> None:
+@asks_server
+def prune(dry_run: bool, url: str, token_file: Path | None) -> None:
     """Delete what no kept generation names: lineages, archived uploads, old entries."""
     from headrace import admin_commands  # noqa: PLC0415
 
-    _run(admin_commands.prune(to, dry_run=dry_run))
+    _run(admin_commands.prune(url, token_file, dry_run=dry_run))
 
 
 @main.group()
@@ -203,46 +207,52 @@ def schedule() -> None:
 
 
 @schedule.command("add")
-@click.argument("url")
+@click.argument("fetched", metavar="URL")
 @click.option("--cron", required=True, help="When: minute hour day month weekday.")
 @click.option("--timezone", default="UTC", show_default=True, help="That these hold in.")
 @click.option("--database", help="Where it goes; else it is named after the file.")
 @click.argument("options", nargs=-1, metavar="[NAME=VALUE]...")
-@_asks_primary
-def schedule_add(options: tuple[str, ...], to: str, **asked: str | None) -> None:
+@asks_server
+def schedule_add(
+    options: tuple[str, ...],
+    fetched: str,
+    url: str,
+    token_file: Path | None,
+    **asked: str | None,
+) -> None:
     """Fetch a URL at the times of a cron expression, with the options of an upload."""
     from headrace import schedule_commands  # noqa: PLC0415
 
-    _run(schedule_commands.add(to, asked, options))
+    _run(schedule_commands.add(url, token_file, {"url": fetched, **asked}, options))
 
 
 @schedule.command("list")
-@_asks_primary
-def schedule_list(to: str) -> None:
+@asks_server
+def schedule_list(url: str, token_file: Path | None) -> None:
     """List all schedules, and what came of their last runs."""
     from headrace import schedule_commands  # noqa: PLC0415
 
-    _run(schedule_commands.list_all(to))
+    _run(schedule_commands.list_all(url, token_file))
 
 
 @schedule.command("remove")
 @click.argument("schedule_id", metavar="SCHEDULE")
-@_asks_primary
-def schedule_remove(schedule_id: str, to: str) -> None:
+@asks_server
+def schedule_remove(schedule_id: str, url: str, token_file: Path | None) -> None:
     """Remove a schedule; what it fetched stays."""
     from headrace import schedule_commands  # noqa: PLC0415
 
-    _run(schedule_commands.remove(to, schedule_id))
+    _run(schedule_commands.remove(url, token_file, schedule_id))
 
 
 @schedule.command("run")
 @click.argument("schedule_id", metavar="SCHEDULE")
-@_asks_primary
-def schedule_run(schedule_id: str, to: str) -> None:
+@asks_server
+def schedule_run(schedule_id: str, url: str, token_file: Path | None) -> None:
     """Run a schedule now."""
     from headrace import schedule_commands  # noqa: PLC0415
 
-    _run(schedule_commands.run(to, schedule_id))
+    _run(schedule_commands.run(url, token_file, schedule_id))
 
 
 @main.group()

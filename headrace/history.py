@@ -57,7 +57,7 @@ async def read_at(log: GenerationLog, number: int) -> State:
 
 def _no_generation(number: int) -> LogError:
     return LogError(
-        f"find no generation {number}",
+        f"there is no generation {number}",
         hint="it is not published yet, or older than --log-retention",
     )
 
@@ -148,7 +148,7 @@ async def restore_files(
     for name in [database] if database else sorted(state.databases):
         output = folder / f"{name}.db"
         if output.exists():
-            raise RestoreError(f"find {output} in the way", hint="choose an empty folder")
+            raise RestoreError(f"{output} is in the way", hint="choose an empty folder")
         yield name, await restore_cut(store, litestream, name, state.databases[name], output)
 
 

@@ -13,6 +13,7 @@ from headrace.errors import RestoreError
 from headrace.generation import format_time, format_txid
 from headrace.history import compare, compare_metadata, read_at, read_back, restore_files
 from headrace.log import GenerationLog
+from headrace.remote import wording
 from headrace.store import Store
 from headrace.store_url import parse_store_url
 
@@ -30,8 +31,10 @@ async def list_generations(settings: StoreSettings, limit: int) -> None:
     """Print the newest entries of the log, one a line."""
     log = GenerationLog(_open(settings))
     newest = await log.read_newest()
-    rows = [_row(entry) async for entry in read_back(log, newest.number, limit)]
-    print_table(("generation", "at", "why", "changed", "MB"), rows)
+    rows = [_row(entry) async for entry in read_back(log, newest.number, limit + 1)]
+    print_table(("generation", "at", "why", "changed", "size"), rows[:limit])
+    if len(rows) > limit:
+        click.echo(f"headrace: note: there are older ones than these {limit}: --limit", err=True)
 
 
 async def show_difference(settings: StoreSettings, first: int, second: int) -> None:
@@ -45,7 +48,7 @@ async def show_difference(settings: StoreSettings, first: int, second: int) -> N
     ]
     for name, keys in compare_metadata(before, after).items():
         rows.append((name, "", "", "", f"metadata: {', '.join(keys)}"))
-    print_table(("database", "table", f"rows in {first}", f"rows in {second}", ""), rows)
+    print_table(("database", "table", f"rows in {first}", f"rows in {second}", "change"), rows)
 
 
 async def restore_files_of(
@@ -60,7 +63,7 @@ async def restore_files_of(
         said = {name: metadata for name, metadata in said.items() if name == database}
     about = folder / "metadata.json"
     if said and about.exists():
-        raise RestoreError(f"find {about} in the way", hint="choose an empty folder")
+        raise RestoreError(f"{about} is in the way", hint="choose an empty folder")
     async for name, txid in restore_files(store, state, folder, database):
         wanted = state.databases[name].txid
         note = "" if txid == wanted else f" (the nearest that is kept to {format_txid(wanted)})"
@@ -88,7 +91,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
     size_bytes = sum(cut.pages * cut.page_size for cut in entry.databases.values())
     cause = " ".join(entry.cause[name] for name in _CAUSES if name in entry.cause)
     at = format_time(entry.created_at)
-    return str(entry.number), at, cause, " ".join(changed), f"{size_bytes / 1e6:.1f}"
+    return str(entry.number), at, cause, " ".join(changed), wording.size(size_bytes)
 
 
 def _rows(count: int | None) -> str:

@@ -46,15 +46,16 @@ def answer_rows(
 def answer_refusal(refusal: Refusal, *, older: bool = False) -> web.Response:
     """Answer with a refusal of ours in Datasette's form; ``code`` and ``hint`` are added.
 
-    Who may not write is told so with 403, as by Datasette.
+    Who may not write is told so with 403 and no word more, as by Datasette; why is in the hint.
     """
-    status, errors = refusal.status.value, [refusal.detail]
+    status, errors, hint = refusal.status.value, [refusal.detail], refusal.hint
     if refusal.code in _FORBIDDEN:
         status, errors = 403, ["Permission denied"]
+        hint = ": ".join(filter(None, (refusal.detail, hint)))
     document = error_document(errors, status, older=older)
     document["code"] = refusal.code
-    if refusal.hint:
-        document["hint"] = refusal.hint
+    if hint:
+        document["hint"] = hint
     document |= refusal.extra
     again_s = str(refusal.extra.get("retry_after", 1))
     headers = {"Retry-After": again_s} if status in TRY_AGAIN else {}

@@ -11,15 +11,22 @@ from headrace.history_commands import print_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 PATH = "/ingest/schedules"
 
 
-async def add(primary: str, asked: Mapping[str, str | None], options: Sequence[str]) -> None:
+async def add(
+    primary: str,
+    token_file: Path | None,
+    asked: Mapping[str, str | None],
+    options: Sequence[str],
+) -> None:
     """Make a schedule.
 
     Args:
         primary: URL of it, or of a reader.
+        token_file: None: the token is found elsewhere.
         asked: ``url``, ``cron`` and the like.
         options: Of an upload, each ``name=value``.
 
@@ -28,17 +35,17 @@ async def add(primary: str, asked: Mapping[str, str | None], options: Sequence[s
     """
     given = {name: value for name, value in asked.items() if value is not None}
     document = {**read_options(options), **given}
-    answer = await ask(primary, PATH, document=document)
+    answer = await ask(primary, token_file, PATH, document=document)
     click.echo(f"schedule {answer['id']}: next at {answer['next_at']}")
 
 
-async def list_all(primary: str) -> None:
+async def list_all(primary: str, token_file: Path | None) -> None:
     """Print all schedules, one a line; what is wrong with one below it.
 
     Raises:
         HeadraceError: The primary refused, or cannot be reached.
     """
-    schedules = (await ask(primary, PATH, method="GET"))["schedules"]
+    schedules = (await ask(primary, token_file, PATH, method="GET"))["schedules"]
     head = ("schedule", "cron", "timezone", "url", "next at", "last at", "outcome", "receipt")
     print_table(head, [_row(each) for each in schedules])
     for each in schedules:
@@ -47,23 +54,23 @@ async def list_all(primary: str) -> None:
             click.echo(f"{each['id']}: {each['last_error']['detail']}{times}")
 
 
-async def remove(primary: str, schedule_id: str) -> None:
+async def remove(primary: str, token_file: Path | None, schedule_id: str) -> None:
     """Remove a schedule.
 
     Raises:
         HeadraceError: The primary refused, or cannot be reached.
     """
-    await ask(primary, f"{PATH}/{schedule_id}", method="DELETE")
+    await ask(primary, token_file, f"{PATH}/{schedule_id}", method="DELETE")
     click.echo(f"schedule {schedule_id} is removed")
 
 
-async def run(primary: str, schedule_id: str) -> None:
+async def run(primary: str, token_file: Path | None, schedule_id: str) -> None:
     """Run a schedule now.
 
     Raises:
         HeadraceError: The primary refused, or cannot be reached.
     """
-    answer = await ask(primary, f"{PATH}/{schedule_id}/run")
+    answer = await ask(primary, token_file, f"{PATH}/{schedule_id}/run")
     error = answer["last_error"]
     why = f": {error['detail']}" if error else ""
     click.echo(f"receipt {answer['last_receipt'] or '-'}: {answer['last_outcome']}{why}")

@@ -406,7 +406,7 @@ class Store:
             self.counts.errors[operation] += 1
             raise StoreError(f"cannot {what}: no answer in {stall_s:g} s") from exc
         except (FileNotFoundError, NotFoundError) as exc:
-            raise ObjectMissingError(f"cannot {what}: find no such object") from exc
+            raise ObjectMissingError(f"cannot {what}: there is no such object") from exc
         except (BaseError, OSError) as exc:
             self.counts.errors[operation] += 1
             raise StoreError(f"cannot {what}: {tell_reason(exc)}") from exc

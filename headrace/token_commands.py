@@ -9,7 +9,6 @@ import click
 
 from headrace.admin_commands import ask
 from headrace.history_commands import print_table
-from headrace.remote.credentials import find_token
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +24,7 @@ async def create(
         HeadraceError: The primary refused, or cannot be reached.
     """
     document = {"name": name or " ".join(scopes), "scopes": list(scopes), "expires": expires}
-    made = await ask(url, "/ingest/tokens", document=document, token=find_token(url, file))
+    made = await ask(url, file, "/ingest/tokens", document=document)
     ends = made["expires_at"] or "never"
     about = f"token {made['id']} ({', '.join(made['scopes'])}) expires: {ends}"
     click.echo(about, err=True)
@@ -38,7 +37,7 @@ async def show(url: str, file: Path | None) -> None:
     Raises:
         HeadraceError: The primary refused, or cannot be reached.
     """
-    answer = await ask(url, "/ingest/tokens", method="GET", token=find_token(url, file))
+    answer = await ask(url, file, "/ingest/tokens", method="GET")
     rows = [
         (
             each["id"],
@@ -59,5 +58,5 @@ async def revoke(url: str, file: Path | None, token_id: str) -> None:
         HeadraceError: The primary refused, or cannot be reached.
     """
     path = f"/ingest/tokens/{quote(token_id, safe='')}"
-    answer = await ask(url, path, method="DELETE", token=find_token(url, file))
+    answer = await ask(url, file, path, method="DELETE")
     click.echo(f"token {answer['id']} is revoked")

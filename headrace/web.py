@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _HTML = "text/html"
+_PATHS_HINT = (
+    "files go to POST /ingest of a reader, without a slash at its end; /ingest/docs names all paths"
+)
 # Of what aiohttp refuses by itself.
 _CODES = {413: "too-large"}
 TRY_AGAIN = frozenset({429, 503})
@@ -94,7 +97,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except Refusal as refusal:
         return problem_response(request, refusal.document())
     except web.HTTPNotFound:
-        document = problem_document("not-found", f"there is nothing at {request.path}")
+        document = problem_document(
+            "not-found", f"there is nothing at {request.path}", hint=_PATHS_HINT
+        )
         return problem_response(request, document)
     except web.HTTPMethodNotAllowed as exc:
         return refuse_method(request, request.path, ", ".join(sorted(exc.allowed_methods)))

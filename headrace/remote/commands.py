@@ -25,25 +25,6 @@ RETRY_FOR_S = 120.0
 FIRST_FOR_S = 10.0  # of a server that never was there: its URL is wrong more often than it starts
 
 
-def to_server(name: str, said: str) -> Callable[[Command], Command]:
-    """Give the option that says which server is asked.
-
-    Args:
-        name: Of the command's parameter.
-        said: Its help.
-    """
-    return click.option(
-        "--to",
-        name,
-        default=find_url,
-        show_default=DEFAULT_SAID,
-        envvar="HEADRACE_URL",
-        show_envvar=True,
-        callback=read_url,
-        help=said,
-    )
-
-
 def asks_server(command: Command) -> Command:
     """Give a command the options that say which server is asked, and by which token."""
     command = click.option(
@@ -52,7 +33,16 @@ def asks_server(command: Command) -> Command:
         help="File of the token (default: HEADRACE_TOKEN, else that of `headrace login`, else, for "
         "a server on this machine, data/token).",
     )(command)
-    return to_server("url", "URL of a reader.")(command)
+    return click.option(
+        "--to",
+        "url",
+        default=find_url,
+        show_default=DEFAULT_SAID,
+        envvar="HEADRACE_URL",
+        show_envvar=True,
+        callback=read_url,
+        help="URL of a reader, or of the primary.",
+    )(command)
 
 
 @click.command()

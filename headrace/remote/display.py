@@ -76,10 +76,11 @@ class Screen:
 
     def sent(self, item: Item, count: int) -> None:
         """Show that so many bytes were sent."""
+        before = self._sent.get(item.shown)
         self._sent[item.shown] = count
         if self._bars is not None:
             self._bars.sent(item, count)
-        elif count == item.size and count:
+        elif count == item.size and count and count != before:
             self._line(item, f"sent, {wording.size(count)}")
 
     def trouble(self, item: Item, exc: RemoteError) -> None:
@@ -106,9 +107,9 @@ class Screen:
         if self._json:
             self._print(sys.stdout, json.dumps({"path": item.shown, **receipt}))
         elif not failed:
-            self._print(sys.stdout, f"{item.shown}: {wording.outcome(receipt, self._url)}")
+            self._print(sys.stdout, f"{item.said}: {wording.outcome(receipt, self._url)}")
         for warning in receipt.get("warnings") or ():
-            self._print(sys.stderr, f"{item.shown}: note: {warning}")
+            self._print(sys.stderr, f"{item.said}: note: {warning}")
         self._end(item)
 
     def failed(self, item: Item, exc: RemoteError) -> None:
@@ -135,7 +136,7 @@ class Screen:
         self._print(sys.stderr, line)
 
     def _failed(self, item: Item, said: str) -> None:
-        self._print(sys.stderr, f"headrace: {item.shown}: {said}")
+        self._print(sys.stderr, f"headrace: {item.said}: {said}")
 
     def _end(self, item: Item) -> None:
         self._said.pop(item.shown, None)
@@ -147,7 +148,7 @@ class Screen:
         """Print a line that is not what was said last."""
         if self._said.get(item.shown) != said:
             self._said[item.shown] = said
-            self._print(sys.stderr, f"{item.shown}: {said}")
+            self._print(sys.stderr, f"{item.said}: {said}")
 
     def _print(self, stream: TextIO, line: str) -> None:
         """Print a line; above the bars, if it goes to the terminal that they are on."""
@@ -182,7 +183,7 @@ class _Bars:
 
     def add(self, item: Item) -> None:
         self._tasks[item.shown] = self._progress.add_task(
-            item.shown, total=item.size, step=_SEND, begun_s=self._progress.get_time()
+            item.said, total=item.size, step=_SEND, begun_s=self._progress.get_time()
         )
 
     def sent(self, item: Item, count: int) -> None:

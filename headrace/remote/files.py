@@ -40,6 +40,11 @@ class Item:
     mtime_ns: int
     fields: Mapping[str, str]
 
+    @property
+    def said(self) -> str:
+        """What people read: standard input is called as it is at the server."""
+        return self.shown if self.path is not None else self.filename or self.shown
+
 
 def find_items(names: Sequence[str], filename: str | None, fields: Mapping[str, str]) -> list[Item]:
     """Find what is to be sent: patterns that the shell left are expanded.

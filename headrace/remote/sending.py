@@ -19,6 +19,8 @@ from headrace.remote.tus import TusSending
 from headrace.remote.unfinished import Unfinished, mark_of
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from headrace.remote.files import Item
     from headrace.remote.server import Server
     from headrace.remote.sources import Source
@@ -217,7 +219,7 @@ class _One:
                     "/ingest",
                     params=params,
                     headers=headers,
-                    content=self._source.blocks(0, length) if length else b"",
+                    content=self._blocks(length) if length else b"",
                 )
             except UnreachableError as exc:
                 await self._insisting.pause(exc)
@@ -225,8 +227,14 @@ class _One:
                 return await self._find_refused(exc)
             else:
                 self._insisting.went_well()
-                self._display.sent(self._item, length)
                 return decode_document(response.text)
+
+    async def _blocks(self, length: int) -> AsyncIterator[bytes]:
+        sent = 0
+        async for block in self._source.blocks(0, length):
+            yield block
+            sent += len(block)
+            self._display.sent(self._item, sent)
 
     async def _find_refused(self, exc: RefusedError) -> dict[str, Any]:
         """Give the receipt of a file that was refused.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +21,7 @@ CONNECT_S = 10.0
 SILENCE_S = 60.0  # of a server that was asked
 MAX_RETRY_AFTER_S = 30.0
 
+_NO_ERRNO = (socket.gaierror, ssl.SSLError)
 _NOT_ALLOWED = frozenset({401, 403})
 # What passes by itself: somebody in between, a restart, a limit on requests.
 _PASSING = frozenset({429, 502, 503, 504})
@@ -104,10 +108,23 @@ async def connected(url: str, token: str | None) -> AsyncIterator[Server]:
 
 def unreachable(url: str, exc: Exception) -> UnreachableError:
     """Give the error of a connection that could not be made, or broke."""
-    why = str(exc) or type(exc).__name__
     return UnreachableError(
-        f"cannot reach {url}: {why}", hint="is it running, and is --to (HEADRACE_URL) its URL?"
+        f"cannot reach {url}: {_reason(exc)}",
+        hint="is it running, and is --to (HEADRACE_URL) its URL?",
     )
+
+
+def _reason(exc: Exception) -> str:
+    """Give what the system says of a connection: httpx has several tries as one failure."""
+    found: BaseException | None = exc
+    while found is not None:
+        if isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+        # Of names and TLS the number is no errno, and the words are good.
+        if isinstance(found, OSError) and found.errno and not isinstance(found, _NO_ERRNO):
+            return os.strerror(found.errno).lower()
+        found = found.__cause__ or found.__context__
+    return str(exc) or type(exc).__name__
 
 
 def error_of(response: httpx.Response, body: bytes) -> RemoteError:
@@ -117,7 +134,8 @@ def error_of(response: httpx.Response, body: bytes) -> RemoteError:
     hint = document.get("hint")
     code = document.get("code")
     if response.status_code in _NOT_ALLOWED:
-        hint = hint or "give a token: `headrace login`, --token-file or HEADRACE_TOKEN"
+        if code == "forbidden" or "Authorization" not in response.request.headers:
+            hint = "give one that may: `headrace login`, --token-file or HEADRACE_TOKEN"
         return NotAllowedError(said, hint=hint, code=code, document=document)
     if response.status_code in _PASSING or code in _BUSY:
         error = UnreachableError(said, hint=hint, code=code, document=document)

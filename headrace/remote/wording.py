@@ -65,7 +65,7 @@ def failure(exc: HeadraceError) -> str:
     """Say an error, and what can be done."""
     document = getattr(exc, "document", {})
     if "detail" in document:
-        return problem({"hint": exc.hint, **document})
+        return problem({**document, "hint": exc.hint})
     return f"{exc}\n  {exc.hint}" if exc.hint else str(exc)
 
 

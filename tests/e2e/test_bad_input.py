@@ -152,6 +152,16 @@ def test_write_without_the_token_is_refused(system: System, header: dict[str, st
         assert response.headers["WWW-Authenticate"].startswith("Bearer")
 
 
+@pytest.mark.parametrize(("method", "path"), [("POST", "/ingest/"), ("PUT", "/ingest/a.csv")])
+def test_address_beside_that_of_uploads_says_where_that_is(
+    system: System, method: str, path: str
+) -> None:
+    """A slash too much is found by who made it; `curl -T` puts the file's name behind one."""
+    response = system.client.request(method, path, headers=system.auth, content=b"a\n1\n")
+    assert (response.status_code, response.json()["code"]) == (404, "not-found")
+    assert "files go to POST /ingest of a reader, without a slash" in response.json()["hint"]
+
+
 @pytest.mark.parametrize(
     ("path", "body", "code"),
     [

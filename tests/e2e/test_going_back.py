@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -49,16 +50,22 @@ def where(system: System) -> tuple[str, str]:
     return ("--data", str(system.data))
 
 
-def command(system: System, *words: str, code: int = 0) -> str:
-    """Run a command of headrace on the system's data; give what it prints."""
-    env = {**os.environ, "HEADRACE_TOKEN": system.token}
-    done = subprocess.run(
+def invoke(
+    system: System, *words: str, token: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of headrace on the system's data, by its token if no other is given."""
+    return subprocess.run(
         [sys.executable, "-m", "headrace", *words],
-        env=env,
+        env={**os.environ, "HEADRACE_TOKEN": system.token if token is None else token},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def command(system: System, *words: str, code: int = 0) -> str:
+    """Run a command of headrace on the system's data; give what it prints."""
+    done = invoke(system, *words)
     assert done.returncode == code, done.stderr
     return done.stdout if code == 0 else done.stderr
 
@@ -178,9 +185,20 @@ def test_generations_are_listed_newest_first(history: System) -> None:
     assert list(first["databases"]) == ["listed"]
 
     lines = command(history, "generations", *where(history)).splitlines()
-    assert lines[0].split() == ["generation", "at", "why", "changed", "MB"]
+    assert lines[0].split() == ["generation", "at", "why", "changed", "size"]
     assert lines[1].split()[0] == str(newest["generation"])
+    assert re.search(r" listed +\d+\.\d kB$", lines[1])
     assert newest["id"] in lines[1]
+
+
+def test_list_that_is_cut_off_says_so(history: System) -> None:
+    """Nobody takes the twentieth for the first that there ever was."""
+    history.upload(b"n\n1\n", "cut.csv")
+    history.upload(b"n\n2\n", "cut.csv")
+    done = invoke(history, "generations", "--limit", "1", *where(history))
+    assert len(done.stdout.splitlines()) == 2
+    assert "there are older ones than these 1: --limit" in done.stderr
+    assert invoke(history, "generations", "--limit", "1000", *where(history)).stderr == ""
 
 
 def test_diff_names_the_tables_that_changed(history: System) -> None:
@@ -197,7 +215,8 @@ def test_diff_names_the_tables_that_changed(history: System) -> None:
     assert ["counted", "counted", "1", "3", "+2"] in lines
     assert ["counted", "more", "-", "2", "new"] in lines
     words = [str(middle["generation"]), str(after["generation"])]
-    lines = [line.split() for line in command(history, "diff", *words, *data).splitlines()[1:]]
+    head, *lines = [line.split() for line in command(history, "diff", *words, *data).splitlines()]
+    assert head[-1] == "change"
     assert lines == [["values", "values", "1", "1", "other", "values"]]
 
 
@@ -215,14 +234,18 @@ def test_restore_writes_a_generation_as_files(history: System, tmp_path: Path) -
     assert "in the way" in again
 
 
-def test_rollback_command_goes_back(history: System) -> None:
-    """The command does what the request does, and says so."""
+def test_rollback_command_goes_back(history: System, tmp_path: Path) -> None:
+    """The command does what the request does, says so, and waits for the regions if asked to."""
     old = history.upload(b"n\n1\n", "command.csv")
-    history.upload(b"n\n2\n", "command.csv")
+    history.wait_until_live(history.upload(b"n\n2\n", "command.csv"))
+    (tmp_path / "token").write_text(history.token)
 
     words = ["rollback", str(old["generation"]), "--database", "command", "--to", history.url]
-    said = command(history, *words)
+    flags = ["--wait", "regions", "--token-file", str(tmp_path / "token")]
+    done = invoke(history, *words, *flags, token="wrong")  # noqa: S106 - none
 
-    assert f"holds what {old['generation']} held" in said
+    assert (done.returncode, done.stderr) == (0, "")
+    assert history.rows("/command/command")[0]["n"] == 1
+    assert f"holds what {old['generation']} held" in done.stdout
     refused = command(history, "rollback", "999999", "--to", history.url, code=1)
-    assert "find no generation 999999" in refused
+    assert "there is no generation 999999" in refused

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page, Request, Response, Route
 
+GUIDE = Path(__file__).parents[2] / "docs" / "howto" / "upload-in-a-browser.md"
 PEOPLE = "id,name,born\n1,Ada,1815\n2,Grace,1906\n"
 BAD = "a,b\n1,2\n3,4,5\n"
 HTML_NAME = "<img src=x onerror=alert(1)>"
@@ -137,12 +141,7 @@ def test_page_upload_over_a_connection_that_is_cut_goes_on(page: Page, system: S
     body = "id,text\n" + "".join(f"{n},row {n:09}\n" for n in range(rows))
     link = Link(lambda: system.port)
     offsets: list[int] = []
-
-    def note(request: Request) -> None:
-        if request.method == "PATCH":
-            offsets.append(int(request.headers["upload-offset"]))
-
-    page.on("request", note)
+    page.on("request", partial(_note_offset, offsets))
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(link.listening()),
@@ -163,6 +162,82 @@ def test_page_upload_over_a_connection_that_is_cut_goes_on(page: Page, system: S
     params = {"sql": "SELECT count(*) AS n FROM long", "_shape": "array"}
     counted = httpx.get(system.url + query_path("long"), params=params)
     assert counted.json() == [{"n": rows}]
+
+
+def test_page_that_is_loaded_anew_goes_on_with_the_same_file(
+    page: Page, system: System, tmp_path: Path
+) -> None:
+    """Who left the page in the middle chooses the file once more, and sends the rest."""
+    rows = 110_000
+    path = tmp_path / "anew.csv"
+    path.write_text("id,text\n" + "".join(f"{n},row {n:09}\n" for n in range(rows)))
+    link = Link(lambda: system.port)
+    offsets: list[int] = []
+    page.on("request", partial(_note_offset, offsets))
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(link.listening()),
+    ):
+        sign_in(page, f"http://127.0.0.1:{link.port}", system.token)
+        page.get_by_label("Choose files").set_input_files(path)
+        wait_looked_at(page)
+        link.silent_at_bytes = link.sent_bytes + path.stat().st_size // 2
+        with page.expect_request(lambda request: request.method == "PATCH"):
+            page.get_by_role("button", name="Upload").click()
+        wait_for(lambda: kept_bytes(system) >= MIB)
+        page.goto("about:blank")
+        offsets.clear()
+        portal.call(link.set_mode, "reset")
+        portal.call(link.set_mode, "pass")
+        page.goto(f"http://127.0.0.1:{link.port}/ingest")
+        page.locator("body.headrace-scripted").wait_for()
+        page.get_by_label("Choose files").set_input_files(path)
+        wait_looked_at(page)
+        page.get_by_role("button", name="Upload").click()
+        page.get_by_role("link", name="/anew/anew").wait_for(timeout=LIVE_MS)
+    assert offsets[0] >= MIB
+    params = {"sql": "SELECT count(*) AS n FROM anew", "_shape": "array"}
+    counted = httpx.get(system.url + query_path("anew"), params=params)
+    assert counted.json() == [{"n": rows}]
+
+
+def test_page_has_what_its_guide_names(signed_in: Page) -> None:
+    """Whoever follows the guide finds each thing under the name that it has there."""
+    drop(signed_in, ("guide.csv", "text/csv", PEOPLE))
+    wait_looked_at(signed_in)
+    card = signed_in.locator(".headrace-card")
+    card.locator("summary").click()
+    named = re.findall(r"(?<![*!])\*([^*]+)\*", GUIDE.read_text())
+    assert {"More options", "Upload"} <= set(named)
+    for name in named:
+        place = signed_in.locator("form.headrace-upload").get_by_text(name, exact=True)
+        place.locator("visible=true").first.wait_for()
+
+
+def test_page_files_for_one_table_are_told_before_one_is_lost(signed_in: Page) -> None:
+    """Two files of one name would take each other's place: both cards say so, and what helps."""
+    drop(
+        signed_in,
+        ("same.csv", "text/csv", PEOPLE),
+        ("Same.csv", "text/csv", "id\n1\n"),
+        ("alone.csv", "text/csv", PEOPLE),
+    )
+    wait_looked_at(signed_in)
+    first, second, third = signed_in.locator(".headrace-card").all()
+    database = first.get_by_label("Database")
+    warning = "only one of the two would be there"
+    assert first.get_by_text(warning).count() == 0  # databases are told apart by capitals
+    database.fill("Same")
+    first.get_by_text(f"Same.csv goes to Same/same, too: {warning}").wait_for()
+    second.get_by_text(f"same.csv goes to Same/Same, too: {warning}").wait_for()
+    assert third.get_by_text(warning).is_hidden()
+    for card in (first, second):
+        card.get_by_label("If the table exists").select_option("append")
+    first.get_by_text(warning).wait_for(state="hidden")
+    second.get_by_label("If the table exists").select_option("create")
+    first.get_by_text(warning).wait_for()
+    first.get_by_role("button", name="Remove same.csv").click()
+    second.get_by_text(warning).wait_for(state="hidden")
 
 
 def test_page_file_that_is_wrong_says_where_and_what_to_do(signed_in: Page) -> None:
@@ -392,6 +467,11 @@ def test_preview_needs_the_right_to_write_and_leaves_nothing(system: System) -> 
     assert large.json()["code"] == "too-large"
     assert system.client.get("/ingest/receipts", headers=system.auth).json()["receipts"] == before
     assert list((system.data / "primary").rglob("preview-*")) == []
+
+
+def _note_offset(offsets: list[int], request: Request) -> None:
+    if request.method == "PATCH":
+        offsets.append(int(request.headers["upload-offset"]))
 
 
 def _with_policy(route: Route) -> None:

@@ -96,6 +96,7 @@ def test_standard_input_is_pushed_also_when_it_is_large(system: System, person: 
     large = person.run("push", "-", "--database", "large", *flags, stdin=body)
     assert (small.returncode, large.returncode) == (0, 0)
     assert receipts_of(small.stdout)["-"]["filename"] == "small.csv"
+    assert b"small.csv: received" in small.stderr
     assert receipts_of(large.stdout)["-"]["bytes"] == len(body)
     assert len(system.rows("/small/small")) == 2
 
@@ -115,9 +116,39 @@ def test_token_that_was_kept_is_used(system: System, tmp_path: Path) -> None:
     person = Person(system.url, None, tmp_path)
     (tmp_path / "kept.csv").write_bytes(PEOPLE)
     assert person.run("login", stdin=b"wrong\n").returncode == 4
-    assert person.run("push", "kept.csv").returncode == 4
+    without = person.run("push", "kept.csv")
+    assert without.returncode == 4
+    assert b"the request has no token\n  give one that may: `headrace login`, " in without.stderr
     assert person.run("login", stdin=f"{system.token}\n".encode()).returncode == 0
     assert person.run("push", "kept.csv").returncode == 0
+
+
+def test_token_of_another_database_is_said_in_the_words_of_the_command(
+    system: System, tmp_path: Path
+) -> None:
+    """Nobody who runs a command is told of requests and headers."""
+    made = system.client.post(
+        "/ingest/tokens", json={"scopes": ["ingest:other"]}, headers=system.auth
+    ).json()
+    (tmp_path / "mine.csv").write_bytes(PEOPLE)
+    done = Person(system.url, made["token"], tmp_path).run("push", "mine.csv")
+    assert done.returncode == 4
+    assert b"may not write to that database\n  give one that may: `headrace log" in done.stderr
+
+
+async def test_small_file_is_sent_before_it_is_answered(system: System, person: Person) -> None:
+    """Who waits sees that the server has all of it."""
+    (person.home / "small.csv").write_bytes(PEOPLE)
+    wire = Wire(system)
+    async with wire.listening() as port:
+        person.env["HEADRACE_URL"] = f"http://127.0.0.1:{port}"
+        with wire.broken("/ingest", never_answering):
+            pushing = await person.start("push", "small.csv")
+            assert pushing.stderr is not None
+            line = await asyncio.wait_for(pushing.stderr.readline(), 30)
+            pushing.kill()
+            await pushing.communicate()
+    assert line == b"small.csv: sent, 22 B\n"
 
 
 def test_first_interrupt_ends_the_prompt_for_a_token(person: Person) -> None:
@@ -248,9 +279,8 @@ async def test_server_that_is_away_for_a_moment_is_waited_for(
                 "push", "later.csv", HEADRACE_URL=f"http://127.0.0.1:{port}"
             )
             assert pushing.stderr is not None
-            line = await asyncio.wait_for(pushing.stderr.readline(), 30)
+            await asyncio.wait_for(pushing.stderr.readuntil(b"trying again"), 30)
         output, errors = await pushing.communicate()
-    assert b"trying again" in line
     assert (pushing.returncode, output[:24]) == (0, b"later.csv: 2 rows in gen"), errors
 
 

@@ -100,8 +100,9 @@ def test_requests_at_once_share_generations_and_fail_alone(system: System) -> No
 def test_bad_requests_are_refused_in_datasettes_form(system: System) -> None:
     """No right, no such database, too many rows, too large: each has Datasette's members."""
     url = f"{system.url}/zoo/dogs/-/insert"
-    denied = httpx.post(url, json={"row": {}})
+    denied = httpx.post(url, json={"row": {}}, headers={"Authorization": "Bearer wrong"})
     assert (denied.status_code, denied.json()["errors"]) == (403, ["Permission denied"])
+    assert denied.json()["hint"].startswith("the token is not known: is it whole, ")
     lost = write(system, "/nowhere/t/-/insert", {"row": {}})
     assert (lost.status_code, lost.json()["errors"]) == (404, ["Database not found"])
     many = write(system, "/zoo/dogs/-/insert", {"rows": [{"name": "x"}] * 51})

@@ -89,6 +89,6 @@ async def test_generation_that_never_was_is_not_searched_for(tmp_path: Path) -> 
     assert (await read_at(log, CHECKPOINT_EVERY)).number == CHECKPOINT_EVERY
 
     before = store.counts.requests[Operation.GET]
-    with pytest.raises(LogError, match="find no generation 999999"):
+    with pytest.raises(LogError, match="there is no generation 999999"):
         await read_at(log, 999_999)
     assert store.counts.requests[Operation.GET] - before == 2

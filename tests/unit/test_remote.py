@@ -252,7 +252,7 @@ def test_commands_of_an_operator_end_as_the_table_of_exit_codes_says(command: li
     """A script tells a server that is away from one that refuses."""
     done = CliRunner().invoke(main, [*command, "--to", "http://127.0.0.1:1"])
     assert done.exit_code == 3
-    assert "cannot reach http://127.0.0.1:1" in done.output
+    assert "cannot reach http://127.0.0.1:1: connection refused" in done.output
     assert "is it running" in done.output
 
 

@@ -7,6 +7,7 @@ import { describe, ofPerson } from "./problem.js";
 import { Steps } from "./steps.js";
 
 const SETTLE_MS = 400; // after the last key, before a preview is asked for anew
+const ADDING = ["append", "upsert"]; // modes in which a table has the rows of several files
 
 let made = 0;
 
@@ -17,6 +18,8 @@ export class Card {
     this.file = file;
     this.state = "chosen";
     this.refused = false; // by the preview: as it is, it would be refused
+    this.places = new Map(); // of its tables, as they are shown; SQLite's names have no capitals
+    this.mode = "";
     this.say = say;
     this.onChange = onChange;
     made += 1;
@@ -58,6 +61,8 @@ export class Card {
     }
     if (signal.aborted || this.state !== "chosen") return;
     this.refused = found.problem?.status < 500;
+    this.mode = found.preview?.mode;
+    this.places = new Map(found.preview?.tables.map((table) => placeOf(table, found.preview)));
     if (found.problem) this.#showProblem(found.problem, `${this.file.name}: `);
     else this.#showPreview(found.preview);
     this.onChange();
@@ -65,6 +70,22 @@ export class Card {
 
   get ready() {
     return this.state === "chosen" && !this.refused;
+  }
+
+  // Whether of this file and another one, not sent yet, only one would be in a table.
+  displaces(other) {
+    if (other === this || this.state !== "chosen" || other.state !== "chosen") return false;
+    const share = [...this.places.keys()].some((place) => other.places.has(place));
+    return share && !(ADDING.includes(this.mode) && ADDING.includes(other.mode));
+  }
+
+  warn(other) {
+    const place = other && [...this.places.keys()].find((each) => other.places.has(each));
+    const words = other && [
+      `${other.file.name} goes to ${this.places.get(place)}, too: only one of the two would be there.`,
+      " Name another table, or add the rows of both.",
+    ];
+    show(this.#find(".headrace-rival"), ...(words ?? []));
   }
 
   begin() {
@@ -176,6 +197,11 @@ export class Card {
   #find(selector) {
     return this.element.querySelector(selector);
   }
+}
+
+function placeOf(table, preview) {
+  const { database } = preview;
+  return [`${database}/${table.name.toLowerCase()}`, `${database}/${table.name}`];
 }
 
 // `brief` leaves out what the page of a receipt says anyway.

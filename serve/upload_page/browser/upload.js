@@ -52,6 +52,7 @@ function remove(card) {
 }
 
 function refresh() {
+  for (const card of cards) card.warn([...cards].find((other) => card.displaces(other)));
   const waiting = [...cards].filter((card) => card.ready).length;
   button.hidden = waiting === 0;
   button.textContent = waiting > 1 ? `Upload ${count(waiting, "file")}` : "Upload";
