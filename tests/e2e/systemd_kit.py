@@ -11,7 +11,6 @@ import os
 import shlex
 import subprocess
 import sys
-import sysconfig
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +53,7 @@ for name in {targets}; do
 done
 place() {{ mkdir -p root$2; mount --bind $1 root$2; mount -o remount,bind,ro root$2; }}
 place {python} /opt/python
-place {packages} /opt/packages
+{packages}
 place {source} /opt/source
 cd root
 pivot_root . mnt
@@ -66,7 +65,7 @@ _VENV = """
 echo /opt/python/lib > /etc/ld.so.conf.d/0.conf
 ldconfig
 /opt/python/bin/python{version} -m venv --without-pip /opt/headrace
-printf '/opt/packages\n/opt/source\n' > /opt/headrace/lib/python{version}/site-packages/tests.pth
+printf '{packages}\n/opt/source\n' > /opt/headrace/lib/python{version}/site-packages/tests.pth
 printf '#!/opt/headrace/bin/python\nfrom headrace.__main__ import run\nrun()\n' \\
     > /opt/headrace/bin/headrace
 chmod +x /opt/headrace/bin/headrace
@@ -112,7 +111,8 @@ class Machine:
     def install(self) -> None:
         """Have Headrace at /opt/headrace, as if it had been installed there."""
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-        self.run(_VENV.format(version=version))
+        there = "\\n".join(each for each, _here in _packages())
+        self.run(_VENV.format(version=version, packages=there))
         litestream = Path(sys.executable).with_name("litestream").read_bytes()
         self.write("/opt/headrace/bin/litestream", litestream)
         self.run("chmod +x /opt/headrace/bin/litestream")
@@ -126,7 +126,7 @@ def booted(folder: Path) -> Iterator[Machine]:
         scratch=shlex.quote(str(folder)),
         targets=_TARGETS,
         python=shlex.quote(sys.base_prefix),
-        packages=shlex.quote(sysconfig.get_path("purelib")),
+        packages="\n".join(f"place {shlex.quote(here)} {there}" for there, here in _packages()),
         source=shlex.quote(str(SOURCE)),
         units=_UNITS,
     )
@@ -141,6 +141,12 @@ def booted(folder: Path) -> Iterator[Machine]:
         finally:
             process.kill()  # and with it, all that it started
             process.wait()
+
+
+def _packages() -> list[tuple[str, str]]:
+    """List the folders of installed packages, as they are called there and here."""
+    here = [path for path in sys.path if path.endswith("/site-packages")]
+    return [(f"/opt/packages-{number}", path) for number, path in enumerate(here)]
 
 
 def _child_of(pid: int) -> int | None:

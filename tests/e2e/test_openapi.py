@@ -137,7 +137,7 @@ def test_page_shows_every_operation_without_anything_from_elsewhere(system: Syst
     assert shown == page.text.count("<code>curl ")
     for path in httpx.get(f"{system.url}/ingest/openapi.json").json()["paths"]:
         assert path in page.text
-    assert len(page.content) < 100_000
+    assert len(page.content) < 120_000  # 1,500 more around it with Datasette 1.0
     assert 'src="http' not in page.text
     assert 'href="http' not in page.text.replace("https://datasette.io", "")
 
