@@ -20,7 +20,7 @@ from ingest.converters.lossless import MAX_EXACT_INTEGER
 from ingest.converters.staging import MAX_COLUMNS, open_staging
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
     from pathlib import Path
 
 
@@ -162,11 +162,7 @@ def _plan(
     for table in staged.tables:
         of_table = table.name.removesuffix(REJECTS)
         wanted = f"{renamed[of_table]}{REJECTS}" if of_table in renamed else table.name
-        name = wanted
-        suffix = 2
-        while not unite and name.lower() in targets:
-            name = f"{wanted[: MAX_TABLE_NAME - 8]}_{suffix}"
-            suffix += 1
+        name = wanted if unite else free_name(wanted, targets)
         if name != table.name:
             renamed[table.name] = name
             source.execute(
@@ -177,6 +173,16 @@ def _plan(
         found = source.execute("SELECT name, type FROM pragma_table_info(?)", (name,)).fetchall()
         target.add(_Part(path=staged.path, table=name, columns=found))
         target.rows += table.rows
+
+
+def free_name(wanted: str, taken: Container[str]) -> str:
+    """Give the name that a table gets where others (lower case) are there already."""
+    name = wanted
+    suffix = 2
+    while name.lower() in taken:
+        name = f"{wanted[: MAX_TABLE_NAME - 8]}_{suffix}"
+        suffix += 1
+    return name
 
 
 def _copy(connection: sqlite3.Connection, target: _Target, warnings: list[str]) -> None:

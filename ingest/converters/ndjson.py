@@ -53,7 +53,7 @@ _AHEAD = 3  # blocks that are read before they are asked for
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # What Arrow may not read exactly: 16 digits, an exponent; and what is no plain value.
 _DOUBTFUL = r":[ \t\r\n]*(-?([0-9.]{16}|[0-9.]+[eE])|[\[{])"
-_ARROW_TYPES = {Kind.INTEGER: pa.int64(), Kind.REAL: pa.float64()}
+_ARROW_TYPES = {Kind.BOOLEAN: pa.int64(), Kind.INTEGER: pa.int64(), Kind.REAL: pa.float64()}
 _HINT = "each line has to be one JSON object; on_bad_rows=quarantine loads the other lines"
 _PLAIN = {pa.int64(), pa.float64(), pa.bool_(), pa.string(), pa.null()}
 
@@ -237,7 +237,9 @@ def _join_kind(kind: Kind, column: pa.Array) -> Kind:
         return kind
     if column.type == pa.string():
         return Kind.TEXT if kind in (Kind.EMPTY, Kind.TEXT) else Kind.MIXED
-    if kind is Kind.TEXT:
+    if column.type == pa.bool_() and kind in (Kind.EMPTY, Kind.BOOLEAN):
+        return Kind.BOOLEAN
+    if kind in (Kind.TEXT, Kind.BOOLEAN) or column.type == pa.bool_():
         return Kind.MIXED
     return Kind.REAL if kind is Kind.REAL or column.type == pa.float64() else Kind.INTEGER
 
@@ -255,7 +257,7 @@ def _cast(column: pa.Array, kind: Kind) -> pa.Array:
 
 def _array_of(values: list[Any], kind: Kind) -> pa.Array:
     """Make a column of Python's values."""
-    if kind is Kind.INTEGER:
+    if kind in (Kind.BOOLEAN, Kind.INTEGER):
         values = [None if value is None else int(value) for value in values]
     elif kind is Kind.REAL:
         values = [None if value is None else float(value) for value in values]

@@ -32,7 +32,7 @@ from ingest.converters import (
     refuse_ignored,
     run_converter,
 )
-from ingest.converters.combine import Staged, combine, find_joined_texts
+from ingest.converters.combine import Staged, combine, find_joined_texts, free_name
 from ingest.converters.packings import ARCHIVES, COMPRESSIONS, PACKINGS
 from ingest.converters.progress import reporting
 from ingest.converters.unpack import Room, decompress, read_archive, strip_ending
@@ -107,6 +107,7 @@ class _Unpacking:
         self._ignored = conversion.wishes.reading  # by all files so far
         self._warnings: list[str] = []
         self._converted: dict[Path, Conversion] = {}  # by what became of it
+        self._names: set[str] = set()  # of the tables so far, lower case
         self._metadata: tuple[_Packed, dict[str, Any]] | None = None
 
     def convert(self) -> Converted:
@@ -233,6 +234,10 @@ class _Unpacking:
             report=report,
             begin=begin,
         )
+        if not self._conversion.table_given:  # the live table is the one of the name that it gets
+            name = free_name(inner.table, self._names).lower()
+            known = inner.texts.get(name, frozenset())
+            inner = replace(inner, texts={**inner.texts, inner.table.lower(): known})
         if _archive_of(packed.around):  # what is for other files in there is none of this one's
             ignored = find_ignored(inner)
             inner = replace(inner, wishes=inner.wishes.without(ignored))
@@ -245,6 +250,8 @@ class _Unpacking:
             self._leave(packed.around, packed.name, refusal)
             return None
         self._converted[output] = inner
+        for table in converted.tables:
+            self._names.add(free_name(table.name, self._names).lower())
         self._ignored &= ignored
         self._encodings.add(converted.encoding)
         self._rows += sum(table.rows for table in converted.tables)
@@ -272,6 +279,8 @@ class _Unpacking:
             path.unlink()
             self._conversion.begin("read again")
             _run(replace(self._converted[path], joined=joined))
+        for conversion in self._converted.values():  # room for what is made of all of them
+            conversion.input.unlink()
 
     def _name_table(self, packed: _Packed) -> str:
         """Name the table that a file makes, where it makes one."""

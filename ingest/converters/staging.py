@@ -32,6 +32,7 @@ class Kind(Enum):
     """What a column holds, as far as its values are known."""
 
     EMPTY = "no value yet"
+    BOOLEAN = "truth values, as 1 and 0"
     INTEGER = "integers"
     REAL = "numbers that a double holds without loss"
     TEXT = "texts"
@@ -41,6 +42,8 @@ class Kind(Enum):
     @property
     def sql_type(self) -> str:
         """The type that the column is declared with."""
+        if self is Kind.BOOLEAN:
+            return "INTEGER"
         return self.name if self in (Kind.INTEGER, Kind.REAL, Kind.BLOB) else "TEXT"
 
 
@@ -215,9 +218,10 @@ def _join_kind(kind: Kind, values: list[Any]) -> Kind:
     types.discard(type(None))
     if kind is Kind.MIXED or not types:
         return kind
-    if types == {str}:
-        return Kind.TEXT if kind in (Kind.EMPTY, Kind.TEXT) else Kind.MIXED
-    if kind is Kind.TEXT or not types <= {bool, int, float}:
+    if types in ({str}, {bool}):
+        alone = Kind.TEXT if types == {str} else Kind.BOOLEAN
+        return alone if kind in (Kind.EMPTY, alone) else Kind.MIXED
+    if kind in (Kind.TEXT, Kind.BOOLEAN) or not types <= {int, float}:  # true is not 1
         return Kind.MIXED
     integers = [value for value in values if isinstance(value, int)]
     if not all(MIN_INTEGER <= value <= MAX_INTEGER for value in integers):

@@ -169,6 +169,18 @@ def test_ndjson_block_of_another_kind_fits_all_rows(
     assert values[50] == (wanted if not isinstance(wanted, list) else "[1]")
 
 
+@pytest.mark.parametrize(("first", "late"), [("true", "1"), ("1", "true"), ("[2.5, 3]", '"x"')])
+def test_ndjson_block_of_another_kind_leaves_each_value_its_json_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, late: str
+) -> None:
+    """``true`` is not 1, and 3 not 3.0, also where Arrow has read a block of its own."""
+    monkeypatch.setattr(ndjson, "BLOCK_BYTES", 64)
+    values = [part.strip() for part in first.strip("[]").split(",")] * 20
+    lines = [f'{{"a": {value}}}' for value in (*values, late)]
+    _load(tmp_path, "\n".join(lines), "ndjson")
+    assert [row[0] for row in _read(tmp_path)] == [*values, late.strip('"')]
+
+
 def test_ndjson_dates_stay_as_they_are_written(tmp_path: Path) -> None:
     """Texts that look like dates are texts, also in a column that comes late."""
     lines = ['{"a": "2024-01-31"}', '{"a": "2024-01-31T10:00:00Z", "b": "2024-02-01 00:00:00"}']

@@ -231,6 +231,19 @@ def test_archive_with_same_name_twice_tells_tables_apart(tmp_path: Path) -> None
     assert len(converted.warnings) == 2
 
 
+def test_archive_with_same_name_twice_keeps_texts_of_the_table_that_each_becomes(
+    tmp_path: Path,
+) -> None:
+    """Rows of a file that is renamed go where texts are, or are not, under its new name."""
+    data = make_zip({"q1/a.csv": b"v\n1.10\n", "q2/a.csv": b"v\n1.10\n"})
+    source = tmp_path / "sent"
+    source.write_bytes(data)
+    texts = {"a": frozenset[str](), "a_2": frozenset({"v"})}
+    output = tmp_path / "out.db"
+    run_converter(Conversion(input=source, output=output, format="zip", table="x", texts=texts))
+    assert (_read(tmp_path, "a"), _read(tmp_path, "a_2")) == ([(1.1,)], [("1.10",)])
+
+
 def test_archive_with_sqlite_file_among_others_keeps_its_tables(tmp_path: Path) -> None:
     """A database's tables stand beside those of other files, with indexes and views."""
     database = make_sqlite(

@@ -51,7 +51,9 @@ def _write(kind: str, rows: list[str]) -> str:
     ("values", "declared", "stored"),
     [
         (["1", "-2", "null"], "INTEGER", [1, -2, None]),
-        (["true", "false"], "INTEGER", [1, 0]),
+        (["true", "null", "false"], "INTEGER", [1, None, 0]),
+        (["true", "1", "0"], "TEXT", ["true", "1", "0"]),
+        (["2.5", "false"], "TEXT", ["2.5", "false"]),
         (["1.5", "2", "1e3"], "REAL", [1.5, 2.0, 1000.0]),
         (["1.5", "9007199254740993"], "TEXT", ["1.5", "9007199254740993"]),
         (['"1"', '"01"'], "TEXT", ["1", "01"]),
