@@ -22,7 +22,7 @@ from ingest.converters.sqlite_objects import (
     check_rows,
     check_search,
     check_values,
-    drop_internal_tables,
+    drop_internal,
     drop_unreadable,
     rebuild_indexes,
     rename_unnameable,
@@ -82,7 +82,7 @@ def convert(conversion: Conversion) -> Converted:
         warnings += _rewrite(conversion)
         conversion.begin("check")
         with _open(conversion.output.absolute().as_uri()) as staging:
-            warnings += drop_internal_tables(staging)
+            warnings += drop_internal(staging)
             with _bounded_cpu(SCHEMA_CPU_S):
                 warnings += drop_unreadable(staging)
                 warnings += rename_unnameable(staging)

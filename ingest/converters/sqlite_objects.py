@@ -17,8 +17,9 @@ MAX_SHOWN = 10  # names in a warning
 _COLUMNS_AT_ONCE = 50  # in one condition
 _NAMELESS = "table_1"  # what a table is called whose name is empty: it would have no URL
 
-_TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table'"
 _SEARCH_MODULE = re.compile(r"\sUSING\s+[\"'`\[]?(fts[345]|rtree|rtree_i32)\b", re.IGNORECASE)
+
+_SEARCH_OF_TABLE = re.compile(r"\sUSING\s+fts[45]\b.*\bcontent\s*=", re.IGNORECASE | re.DOTALL)
 
 _NAME = r"(?:\"(?:[^\"]|\"\")+\"|\[[^\]]+\]|`[^`]+`|\w+)"
 _VALUE = rf"\s*(?:(?:new|old)\.{_NAME}|'delete')\s*"
@@ -33,12 +34,19 @@ _BODY = re.compile(r"\bBEGIN\b(?P<body>.*)\bEND\s*;?\s*$", re.IGNORECASE | re.DO
 _STATEMENT = re.compile(_SEARCH_STATEMENT, re.IGNORECASE)
 
 
-def drop_internal_tables(staging: sqlite3.Connection) -> list[str]:
-    """Drop the tables that Litestream and Headrace keep for themselves."""
-    names = [name for (name,) in staging.execute(_TABLES) if name.lower() in INTERNAL_TABLES]
-    for name in names:
-        staging.execute(f"DROP TABLE {quote_identifier(name)}")
-    return [f"table {name!r} was left out: it is kept for internal use" for name in names]
+def drop_internal(staging: sqlite3.Connection) -> list[str]:
+    """Drop the tables that Litestream and Headrace keep for themselves, and what is called so.
+
+    Else a view with triggers could stand where the primary is to write.
+    """
+    warnings = []
+    for kind in ("trigger", "view", "index", "table"):
+        query = "SELECT name FROM sqlite_schema WHERE type = ?"
+        for (name,) in staging.execute(query, (kind,)).fetchall():
+            if name.lower() in INTERNAL_TABLES:
+                staging.execute(f"DROP {kind} {quote_identifier(name)}")
+                warnings.append(f"{kind} {name!r} was left out: it is kept for internal use")
+    return warnings
 
 
 def rename_unnameable(staging: sqlite3.Connection) -> list[str]:
@@ -210,17 +218,23 @@ def _command(staging: sqlite3.Connection, name: str, command: str) -> None:
 
 
 def drop_unreadable(staging: sqlite3.Connection) -> list[str]:
-    """Leave out virtual tables that cannot be read here; name the views that cannot.
+    """Leave out virtual tables that cannot be read, and views of tables that are not there.
+
+    Other views that cannot be read are named.
 
     Datasette asks every table of every database for its columns, so one whose module is not there
     would keep readers from showing any of them. Views are only prepared, never run: one may have
-    no end.
+    no end. That shows how long it takes, but for a view of a table that is not there: another
+    upload may make that.
     """
     warnings = []
     views = "SELECT name FROM sqlite_schema WHERE type = 'view'"
     for (name,) in staging.execute(views).fetchall():
         reason = _find_obstacle(staging, name)
-        if reason is not None:
+        if reason is not None and reason.startswith("no such table"):
+            staging.execute(f"DROP VIEW {quote_identifier(name)}")
+            warnings.append(f"view {name!r} was left out: it cannot be read here: {reason}")
+        elif reason is not None:
             warnings.append(f"view {name!r} cannot be read here: {reason}")
     virtual = "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage = 0"
     for (name,) in staging.execute(virtual).fetchall():
@@ -264,11 +278,11 @@ def check_rows(staging: sqlite3.Connection, tables: list[str]) -> None:
 
 
 def report_triggers(staging: sqlite3.Connection) -> list[str]:
-    """Name the triggers that do more than to keep a search up to date."""
+    """Name the triggers that do more than to keep the search of a table up to date."""
     search = {
         name.lower()
         for name, sql in staging.execute("SELECT name, sql FROM sqlite_schema WHERE rootpage = 0")
-        if _SEARCH_MODULE.search(sql or "")
+        if _SEARCH_OF_TABLE.search(sql or "")
     }
     triggers = staging.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'")
     names = [name for name, sql in triggers if not is_search_trigger(sql, search)]
@@ -276,7 +290,7 @@ def report_triggers(staging: sqlite3.Connection) -> list[str]:
         return []
     shown = ", ".join(repr(name) for name in names[:MAX_SHOWN])
     rest = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
-    return [f"the database has triggers, which run when rows are merged into it: {shown}{rest}"]
+    return [f"the database has triggers, which are kept and not run here: {shown}{rest}"]
 
 
 def is_search_trigger(sql: str, search_tables: set[str]) -> bool:

@@ -128,7 +128,9 @@ def keep_generated(db: sqlite3.Connection, table: Table, staged: Table) -> tuple
             continue
         try:
             _add_column(db, staged, declared[name.lower()])
-        except (sqlite3.OperationalError, KeyError):
+        except (sqlite3.OperationalError, KeyError) as exc:
+            if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+                raise
             warnings.append(f"dropped the generated column {name!r}: it cannot be added again")
     return get_table(db, "staging", staged.name), warnings
 
@@ -142,8 +144,9 @@ def _add_column(db: sqlite3.Connection, table: Table, *declared: str) -> None:
     for number, definition in enumerate(declared, start=1):
         try:
             db.execute(f"ALTER TABLE {table.quoted} ADD COLUMN {definition}")
-        except (sqlite3.OperationalError, sqlite3.IntegrityError):
-            if number == len(declared):
+        except (sqlite3.OperationalError, sqlite3.IntegrityError) as exc:
+            interrupted = exc.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT
+            if interrupted or number == len(declared):
                 raise
         else:
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from headrace.names import quote_identifier as quote
@@ -170,8 +169,11 @@ def _drop_column(db: sqlite3.Connection, staged: Table, name: str) -> None:
     for index in read_indexes(db, staged):
         if index.columns is None or name in index.columns:
             db.execute(f"DROP INDEX staging.{quote(index.name)}")
-    with suppress(sqlite3.OperationalError):
+    try:
         db.execute(f"ALTER TABLE {staged.quoted} DROP COLUMN {quote(name)}")
+    except sqlite3.OperationalError as exc:
+        if exc.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+            raise
 
 
 def _fill(db: sqlite3.Connection, staged: Table) -> int:
@@ -191,7 +193,7 @@ def _remake(
     indexes = read_indexes(db, table)
     searches = find_searches(db, table)
     triggers = db.execute(
-        "SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger' "
+        "SELECT sql FROM main.sqlite_schema WHERE type = 'trigger' "
         "AND tbl_name = ? COLLATE NOCASE ORDER BY rowid",
         (table.name,),
     ).fetchall()
@@ -200,7 +202,6 @@ def _remake(
     fill()
     made = get_table(db, "main", table.name)
     warnings = [warning for index in indexes if (warning := _add_index(db, made, index))]
-    gone = [each.name for each in table.columns if made.find_column(each.name) is None]
     broken = [
         search for search in searches if any(not made.find_column(name) for name in search.columns)
     ]
@@ -210,12 +211,9 @@ def _remake(
             warnings.append(f"dropped the full-text index {search.name!r}: its column is gone")
         else:
             rebuild_search(db, search)
-    for name, trigger_sql in triggers:
-        of_search = [each for each in searches if each.name.lower() in trigger_sql.lower()]
-        if any(each in broken for each in of_search) or (gone and not of_search):
-            warnings.append(f"dropped the trigger {name!r}: a column is gone")
-        else:
-            db.execute(trigger_sql)
+    for (trigger,) in triggers:  # of searches: no others are there while rows are written
+        if not any(each.name.lower() in trigger.lower() for each in broken):
+            db.execute(trigger)
     return warnings
 
 

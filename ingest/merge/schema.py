@@ -215,6 +215,14 @@ def read_indexed_columns(db: sqlite3.Connection, table: Table) -> tuple[set[str]
     return indexed, of_unique
 
 
+def may_replace(sql: str) -> bool:
+    """Say whether a table may be one that removes rows for others (``ON CONFLICT REPLACE``).
+
+    SQLite does not say how many it removed.
+    """
+    return "replace" in sql.lower()
+
+
 def count_rows(db: sqlite3.Connection, table: Table) -> int:
     """Count a table's rows."""
     return int(ask(db, f"SELECT count(*) FROM {table.quoted}"))  # noqa: S608

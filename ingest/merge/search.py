@@ -1,8 +1,7 @@
 """Full-text search: indexes over a table's texts, and the triggers that keep them right.
 
-Nothing of an upload's own triggers is run: they are written anew, as sqlite-utils does. And SQLite
-lets a trigger write to a full-text index only where the whole schema is trusted
-(sqlite.org/pragma.html, trusted_schema): that is said only if there is no other trigger.
+Nothing of an upload's own triggers is run (``triggers``): they are written anew, as sqlite-utils
+does.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headrace.names import quote_identifier as quote
-from ingest.merge.schema import ask, find_table, is_taken
+from ingest.merge.schema import is_taken
 
 if TYPE_CHECKING:
     from ingest.merge.schema import Table
@@ -23,6 +22,8 @@ _CONTENT = re.compile(
     (?:"((?:[^"]|"")*)"|'((?:[^']|'')*)'|\[([^\]]*)\]|(\w+))""",
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
+_PLAIN = re.compile(r"\w+")
+_KINDS = 3  # of triggers of a search
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,8 @@ def install_search(db: sqlite3.Connection, table: Table, search: Search) -> str 
     try:
         db.execute(search.sql)
     except sqlite3.OperationalError as exc:
+        if exc.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+            raise
         return f"left out the full-text index {search.name!r}: {exc}"
     rebuild_search(db, search)
     install_triggers(db, table, search)
@@ -77,43 +80,30 @@ def install_search(db: sqlite3.Connection, table: Table, search: Search) -> str 
 
 def install_triggers(db: sqlite3.Connection, table: Table, search: Search) -> None:
     """Let SQLite keep a full-text index right; one of an old kind is only filled again."""
-    if re.search(r"USING\s+FTS5", search.sql, re.IGNORECASE):
+    if is_fts5(search):
         for name, sql in _triggers(table.name, search):
             if not is_taken(db, name):
                 db.execute(sql)
 
 
-def trust_triggers(db: sqlite3.Connection) -> bool:
-    """Trust the live schema, if it has no triggers but those of searches; say whether it is so."""
-    query = "SELECT DISTINCT tbl_name FROM main.sqlite_schema WHERE type = 'trigger'"
-    for (name,) in db.execute(query).fetchall():
-        table = find_table(db, "main", name)
-        if table is None:  # a view
-            return False
-        searches = find_searches(db, table)
-        own = sum(len(_read_triggers(db, table, each)) for each in searches)
-        count = "SELECT count(*) FROM main.sqlite_schema WHERE type = 'trigger' AND tbl_name = ?"
-        if own != ask(db, count, (name,)):
-            return False
-    db.execute("PRAGMA trusted_schema = ON")
-    return True
+def is_fts5(search: Search) -> bool:
+    """Say whether a search is of the kind that is kept right by triggers."""
+    return re.search(r"USING\s+FTS5", search.sql, re.IGNORECASE) is not None
 
 
-def suspend_triggers(db: sqlite3.Connection, table: Table, *, trusted: bool) -> list[Search]:
-    """Drop the triggers of searches that cannot run, or are not as they are written here.
+def is_own_trigger(table: str, search: Search, sql: str) -> bool:
+    """Say whether a trigger is one of those that are written here for a search.
 
-    Returns:
-        The searches that need triggers again, after they were filled.
+    Spaces and quotes may be others where all names are plain words: else what is a name here may
+    be statements there.
     """
-    suspended = []
-    for search in find_searches(db, table):
-        triggers = _read_triggers(db, table, search)
-        standard = {_normal(sql) for _name, sql in _triggers(table.name, search)}
-        if triggers and not (trusted and {_normal(sql) for _name, sql in triggers} <= standard):
-            for name, _sql in triggers:
-                db.execute(f"DROP TRIGGER main.{quote(name)}")
-            suspended.append(search)
-    return suspended
+    if not is_fts5(search):
+        return False
+    own = {each for _name, each in _triggers(table, search)}
+    names = (table, search.name, *search.columns)
+    if all(_PLAIN.fullmatch(each) for each in names):
+        return _normal(sql) in {_normal(each) for each in own}
+    return sql in own
 
 
 def rebuild_search(db: sqlite3.Connection, search: Search) -> None:
@@ -132,7 +122,7 @@ def drop_search(db: sqlite3.Connection, table: Table, search: Search) -> None:
 def refresh_search(db: sqlite3.Connection, table: Table) -> None:
     """Fill the full-text indexes of a changed table again that no triggers keep right."""
     for search in find_searches(db, table):
-        if not _read_triggers(db, table, search):
+        if len(_read_triggers(db, table, search)) < _KINDS:
             rebuild_search(db, search)
 
 
@@ -146,8 +136,9 @@ def _read_triggers(db: sqlite3.Connection, table: Table, search: Search) -> list
 
 
 def _normal(sql: str) -> str:
-    """Give SQL without what may be written in several ways: quotes, spaces, case."""
-    return re.sub(r"""[\s"'`\[\];]""", "", sql).lower()
+    """Give SQL without what may be written in several ways: quotes of words, spaces, case."""
+    unquoted = re.sub(r'"(\w+)"|\[(\w+)\]|`(\w+)`', r"\1\2\3", sql)
+    return re.sub(r"\s*([(),;])\s*", r"\1", " ".join(unquoted.split())).lower()
 
 
 def _triggers(table: str, search: Search) -> list[tuple[str, str]]:

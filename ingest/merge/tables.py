@@ -20,11 +20,12 @@ from ingest.merge.columns import (
     warn_of_missing,
     warn_of_widening,
 )
-from ingest.merge.database import attach, connect, record, transaction
+from ingest.merge.database import attach, connect, limit_values, record, transaction
 from ingest.merge.difference import CannotDiffError, Counts
 from ingest.merge.lookups import find_references, keep_lookups, merge_values, value_column
 from ingest.merge.replacing import replace_table
-from ingest.merge.schema import count_rows, find_table, find_taken, get_table
+from ingest.merge.schema import count_rows, find_table, find_taken, get_table, may_replace
+from ingest.merge.triggers import drop_triggers, put_back, set_aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -131,10 +132,10 @@ def merge(
         writing: Is in force while the merge writes; it is told how to interrupt it.
 
     Raises:
-        Refusal: ``table-exists``, ``cannot-append``, ``invalid-option`` or ``disk-full``; then
-            nothing is changed.
+        Refusal: ``table-exists``, ``cannot-append``, ``invalid-option``, ``limit-exceeded`` or
+            ``disk-full``; then nothing is changed.
     """
-    with closing(connect(primary)) as db:
+    with closing(connect(primary, staging)) as db:
         register_functions(db)
         attach(db, staging)
         merging = _Merging(db, mode=mode, before=before, key=key, unwanted=unwanted)
@@ -178,23 +179,26 @@ class _Merging:
         self._before = {name.lower(): rows for name, rows in before.items()}
         self._key = key
         self._unwanted = unwanted
-        self._trusted = search.trust_triggers(db)
         self._warnings: list[str] = []
         self._written = False  # besides rows
         self._rejects: set[str] = set()  # staged tables of rows that were put aside
 
     def run(self) -> Merged:
         staged = self._staged_tables()
+        limit_values(self._db, "main", "staging")
+        drop_triggers(self._db, "staging")
+        aside = set_aside(self._db)
         lookups = self._lookups(staged)
         # Lookup tables first: the ids in the others are then those of the live ones.
         ordered = sorted(staged, key=lambda each: each.name not in lookups)
         merged = {each.name: self._merge_table(each, lookups) for each in ordered}
         tables = tuple(merged[each.name] for each in staged)
+        written = [each.name for each in tables if each.added or each.changed or each.removed]
+        self._warnings += put_back(self._db, aside, written)
         return Merged(
             tables=tables,
             warnings=tuple(dict.fromkeys(self._warnings)),
-            written=self._written
-            or any(each.added or each.changed or each.removed for each in tables),
+            written=self._written or bool(written),
         )
 
     def require_keys(self) -> None:
@@ -255,7 +259,6 @@ class _Merging:
         rows = self._before.get(table.name.lower())
         rows = count_rows(self._db, table) if rows is None else rows
         name = table.name
-        suspended = search.suspend_triggers(self._db, table, trusted=self._trusted)
         if staged.name in lookups and value_column(table):
             added, warnings = merge_values(self._db, table, staged)
             self._warnings += warnings
@@ -274,17 +277,16 @@ class _Merging:
         table = get_table(self._db, "main", name)
         if counts.any:
             search.refresh_search(self._db, table)
-        there = {each.name for each in search.find_searches(self._db, table)}
-        for each in suspended:
-            if each.name in there:
-                search.install_triggers(self._db, table, each)
+        removed = counts.removed
+        if may_replace(table.sql):
+            removed = rows + counts.added - count_rows(self._db, table)
         return MergedTable(
             name=name,
             staged=staged.name,
             before=rows,
             added=counts.added,
             changed=counts.changed,
-            removed=counts.removed,
+            removed=removed,
         )
 
     def _create(self, staged: Table, lookups: set[str]) -> MergedTable:

@@ -16,7 +16,8 @@ from sqlite_utils.db import AlterError, InvalidColumns, NotFoundError, PrimaryKe
 from headrace.errors import RowsError
 from headrace.row_answers import error_document
 from ingest.disk import refusal_of_full
-from ingest.merge.database import connect, record
+from ingest.merge.database import connect, limit_values, record, refusal_of_limit
+from ingest.merge.triggers import put_back, set_aside
 from ingest.rows.changes import Applied, count_after
 from ingest.rows.insert import insert_rows
 from ingest.rows.one_row import delete_row, update_row
@@ -51,7 +52,7 @@ _APPLY: dict[type, Callable[[sqlite3.Connection, Schema, Any], Applied]] = {
 }
 # What Datasette answers with the words of the exception: they are about the rows.
 _REFUSED = (
-    *(sqlite3.Error, sqlite3.Warning, OverflowError, ValueError, TypeError),
+    *(sqlite3.Error, sqlite3.Warning, MemoryError, OverflowError, ValueError, TypeError),
     *(AlterError, InvalidColumns, NotFoundError, PrimaryKeyRequired),
 )
 
@@ -161,20 +162,24 @@ def _apply_all(
     fatal: dict[int, Applied] = {}  # requests that undid the whole transaction
     while True:
         db.execute("BEGIN IMMEDIATE")
+        limit_values(db, "main")
+        aside = set_aside(db)
         applied: list[Applied] = []
         schema = Schema(db)
         for index, write in enumerate(writes):
             applied.append(fatal.get(index) or _apply(db, schema, write))
-            if not db.in_transaction:  # such as RAISE(ROLLBACK) in a trigger: all others once more
+            if not db.in_transaction:  # such as ON CONFLICT ROLLBACK: all others once more
                 fatal[index] = applied[-1]
                 break
         else:
             break
     changes = [each for one in applied for each in one.changes]
+    if written := {each.table for each in changes if each.written}:
+        put_back(db, aside, written)
     tables, outcomes = count_after(db, before, changes)
     return Batch(
         answers=tuple(each.answer for each in applied),
-        written=any(each.written for each in changes),
+        written=bool(written),
         tables=tables,
         outcomes=outcomes,
     )
@@ -189,7 +194,8 @@ def _apply(db: sqlite3.Connection, schema: Schema, write: RowWrite) -> Applied:
     except _REFUSED as exc:
         if refusal_of_full(exc) is not None:
             raise
-        refused = _refused(400, str(exc))
+        limit = refusal_of_limit(exc)
+        refused = _refused(400, limit.detail if limit else str(exc))
     except Exception:
         log.exception("row write failed")
         refused = _refused(500, "the failure is in the server's log")

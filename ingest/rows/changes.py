@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ingest.rows.writes import Answer
-
-_WORD = re.compile(r"\w+")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -89,7 +86,7 @@ def count_after(
             tables[each.table] = tables.get(each.table, 0) + each.added - each.removed
             if each.recount:
                 recounted.add(each.table)
-    for name in _reached(db, recounted) & tables.keys():
+    for name in recounted & tables.keys():
         query = f"SELECT count(*) FROM main.{quote_identifier(name)}"  # noqa: S608
         rows = db.execute(query).fetchone()[0]
         sums[name].added += max(0, rows - tables[name])
@@ -107,29 +104,3 @@ def count_after(
         for name, total in sums.items()
     )
     return tables, outcomes
-
-
-def _reached(db: sqlite3.Connection, tables: set[str]) -> set[str]:
-    """Give the tables, and those that their triggers may write to, and theirs."""
-    if not tables:
-        return tables
-    triggers = db.execute(
-        "SELECT tbl_name, sql FROM main.sqlite_schema WHERE type = 'trigger'"
-    ).fetchall()
-    names = {
-        row[0] for row in db.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'")
-    }
-    reached, growing = set(tables), bool(triggers)
-    while growing:
-        lower = {each.lower() for each in reached}
-        words = {
-            word.lower()
-            for table, sql in triggers
-            if table.lower() in lower
-            for word in _WORD.findall(sql)
-        }
-        # A name of several words is found by them; one too many only costs a count.
-        found = {each for each in names if set(_WORD.findall(each.lower())) <= words}
-        growing = not found <= reached
-        reached |= found
-    return reached

@@ -38,7 +38,7 @@ def insert_rows(db: sqlite3.Connection, schema: Schema, write: InsertRows) -> Ap
     """
     table = schema.get_table(write.table)
     _check(table, write)
-    change = Change(table=table.name, rows=len(write.rows), recount=table.triggers)
+    change = Change(table=table.name, rows=len(write.rows), recount=table.replaces)
     if write.alter and add_columns(db, table, write.rows):
         schema.forget()
         table = schema.get_table(write.table)

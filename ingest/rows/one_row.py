@@ -31,7 +31,7 @@ def update_row(db: sqlite3.Connection, schema: Schema, write: UpdateRow) -> Appl
         sqlite3.Error: SQLite refused it.
     """
     table = _get_table_of_row(db, schema, write.table, write.pks)
-    change = Change(table=table.name, rows=1, recount=table.triggers)
+    change = Change(table=table.name, rows=1, recount=table.replaces)
     if write.alter and add_columns(db, table, [write.update]):
         schema.forget()
         change.altered = True
@@ -60,7 +60,7 @@ def delete_row(db: sqlite3.Connection, schema: Schema, write: DeleteRow) -> Appl
     table = _get_table_of_row(db, schema, write.table, write.pks)
     statement = f"DELETE FROM {quote_identifier(table.name)} WHERE {where_key(table)}"  # noqa: S608
     removed = db.execute(statement, write.pks).rowcount
-    change = Change(table=table.name, removed=removed, recount=table.triggers)
+    change = Change(table=table.name, removed=removed)
     return Applied(answer=Answer(status=200, document={"ok": True}), changes=[change])
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from headrace.errors import RowsError
 from headrace.names import INTERNAL_TABLES
+from ingest.merge.schema import may_replace
 
 if TYPE_CHECKING:
     import sqlite3
@@ -25,7 +26,7 @@ class Table:
         pks: Those of its key, in the order of the key; none: rows are told by their rowid.
         rowid: The name that reads the rowid; None: there is none.
         other_unique: Whether something besides the key must be unique.
-        triggers: Whether writing to it may do something else as well.
+        replaces: Whether writing to it may remove other rows.
     """
 
     name: str
@@ -33,7 +34,7 @@ class Table:
     pks: tuple[str, ...]
     rowid: str | None
     other_unique: bool
-    triggers: bool
+    replaces: bool
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -81,9 +82,7 @@ class Schema:
         names = frozenset(column for column, _pk in columns)
         lower = {each.lower() for each in names}
         unique = "SELECT 1 FROM pragma_index_list(?) WHERE \"unique\" AND origin != 'pk'"
-        triggers = (
-            "SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE"
-        )
+        sql = "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?"
         return Table(
             name=name,
             columns=names,
@@ -92,5 +91,5 @@ class Schema:
             if row[1]
             else next((each for each in ROWID_NAMES if each not in lower), None),
             other_unique=self._db.execute(unique, (name,)).fetchone() is not None,
-            triggers=self._db.execute(triggers, (name,)).fetchone() is not None,
+            replaces=may_replace(self._db.execute(sql, (name,)).fetchone()[0]),
         )

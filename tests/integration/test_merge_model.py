@@ -10,11 +10,14 @@ import tempfile
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.wishes import Wishes
+from ingest.merge import tables
+from ingest.merge.database import LiveConnection, connect
 from tests.integration.merge_kit import Live, counts
 
 if TYPE_CHECKING:
@@ -58,17 +61,17 @@ def keyed_tables(draw: st.DrawFn) -> tuple[str, str, list[Row], list[Row]]:
 @given(keyed_tables(), st.booleans())
 @STEPS
 def test_replace_by_key_is_what_the_file_says(
-    tables: tuple[str, str, list[Row], list[Row]], with_index: bool
+    drawn: tuple[str, str, list[Row], list[Row]], with_index: bool
 ) -> None:
     """The rows are the file's, and only those are written that differ."""
-    _kind, sql, old, new = tables
+    _kind, sql, old, new = drawn
     before, after = {row[0]: row for row in old}, {row[0]: row for row in new}
     with live_database() as live:
         live.begin_with(sql, old)
         if with_index:
             run(live, "CREATE INDEX t_small ON t (small)")
-        watch(live)
-        merged = live.merge_rows("replace", sql, new)
+        with watched(live):
+            merged = live.merge_rows("replace", sql, new)
         assert {row[0]: row for row in live.query("SELECT * FROM t")} == after
         changed = {key for key in before.keys() & after if before[key] != after[key]}
         assert counts(merged) == (
@@ -84,15 +87,15 @@ def test_replace_by_key_is_what_the_file_says(
 @given(keyed_tables())
 @STEPS
 def test_upsert_changes_and_adds_and_removes_nothing(
-    tables: tuple[str, str, list[Row], list[Row]],
+    drawn: tuple[str, str, list[Row], list[Row]],
 ) -> None:
     """Keys of the file have its values, all others keep theirs."""
-    _kind, sql, old, new = tables
+    _kind, sql, old, new = drawn
     before, after = {row[0]: row for row in old}, {row[0]: row for row in new}
     with live_database() as live:
         live.begin_with(sql, old)
-        watch(live)
-        merged = live.merge_rows("upsert", sql.replace(" PRIMARY KEY", ""), new, key=["K"])
+        with watched(live):
+            merged = live.merge_rows("upsert", sql.replace(" PRIMARY KEY", ""), new, key=["K"])
         assert {row[0]: row for row in live.query("SELECT * FROM t")} == {**before, **after}
         changed = {key for key in before.keys() & after if before[key] != after[key]}
         added = after.keys() - before.keys()
@@ -216,15 +219,22 @@ def run(live: Live, *statements: str) -> None:
         db.commit()
 
 
-def watch(live: Live) -> None:
-    """Note every row that is written from now on."""
-    run(
-        live,
-        "CREATE TABLE log (k)",
-        "CREATE TRIGGER li AFTER INSERT ON t BEGIN INSERT INTO log VALUES (new.k); END",
-        "CREATE TRIGGER lu AFTER UPDATE ON t BEGIN INSERT INTO log VALUES (new.k); END",
-        "CREATE TRIGGER ld AFTER DELETE ON t BEGIN INSERT INTO log VALUES (old.k); END",
-    )
+@contextmanager
+def watched(live: Live) -> Iterator[None]:
+    """Note every row that merges write while the block runs: by triggers of their connection."""
+    run(live, "CREATE TABLE log (k)")
+
+    def open_and_note(path: Path, *attached: Path) -> LiveConnection:
+        db = connect(path, *attached)
+        for event, row in (("INSERT", "new"), ("UPDATE", "new"), ("DELETE", "old")):
+            db.execute(
+                f"CREATE TEMP TRIGGER on_{event} AFTER {event} ON main.t "
+                f"BEGIN INSERT INTO log VALUES ({row}.k); END"
+            )
+        return db
+
+    with patch.object(tables, "connect", open_and_note):
+        yield
 
 
 def written(live: Live) -> set[Any]:

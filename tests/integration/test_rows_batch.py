@@ -56,16 +56,11 @@ def test_batch_with_requests_that_fail_keeps_all_others(tmp_path: Path) -> None:
 
 
 def test_batch_whose_transaction_is_rolled_back_keeps_all_others(tmp_path: Path) -> None:
-    """A trigger that undoes the whole transaction undoes only the request that it was fired by."""
-    path = make(
-        tmp_path / "db",
-        "CREATE TABLE t (id INTEGER PRIMARY KEY)",
-        "CREATE TRIGGER no BEFORE INSERT ON t WHEN new.id = 5 "
-        "BEGIN SELECT RAISE(ROLLBACK, 'no'); END",
-    )
-    batch = commit(path, insert(1), insert(5), insert(2))
+    """A table that undoes the whole transaction undoes only the request that breaks its rule."""
+    path = make(tmp_path / "db", "CREATE TABLE t (id INTEGER PRIMARY KEY ON CONFLICT ROLLBACK)")
+    batch = commit(path, insert(1), insert(1), insert(2))
     assert [each.status for each in batch.answers] == [201, 400, 201]
-    assert batch.answers[1].document["errors"] == ["no"]
+    assert batch.answers[1].document["errors"] == ["UNIQUE constraint failed: t.id"]
     assert ids(path) == [1, 2]
 
 
@@ -101,10 +96,11 @@ def test_batch_of_refused_or_ignored_rows_writes_nothing(tmp_path: Path) -> None
 
 
 def test_counts_after_any_write_are_those_of_the_tables(tmp_path: Path) -> None:
-    """Readers show the numbers of the generation: they hold with triggers and several keys too."""
+    """Readers show the numbers of the generation: they hold where rows replace others too."""
     path = make(
         tmp_path / "db",
         "CREATE TABLE t (id INTEGER PRIMARY KEY, u UNIQUE)",
+        "CREATE TABLE r (id INTEGER PRIMARY KEY ON CONFLICT REPLACE)",
         "CREATE TABLE log (id INTEGER)",
         "CREATE TABLE w (id TEXT PRIMARY KEY) WITHOUT ROWID",
         "CREATE TRIGGER l AFTER INSERT ON w BEGIN INSERT INTO log VALUES (1), (2); END",
@@ -119,11 +115,12 @@ def test_counts_after_any_write_are_those_of_the_tables(tmp_path: Path) -> None:
         insert(7, 8, table="w", returning=True),
         UpdateRow(table="w", pks=("7",), update={"id": "9"}, returning=True),
         DeleteRow(table="t", pks=("3",)),
+        insert(1, 1, 2, table="r"),
     )
     assert {each.status for each in batch.answers} == {200, 201}
     assert batch.answers[3].document["rows"] == [{"id": "7"}, {"id": "8"}]
     assert batch.answers[4].document["rows"] == [{"id": "9"}]
-    assert batch.tables == count_tables(path) == {"t": 2, "log": 4, "w": 2}
+    assert batch.tables == count_tables(path) == {"t": 2, "log": 0, "w": 2, "r": 2}
 
 
 @pytest.mark.parametrize(

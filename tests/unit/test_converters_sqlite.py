@@ -55,7 +55,7 @@ def test_sqlite_file_keeps_everything_and_its_page_size(tmp_path: Path, page_siz
     converted = _convert(source)
     assert converted == Converted(
         tables=(TableRows(name="orders", rows=2), TableRows(name='odd "name', rows=0)),
-        warnings=("the database has triggers, which run when rows are merged into it: 'priced'",),
+        warnings=("the database has triggers, which are kept and not run here: 'priced'",),
     )
     schema = "SELECT type, name, sql FROM sqlite_schema ORDER BY name"
     assert _query(tmp_path / "out.db", schema) == _query(source, schema)

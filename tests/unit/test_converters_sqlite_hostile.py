@@ -207,8 +207,36 @@ def test_trigger_is_never_run_and_reported(tmp_path: Path, body: str) -> None:
         f"CREATE TRIGGER evil AFTER INSERT ON t BEGIN {body}; END;",
     )
     (warning,) = convert(source).warnings
-    assert warning.endswith("run when rows are merged into it: 'evil'")
+    assert warning.endswith("kept and not run here: 'evil'")
     assert query(source, "SELECT a FROM t") == [("x",), ("y",)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        """CREATE VIEW _headrace_merges AS SELECT * FROM t;
+        CREATE TRIGGER evil INSTEAD OF DELETE ON _headrace_merges BEGIN SELECT 1; END;""",
+        "CREATE INDEX _litestream_seq ON t (a);",
+        "CREATE TRIGGER _litestream_lock AFTER INSERT ON t BEGIN SELECT 1; END;",
+    ],
+)
+def test_names_of_internal_tables_are_left_free(tmp_path: Path, sql: str) -> None:
+    """Nothing of a file stands where Litestream and the primary keep what is their own."""
+    source = make(tmp_path / "in.db", ROWS + sql)
+    (warning,) = convert(source).warnings
+    assert "was left out: it is kept for internal use" in warning
+    assert query(source, "SELECT name FROM sqlite_schema") == [("t",)]
+
+
+def test_views_of_a_table_that_is_not_there_are_left_out(tmp_path: Path) -> None:
+    """Such views may take for ever to be prepared as soon as somebody uploads that table."""
+    views = "".join(
+        f"CREATE VIEW v{number} AS SELECT 1 AS a FROM v{number - 1} AS x, v{number - 1} AS y;"
+        for number in range(1, 60)
+    )
+    source = make(tmp_path / "in.db", f"{ROWS}{views}")
+    assert len(convert(source).warnings) == 59
+    assert query(source, "SELECT name FROM sqlite_schema") == [("t",)]
 
 
 @pytest.mark.parametrize("module", ["fts5", "fts4"])
