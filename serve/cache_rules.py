@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from serve.restless import asks_restless
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -17,8 +19,8 @@ REVALIDATE = "public, max-age=0, must-revalidate"
 UNCHOSEN = "max-age=5"  # Source: Datasette 0.65.5, setting default_cache_ttl
 PERSONAL = "private, no-store"
 
-# A page may show the time of day (a view with date('now')): it is rendered again at the latest
-# after this.
+# A page may show the time of day in a way that nobody sees (restless.py): it is rendered again at
+# the latest after this.
 MAX_AGE_S = 3600.0
 
 CACHEABLE_METHODS = frozenset({"GET", "HEAD"})
@@ -43,11 +45,6 @@ NOT_SENT_ON = frozenset(
 
 # Answers that end when the client has them all: never held.
 _STREAMED = re.compile(r"[?&]_stream=")
-# SQL in the URL whose result changes by itself.
-_RESTLESS = re.compile(
-    r"random|(?<![a-z])now(?![a-z])|current_|(?:date|time|julianday|unixepoch)(?:\(|%28)",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,19 +70,13 @@ def is_cacheable_request(method: str, target: str, headers: Mapping[str, str]) -
         and "Range" not in headers
         and "Upgrade" not in headers
         and not is_streamed(target)
-        and not is_restless(target)
+        and not asks_restless(target)
     )
 
 
 def is_streamed(target: str) -> bool:
     """Tell whether a target is a CSV export without end."""
     return "_stream" in target and _STREAMED.search(target) is not None
-
-
-def is_restless(target: str) -> bool:
-    """Tell whether a target's own SQL asks for chance or for the time."""
-    query = target.partition("?")[2]
-    return "sql=" in query and _RESTLESS.search(query) is not None
 
 
 def find_keeping(status: int, headers: CIMultiDictProxy[str]) -> Keeping | None:

@@ -13,18 +13,23 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from datasette.database import Database
 from datasette.utils.sqlite import sqlite3
 
+from serve.restless import MAKING, find_restless_views, is_restless, names_any
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from datasette.app import Datasette
+    from datasette.database import Results
 
+VIEWS = "SELECT name, sql FROM sqlite_master WHERE type = 'view'"
 IDLE_AT_MOST = 256  # connections of a worker that no query uses; each may cache 2 MB of pages
 
 
@@ -93,6 +98,21 @@ class SlotDatabase(Database):  # type: ignore[misc] # Datasette has no types
         self.idle: list[sqlite3.Connection] = []
         self.closed = False
         self._connections = connections
+        self._restless_views: frozenset[str] | None = None
+
+    async def execute(self, sql: str, params: Any = None, *args: Any, **options: Any) -> Results:
+        """Run SQL, and note if an answer is made of what it gives that nobody may keep."""
+        making = MAKING.get()
+        if making is not None and not making.restless:
+            making.restless = await self._is_restless(sql, params)
+        return await super().execute(sql, params, *args, **options)
+
+    async def _is_restless(self, sql: str, params: Any) -> bool:
+        if self._restless_views is None:
+            views = await self.execute_fn(lambda connection: dict(connection.execute(VIEWS)))
+            self._restless_views = find_restless_views(views)
+        values = params.values() if isinstance(params, Mapping) else params or ()
+        return is_restless(sql, values) or names_any(sql, self._restless_views)
 
     async def execute_fn(self, fn: Callable[[sqlite3.Connection], Any]) -> Any:
         """Run a function on a connection, in one of Datasette's threads if it has some."""

@@ -15,9 +15,11 @@ from datasette.plugins import pm
 
 from headrace.heap import give_back_heap_at_rest
 from serve import actors, status_page, upload_page
+from serve.cache_rules import UNCHOSEN
 from serve.change import Change
 from serve.control import answering
 from serve.dressing import make_datasette
+from serve.restless import RestlessAnswers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +60,7 @@ async def _serve(spec: WorkerSpec, on_ready: Callable[[], None]) -> None:
     datasette = make_datasette(spec.datasette_dir, spec.secret, spec.internal, spec.read_in)
     datasette.dress(spec.change)
     await datasette.invoke_startup()
-    application = _CountedApplication(datasette.app())
+    application = _CountedApplication(RestlessAnswers(datasette.app(), UNCHOSEN))
     server = _Server(
         uvicorn.Config(
             application,

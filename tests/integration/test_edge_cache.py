@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -44,6 +45,20 @@ async def page(request):
     return Response(answer, status=status, headers=headers, content_type="text/plain")
 """
 
+VIEW = "CREATE VIEW moment AS SELECT strftime('%s', 'now') AS s"
+QUERIES = {
+    "sales": {
+        "queries": {
+            "dice": "select random()",
+            "agent": "select :_header_user_agent",
+            "all": "select * from orders",
+        }
+    },
+    "clock": {
+        "queries": {"later": "select s + 1 from moment", "still": "select date('2026-11-27')"}
+    },
+}
+
 
 class Site(EdgeClient):
     """A reader of two databases, and what its cache does."""
@@ -70,8 +85,9 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     root = tmp_path_factory.mktemp("site")
     (root / "config" / "static").mkdir(parents=True)
     (root / "config" / "static" / "style.css").write_text("p { color: teal }")
-    weather = {"weather": "CREATE TABLE days (day TEXT, note TEXT)"}
-    async with edge_of(root, Site, PLUGIN, others=weather) as site:
+    (root / "config" / "metadata.json").write_text(json.dumps({"databases": QUERIES}))
+    others = {"weather": "CREATE TABLE days (day TEXT, note TEXT)", "clock": VIEW}
+    async with edge_of(root, Site, PLUGIN, others=others) as site:
         yield site
 
 
@@ -134,6 +150,16 @@ async def test_new_generation_of_one_database_leaves_the_other_hot(site: Site) -
         ("/sales/orders.json?_ttl=0", {}),
         ("/sales.json?sql=select+random()", {}),
         ("/sales.json?sql=select+date(%27now%27)", {}),
+        ("/sales.json?%73ql=select+r%61ndom()", {}),
+        ("/sales.json?sql=select+date(:day)&day=now", {}),
+        ("/_memory.json?sql=select+random()", {}),
+        ("/sales/orders.json?_where=random()+%3E+0", {}),
+        ("/sales/orders.json?_where=item+%3E+date(%27now%27)", {}),
+        ("/sales/dice.json", {}),
+        ("/sales/agent.json", {}),
+        ("/clock/moment.json", {}),
+        ("/clock/later.json", {}),
+        ("/clock.json?sql=select+*+from+Moment", {}),
     ],
 )
 async def test_answer_for_one_person_or_one_moment_is_not_kept(
@@ -143,6 +169,31 @@ async def test_answer_for_one_person_or_one_moment_is_not_kept(
     await site.fetch(path, headers=headers)
 
     assert await site.result(path, headers=headers) == "pass"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/sales/all.json",
+        "/sales.json?sql=select+item+as+random_item+from+orders",
+        "/weather/days.json?_facet_date=day&_where=date(day)+%3E+%272026-11-27%27",
+        "/clock/still.json",
+        "/clock.json",
+    ],
+)
+async def test_answer_that_only_looks_like_one_of_a_moment_is_kept(site: Site, path: str) -> None:
+    """Names, and dates out of rows, are the same each time."""
+    assert (await site.fetch(path))[0] == 200
+
+    assert await site.result(path) == "hit"
+
+
+async def test_answer_out_of_a_restless_view_is_told_to_be_asked_for_again(site: Site) -> None:
+    """No cache on the way keeps it either, unless the operator or the client has chosen a time."""
+    _, _, headers = await site.fetch("/clock/moment.json")
+    assert headers["Cache-Control"] == "no-cache"
+    _, _, headers = await site.fetch("/clock/moment.json?_ttl=7")
+    assert headers["Cache-Control"] == "max-age=7"
 
 
 async def test_answer_to_a_person_is_kept_by_nobody(site: Site) -> None:

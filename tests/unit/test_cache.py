@@ -11,7 +11,6 @@ from serve.cache_rules import (
     MAX_AGE_S,
     REVALIDATE,
     find_keeping,
-    is_restless,
     is_streamed,
     passing_cache_control,
 )
@@ -219,16 +218,11 @@ def test_answer_is_kept_as_long_as_it_allows(headers: dict[str, str], age_s: flo
     assert find_keeping(500, CIMultiDictProxy(CIMultiDict())) is None
 
 
-def test_requests_for_streams_and_chance_are_told_by_their_target() -> None:
-    """Exports without end, and SQL that is never twice the same, are passed through."""
+def test_requests_for_streams_are_told_by_their_target() -> None:
+    """Exports without end are passed through."""
     assert is_streamed("/a/b.csv?_stream=1")
     assert is_streamed("/a/b.csv?x=1&_stream=on")
     assert not is_streamed("/a/b.csv?q=_stream")
-    assert is_restless("/a?sql=select%20RANDOM()")
-    assert is_restless("/a?sql=select+datetime(%27now%27)")
-    assert is_restless("/a?sql=select+current_date")
-    assert not is_restless("/a?sql=select+known,+updates+from+snow")
-    assert not is_restless("/a/random")
 
 
 def test_answer_to_a_person_is_said_to_be_private() -> None:
