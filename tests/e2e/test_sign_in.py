@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from datasette.app import Datasette
 
 from headrace.actor_claim import HEADER, ActorClaim, ActorClaims
 from tests.e2e.conftest import System, running
+from tests.e2e.page_kit import chromium, drop
 from tests.e2e.token_kit import SAME, make_token, read_audit, sign_in, upload, who_is
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ def actor_from_request(request):
 @hookimpl
 def permission_allowed(actor, action, resource):
     if action == "headrace-ingest" and actor and actor["id"] == "dave":
-        return resource == "daves"
+        return resource in ("daves", "daves_page", "daves_form", "daves_file")
     if action == "headrace-ingest" and actor and actor["id"] == "carol":
         return False  # metadata says yes
 
@@ -39,7 +41,10 @@ def permission_allowed(actor, action, resource):
 def permission_resources_sql(actor, action):  # the same for Datasette 1.0
     from datasette.permissions import PermissionSQL
     if action == "headrace-ingest" and actor and actor["id"] == "dave":
-        return PermissionSQL("SELECT 'daves' AS parent, NULL AS child, 1 AS allow, 'his' AS reason")
+        return PermissionSQL(
+            "SELECT column1 AS parent, NULL AS child, 1 AS allow, 'his' AS reason"
+            " FROM (VALUES ('daves'), ('daves_page'), ('daves_form'), ('daves_file'))"
+        )
     if action == "headrace-ingest" and actor and actor["id"] == "carol":
         return PermissionSQL("SELECT 'sales' AS parent, NULL AS child, 0 AS allow, 'not' AS reason")
 """
@@ -194,6 +199,31 @@ def test_plugin_that_signs_people_in_gives_them_rights_or_takes_them(system: Sys
     assert upload(system, token, "sales", headers={"Cookie": "sso=dave"}).status_code == 201
     mine = {**sign_in(system, token), **SAME}
     assert upload(system, None, "daves", headers=mine).status_code == 403
+
+
+def test_actor_makes_a_database_on_the_page_as_by_its_form(system: System) -> None:
+    """One that is not there yet is in no list of what he may write to: Datasette is asked of it."""
+    with chromium() as browser, browser.new_context() as context:
+        context.add_cookies([{"name": "sso", "value": "dave", "url": system.url}])
+        page = context.new_page()
+        page.goto(f"{system.url}/ingest")
+        drop(page, ("daves_page.csv", "text/csv", "id\n1\n"))
+        page.locator(".headrace-card").get_by_label("Database").fill("daves_page")
+        page.get_by_role("button", name="Upload", exact=True).click()
+        page.get_by_role("link", name="/daves_page/daves_page").wait_for(timeout=20_000)
+
+    dave = {"Cookie": "sso=dave", **SAME}
+    url = f"{system.url}/ingest"
+    for path, status in {"/preview?complete=1&": 200, "?": 201}.items():
+        named = f"{url}{path}filename=daves_file.csv"
+        assert httpx.post(named, content=b"id\n1\n", headers=dave).status_code == status
+    form = httpx.get(f"{url}?database=daves_form", headers={**dave, "Accept": "text/html"}).text
+    (action,) = re.findall(r'action="([^"]*)">\s*<div class="headrace-drop">', form)
+    files = {"file": ("a.csv", b"id\n1\n")}
+    fields = {"database": "daves_form"}
+    sent = httpx.post(system.url + action, files=files, data=fields, headers=dave)
+    assert sent.status_code == 201
+    assert httpx.post(url, files=files, data={"database": "a"}, headers=dave).status_code == 403
 
 
 def test_write_of_whom_datasette_cannot_tell_is_to_be_sent_again(system: System) -> None:
