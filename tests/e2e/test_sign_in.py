@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SECRET = "of-these-tests"  # noqa: S105 - Datasette's, of these tests
 PLUGIN = """
+import base64
 from datasette import hookimpl
 
 @hookimpl
@@ -28,6 +29,10 @@ def actor_from_request(request):
     name = request.cookies.get("sso")
     if name == "broken":
         raise ValueError("the identity provider is away")
+    scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
+    if scheme == "Basic":
+        user, _, password = base64.b64decode(encoded).decode().partition(":")
+        name = user if password == "sso" else None
     return {"id": name} if name else None
 
 @hookimpl
@@ -126,6 +131,26 @@ def test_form_of_another_site_is_refused(system: System, headers: dict[str, str]
         assert (response.status_code, response.json()["code"]) == (403, "cross-site")
         gone = httpx.delete(f"{system.url}/ingest/databases/sales", headers={**who, **headers})
         assert gone.status_code == 403
+
+
+def test_browser_behind_basic_authentication_signs_in_as_any_other(system: System) -> None:
+    """What a proxy asks for says nothing of who writes; a plugin that goes by it says who does."""
+    proxy, page = ("staging", "pw"), {"Accept": "text/html", **SAME}
+    with httpx.Client(base_url=system.url, auth=proxy, headers=SAME) as client:
+        token = make_token(system, "ingest:sales")["token"]
+        assert client.post("/ingest/session", data={"token": token}).status_code == 200
+        assert client.get("/ingest/session").json()["scopes"] == ["ingest:sales"]
+        assert 'name="token"' not in client.get("/ingest", headers=page).text
+        sent = client.post("/ingest?filename=sales.csv", content=b"id\n1\n")
+        assert sent.status_code == 201
+    with httpx.Client(base_url=system.url, auth=("dave", "sso")) as client:
+        assert client.get("/ingest/session").json()["id"] == "actor:dave"
+        assert 'name="token"' not in client.get("/ingest", headers=page).text
+        url = "/ingest?filename=daves.csv"
+        assert client.post(url, content=b"id\n1\n", headers=SAME).status_code == 201
+        assert client.post(url, content=b"id\n1\n").json()["code"] == "cross-site"
+        wrong = client.post(url, content=b"id\n1\n", headers=SAME, auth=("dave", "guessed"))
+        assert wrong.status_code == 401
 
 
 @pytest.mark.parametrize("path", ["https://evil.example", "//evil.example", "/\\evil.example", "x"])
