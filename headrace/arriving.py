@@ -11,7 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from headrace.errors import Refusal
 from headrace.metadata_text import MAX_TEXT_BYTES
-from headrace.options import check_digest, clean_filename, filename_of, read_target
+from headrace.options import check_digest, clean_filename, database_of, filename_of, read_target
 from headrace.receipt import new_receipt_id
 
 if TYPE_CHECKING:
@@ -101,6 +101,13 @@ class Keeper(Protocol):
         Raises:
             Refusal: It did not arrive whole, is too large or empty, or cannot be kept.
         """
+
+
+def find_database(request: web.BaseRequest) -> str | None:
+    """Tell where an upload goes, if that stands before its body; of a form it may be a field."""
+    if request.content_type == "multipart/form-data":
+        return request.query.get("database")
+    return database_of(request.query, filename_of(request.headers))
 
 
 def check_announced_size(content_length: int | None, limit_bytes: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +118,16 @@ def read_target(fields: Mapping[str, str], filename: str | None) -> Target:
         table_given="table" in fields,
         metadata=said.metadata if said else None,
     )
+
+
+def database_of(fields: Mapping[str, str], filename: str | None) -> str | None:
+    """Tell where a file goes, whatever else is asked for; None if that cannot be told."""
+    if "database" in fields:
+        return fields["database"]
+    named = {"filename": fields["filename"]} if "filename" in fields else {}
+    with suppress(Refusal):  # whoever takes the file says what is wrong
+        return read_target(named, filename).database
+    return None
 
 
 def clean_filename(filename: str | None) -> str:

@@ -22,6 +22,15 @@ def hash_token(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def bearer_of(headers: Mapping[str, str]) -> str | None:
+    """Give the token of a request; None: it has none, also where another scheme says who it is of.
+
+    Source: RFC 6750, section 2.1.
+    """
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
 class Tokens:
     """The one token; only its hash is kept."""
 
@@ -31,17 +40,15 @@ class Tokens:
     def check(self, headers: Mapping[str, str]) -> None:
         """Refuse a request without the right token.
 
-        Source: RFC 6750, section 2.1.
-
         Raises:
             Refusal: ``unauthorized``.
         """
-        scheme, _, token = headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
+        token = bearer_of(headers)
+        if token is None:
             raise Refusal(
                 "unauthorized",
                 "the request has no token",
                 hint="send the header: Authorization: Bearer …",
             )
-        if not hmac.compare_digest(hash_token(token.strip()), self._sha256):
+        if not hmac.compare_digest(hash_token(token), self._sha256):
             raise Refusal("unauthorized", "the token is not known", hint=UNKNOWN_HINT)

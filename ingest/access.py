@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from headrace.actor_claim import ALL, HEADER, ActorClaims
 from headrace.errors import Refusal
-from headrace.tokens import SESSION_COOKIE, UNKNOWN_HINT, hash_token
+from headrace.tokens import SESSION_COOKIE, UNKNOWN_HINT, bearer_of, hash_token
 from ingest.same_origin import SAFE, require_same_origin
 from ingest.sessions import LIFETIME_S, Sessions
 from ingest.writer import INGEST, ROOT, By, Writer
@@ -78,11 +78,10 @@ class Access:
                 somebody else's idea.
         """
         address = address_of(request)
-        if "Authorization" in request.headers:
-            scheme, _, text = request.headers["Authorization"].partition(" ")
-            if scheme.lower() == "bearer":
-                return self.of_token(text.strip(), address)
-        elif (writer := self._of_cookies(request, address)) is not None:
+        token = bearer_of(request.headers)
+        if token is not None:
+            return self.of_token(token, address)
+        if (writer := self._of_cookies(request, address)) is not None:
             if request.method not in SAFE:
                 require_same_origin(request.headers)
             return writer
@@ -93,7 +92,7 @@ class Access:
         )
 
     def of_token(self, text: str, address: str) -> Writer:
-        """Tell whose token that is. Source: RFC 6750, section 2.1.
+        """Tell whose token that is.
 
         Raises:
             Refusal: ``unauthorized``.

@@ -1,7 +1,7 @@
 """Who is signed in to Datasette: asked of a worker, and told to the primary, signed.
 
 So whoever signs in by one of Datasette's own plugins needs no token to upload. Only requests with
-cookies, and without a token, are asked about.
+cookies or an ``Authorization``, and without a token, are asked about.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import structlog
 
 from headrace.actor_claim import ASKED_AT, HEADER, ActorClaim
 from headrace.errors import Refusal
-from headrace.tokens import SESSION_COOKIE
+from headrace.tokens import SESSION_COOKIE, bearer_of
 from serve.arrivals import personal_cookies
 from serve.headers import rendering_headers, without_session
 from serve.upstream import SAFE_TO_REPEAT
@@ -69,12 +69,14 @@ class ActorQuestion:
             Refusal: Datasette did not say, and only that could allow what is asked.
         """
         cookies = without_session([personal_cookies(request.headers)])
-        if not cookies or "Authorization" in request.headers:
+        known = cookies or "Authorization" in request.headers
+        if not known or bearer_of(request.headers) is not None:
             return {}
         headers = rendering_headers(request.headers, caller)
-        headers["Cookie"] = cookies
-        for name in _OF_BODY:
+        for name in (*_OF_BODY, "Cookie"):
             headers.popall(name, None)
+        if cookies:
+            headers["Cookie"] = cookies
         try:
             claim = await self._read(headers, database)
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError, Refusal) as exc:

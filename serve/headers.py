@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from multidict import CIMultiDict
 
 from headrace.actor_claim import HEADER as ACTOR_HEADER
-from headrace.tokens import MADE_PREFIX, SESSION_COOKIE
+from headrace.tokens import MADE_PREFIX, SESSION_COOKIE, bearer_of
 from serve.arrivals import personal_cookies
 from serve.cache_rules import NOT_SENT_ON
 from serve.page_header import PAGE_HEADER
@@ -115,10 +115,10 @@ def sign(headers: CIMultiDict[str], generation: int, stale_s: int = 0) -> None:
 
 def may_be_known_to_primary(headers: MultiMapping[str]) -> bool:
     """Tell whether the primary may know who sends a request that has not the root token."""
-    authorization = headers.get("Authorization")
-    if authorization is None:
-        return bool(personal_cookies(headers))
-    return authorization.partition(" ")[2].strip().startswith(MADE_PREFIX)
+    token = bearer_of(headers)
+    if token is None:
+        return "Authorization" in headers or bool(personal_cookies(headers))
+    return token.startswith(MADE_PREFIX)
 
 
 def without_session(cookies: Iterable[str]) -> str:

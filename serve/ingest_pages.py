@@ -28,6 +28,7 @@ from serve.status_pages import PERSONAL
 
 if TYPE_CHECKING:
     import aiohttp
+    from multidict import MultiMapping
 
     from serve.callers import Caller
     from serve.ingest_proxy import IngestProxy
@@ -78,7 +79,7 @@ class IngestPages:
         reads = request.method in {"GET", "HEAD"}
         try:
             if reads and path == _UPLOAD:
-                if not personal_cookies(request.headers):  # the same for everybody: from memory
+                if not _is_known(request.headers):  # the same for everybody: from memory
                     return await self._pages.answer(request, target, caller, held)
                 session = await self._find_session(request, caller)
                 said: dict[str, Any] = {"page": "upload", "session": session}
@@ -192,6 +193,10 @@ class IngestPages:
             status = page.status
         sign(back, held.state.number)
         return web.Response(status=status, body=page.html, headers=back)
+
+
+def _is_known(headers: MultiMapping[str]) -> bool:
+    return "Authorization" in headers or bool(personal_cookies(headers))
 
 
 def _asking_for_json(request: web.BaseRequest, path: str) -> web.BaseRequest:

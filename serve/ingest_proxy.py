@@ -10,15 +10,20 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import aiohttp
 import yarl
 from aiohttp import web
 
+from headrace.arriving import find_database
 from headrace.errors import Refusal
+from headrace.options import database_of
 from headrace.tokens import SESSION_COOKIE
 from headrace.tracing import carried
+from headrace.tus_metadata import describe, read_metadata
 from headrace.web import answer_json
 from serve.arrivals import min_generation_cookie
 from serve.event_streams import EventStreams, nothing_yet
@@ -42,6 +47,7 @@ _PUBLISHED = 201
 _UNAVAILABLE = 503
 _RECEIPT = re.compile(r"/ingest/receipts/([0-9a-f]{32})")
 _EVENTS = re.compile(r"/ingest/receipts/[0-9a-f]{32}/events")
+_DATABASE = re.compile(r"/ingest/databases/([^/]+)")
 _TUS = re.compile(r"/ingest/tus/[^/]+")
 _WAIT = re.compile(r"[?&]wait=([0-9]{1,2})(?:&|$)")
 
@@ -221,7 +227,7 @@ class IngestProxy:
         headers = request_headers(request.headers, caller)
         headers.update(carried())
         if self._actors is not None:
-            database = request.query.get("database")
+            database = _find_database(request, target.partition("?")[0])
             headers.update(await self._actors.ask(request, target, caller, database))
         return await forward(
             self._session,
@@ -232,6 +238,21 @@ class IngestProxy:
             body=body,
             expect100=expect100,
         )
+
+
+def _find_database(request: web.BaseRequest, path: str) -> str | None:
+    """Tell which database a request writes to, if that stands before its body.
+
+    Of one that is not there yet Datasette says whether somebody may only if it is asked by name.
+    """
+    if found := _DATABASE.match(path):
+        return unquote(found[1])
+    if (request.method, path) != ("POST", "/ingest/tus"):
+        return find_database(request)
+    with suppress(Refusal):  # the primary says what is wrong
+        said = describe(read_metadata(request.headers.get("Upload-Metadata", "")))
+        return database_of(said.fields, said.filename)
+    return None
 
 
 class _Offered:

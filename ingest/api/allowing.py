@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from headrace.errors import Refusal
-from headrace.options import filename_of, read_target
+from headrace.arriving import find_database
 from ingest.api.node import DATABASE
 from ingest.writer import ROOT
 
@@ -24,11 +22,7 @@ def require_early(request: web.Request, writer: Writer) -> None:
     Raises:
         Refusal: ``forbidden``.
     """
-    database = request.query.get("database")
-    if database is None and request.content_type != FORM:
-        filename = request.query.get("filename") or filename_of(request.headers)
-        with suppress(Refusal):  # it gets a receipt that says so
-            database = read_target(request.query, filename).database
+    database = find_database(request)
     if database is not None:
         request[DATABASE] = database
         writer.require(database)

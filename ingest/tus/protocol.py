@@ -29,13 +29,7 @@ MEDIA_TYPE = "application/offset+octet-stream"
 PATH = "/ingest/tus"
 MAX_PARTS = 1000  # of one final upload
 
-# What clients say of a file besides options: Uppy and tus-js-client send them by themselves.
-NAMES = ("filename", "name")
-TYPES = ("filetype", "type")
-_SAID = frozenset({"name", "relativePath", *TYPES})
-
 _COUNT = re.compile(r"[0-9]{1,18}")
-_KEY = re.compile(r"[!-+\--~]+")  # printable ASCII without space and comma
 _ID = re.compile(re.escape(PATH) + r"/([0-9a-f]{32})")
 
 
@@ -50,21 +44,6 @@ class Checksum:
 
     algorithm: str
     digest: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Description:
-    """What an upload's metadata say.
-
-    Attributes:
-        fields: Options, as ``POST /ingest`` takes them.
-        filename: The file's name; None if nothing was said.
-        media_type: The file's; None if nothing was said.
-    """
-
-    fields: Mapping[str, str]
-    filename: str | None
-    media_type: str | None
 
 
 def check_version(headers: Mapping[str, str]) -> None:
@@ -110,37 +89,6 @@ def read_length(headers: Mapping[str, str]) -> int | None:
             "bad-request", "one of Upload-Length, Upload-Defer-Length: 1 and a final Upload-Concat"
         )
     return length
-
-
-def read_metadata(header: str) -> dict[str, str]:
-    """Read ``Upload-Metadata``: pairs of a key and a value in base64. Section Upload-Metadata.
-
-    Raises:
-        Refusal: ``bad-request``.
-    """
-    metadata: dict[str, str] = {}
-    for pair in header.split(",") if header.strip() else ():
-        key, _, encoded = pair.strip().partition(" ")
-        if not _KEY.fullmatch(key) or key in metadata:
-            raise Refusal(
-                "bad-request", f"Upload-Metadata: {key[:100]!r} is no key, or there twice"
-            )
-        try:
-            metadata[key] = base64.b64decode(encoded.strip(), validate=True).decode()
-        except ValueError as exc:  # binascii.Error, UnicodeDecodeError, or not ASCII
-            raise Refusal(
-                "bad-request", f"Upload-Metadata: {key!r} is not base64 of UTF-8"
-            ) from exc
-    return metadata
-
-
-def describe(metadata: Mapping[str, str]) -> Description:
-    """Tell options from what is said of the file."""
-    return Description(
-        fields={key: value for key, value in metadata.items() if key not in _SAID},
-        filename=next((metadata[key] for key in NAMES if metadata.get(key)), None),
-        media_type=next((metadata[key] for key in TYPES if metadata.get(key)), None),
-    )
 
 
 def read_checksum(headers: Mapping[str, str]) -> Checksum | None:

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from headrace.generation import format_time, parse_time
-from ingest.tus.protocol import PATH, Description, describe, read_metadata, read_parts
+from headrace.tus_metadata import Description, describe, read_metadata
+from ingest.tus.protocol import PATH, read_parts
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -86,7 +86,11 @@ async def _page(datasette: Datasette, request: Request) -> Response:
     if request.headers.get(PAGE_HEADER.lower()):
         said = json.loads(await request.post_body())
     session = _signed_in(said.get("session"))
+    wanted = request.args.get("database")
+    by_actor = session is not None and session["by"] == "actor"
     context = {
+        # A form's fields are not read where Datasette is asked what an actor may.
+        "action": upload_url(wanted if by_actor else None),
         "assets": ASSETS.url(datasette),
         "modes": MODES,
         "document": None,
@@ -99,7 +103,7 @@ async def _page(datasette: Datasette, request: Request) -> Response:
         "session": session,
         "goes_on": said.get("goes_on") or request.full_path,
         "databases": await _visible(datasette, request) if said.get("session") else [],
-        "database_wanted": request.args.get("database") or _only_one(session),
+        "database_wanted": wanted or _only_one(session),
         "datasette_version": datasette_version,  # base.html's footer says it
     }
     html = await datasette.render_template(_TEMPLATES[said["page"]], context, request=request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from datasette.app import Datasette
 
 from headrace.actor_claim import HEADER, ActorClaim, ActorClaims
 from tests.e2e.conftest import System, running
+from tests.e2e.page_kit import chromium, drop
 from tests.e2e.token_kit import SAME, make_token, read_audit, sign_in, upload, who_is
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 SECRET = "of-these-tests"  # noqa: S105 - Datasette's, of these tests
 PLUGIN = """
+import base64
 from datasette import hookimpl
 
 @hookimpl
@@ -26,12 +29,16 @@ def actor_from_request(request):
     name = request.cookies.get("sso")
     if name == "broken":
         raise ValueError("the identity provider is away")
+    scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
+    if scheme == "Basic":
+        user, _, password = base64.b64decode(encoded).decode().partition(":")
+        name = user if password == "sso" else None
     return {"id": name} if name else None
 
 @hookimpl
 def permission_allowed(actor, action, resource):
     if action == "headrace-ingest" and actor and actor["id"] == "dave":
-        return resource == "daves"
+        return resource in ("daves", "daves_page", "daves_form", "daves_file")
     if action == "headrace-ingest" and actor and actor["id"] == "carol":
         return False  # metadata says yes
 
@@ -39,7 +46,10 @@ def permission_allowed(actor, action, resource):
 def permission_resources_sql(actor, action):  # the same for Datasette 1.0
     from datasette.permissions import PermissionSQL
     if action == "headrace-ingest" and actor and actor["id"] == "dave":
-        return PermissionSQL("SELECT 'daves' AS parent, NULL AS child, 1 AS allow, 'his' AS reason")
+        return PermissionSQL(
+            "SELECT column1 AS parent, NULL AS child, 1 AS allow, 'his' AS reason"
+            " FROM (VALUES ('daves'), ('daves_page'), ('daves_form'), ('daves_file'))"
+        )
     if action == "headrace-ingest" and actor and actor["id"] == "carol":
         return PermissionSQL("SELECT 'sales' AS parent, NULL AS child, 0 AS allow, 'not' AS reason")
 """
@@ -123,6 +133,26 @@ def test_form_of_another_site_is_refused(system: System, headers: dict[str, str]
         assert gone.status_code == 403
 
 
+def test_browser_behind_basic_authentication_signs_in_as_any_other(system: System) -> None:
+    """What a proxy asks for says nothing of who writes; a plugin that goes by it says who does."""
+    proxy, page = ("staging", "pw"), {"Accept": "text/html", **SAME}
+    with httpx.Client(base_url=system.url, auth=proxy, headers=SAME) as client:
+        token = make_token(system, "ingest:sales")["token"]
+        assert client.post("/ingest/session", data={"token": token}).status_code == 200
+        assert client.get("/ingest/session").json()["scopes"] == ["ingest:sales"]
+        assert 'name="token"' not in client.get("/ingest", headers=page).text
+        sent = client.post("/ingest?filename=sales.csv", content=b"id\n1\n")
+        assert sent.status_code == 201
+    with httpx.Client(base_url=system.url, auth=("dave", "sso")) as client:
+        assert client.get("/ingest/session").json()["id"] == "actor:dave"
+        assert 'name="token"' not in client.get("/ingest", headers=page).text
+        url = "/ingest?filename=daves.csv"
+        assert client.post(url, content=b"id\n1\n", headers=SAME).status_code == 201
+        assert client.post(url, content=b"id\n1\n").json()["code"] == "cross-site"
+        wrong = client.post(url, content=b"id\n1\n", headers=SAME, auth=("dave", "guessed"))
+        assert wrong.status_code == 401
+
+
 @pytest.mark.parametrize("path", ["https://evil.example", "//evil.example", "/\\evil.example", "x"])
 def test_sign_in_leads_to_no_other_host(system: System, path: str) -> None:
     """``next`` is a path of this host."""
@@ -194,6 +224,31 @@ def test_plugin_that_signs_people_in_gives_them_rights_or_takes_them(system: Sys
     assert upload(system, token, "sales", headers={"Cookie": "sso=dave"}).status_code == 201
     mine = {**sign_in(system, token), **SAME}
     assert upload(system, None, "daves", headers=mine).status_code == 403
+
+
+def test_actor_makes_a_database_on_the_page_as_by_its_form(system: System) -> None:
+    """One that is not there yet is in no list of what he may write to: Datasette is asked of it."""
+    with chromium() as browser, browser.new_context() as context:
+        context.add_cookies([{"name": "sso", "value": "dave", "url": system.url}])
+        page = context.new_page()
+        page.goto(f"{system.url}/ingest")
+        drop(page, ("daves_page.csv", "text/csv", "id\n1\n"))
+        page.locator(".headrace-card").get_by_label("Database").fill("daves_page")
+        page.get_by_role("button", name="Upload", exact=True).click()
+        page.get_by_role("link", name="/daves_page/daves_page").wait_for(timeout=20_000)
+
+    dave = {"Cookie": "sso=dave", **SAME}
+    url = f"{system.url}/ingest"
+    for path, status in {"/preview?complete=1&": 200, "?": 201}.items():
+        named = f"{url}{path}filename=daves_file.csv"
+        assert httpx.post(named, content=b"id\n1\n", headers=dave).status_code == status
+    form = httpx.get(f"{url}?database=daves_form", headers={**dave, "Accept": "text/html"}).text
+    (action,) = re.findall(r'action="([^"]*)">\s*<div class="headrace-drop">', form)
+    files = {"file": ("a.csv", b"id\n1\n")}
+    fields = {"database": "daves_form"}
+    sent = httpx.post(system.url + action, files=files, data=fields, headers=dave)
+    assert sent.status_code == 201
+    assert httpx.post(url, files=files, data={"database": "a"}, headers=dave).status_code == 403
 
 
 def test_write_of_whom_datasette_cannot_tell_is_to_be_sent_again(system: System) -> None:

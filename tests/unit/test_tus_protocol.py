@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.errors import Refusal
-from ingest.tus.protocol import describe, read_checksum, read_count, read_metadata, read_parts
+from headrace.tus_metadata import describe, read_metadata
+from ingest.tus.protocol import read_checksum, read_count, read_parts
 
 KEYS = st.text(
     st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=","), min_size=1
