@@ -110,6 +110,10 @@ def test_page_file_that_is_dropped_is_read_by_the_link(signed_in: Page, system: 
     link.wait_for(timeout=LIVE_MS)
     assert said.inner_text() == "people.csv is live."
     assert card.locator("[data-is=done]").count() == 5
+    lines = card.locator(".headrace-step").evaluate_all(
+        "(steps) => steps.map((s) => s.offsetHeight)"
+    )
+    assert len(set(lines)) == 1, "the name of a step is broken into two lines"
     card.get_by_text("Regions: a, b").wait_for(timeout=LIVE_MS)
     link.click()
     signed_in.get_by_role("cell", name="Grace").wait_for()
