@@ -34,6 +34,7 @@ from headrace.environment import without_secrets
 from headrace.errors import ConfigError, HeadraceError, StoreError
 from headrace.keys import PROBES_PREFIX, probe_key
 from headrace.litestream_binary import find_litestream
+from headrace.lock import is_held
 from headrace.store import Store
 from headrace.store_url import check_plain_path, parse_store_url
 from headrace.up import check_port
@@ -200,14 +201,16 @@ def _clock(ahead_s: float) -> Finding:
 
 
 async def _ports(settings: AnySettings) -> list[Finding]:
+    """Try to listen; what is taken is this very node's, if one runs on its volume."""
+    verdict = Verdict.NOTE if is_held(Path(settings.data) / "lock") else Verdict.BAD
+    advice = "stop what listens there, unless it is this very node; or choose others"
     found = []
     ports = [port for port in settings.ports if port]  # 0: whichever the kernel picks
     for port in ports:
         try:
             check_port(settings.host, port)
         except ConfigError as exc:
-            advice = "stop what listens there, unless it is this very node; or choose others"
-            found.append(Finding(what="ports", verdict=Verdict.NOTE, said=str(exc), advice=advice))
+            found.append(Finding(what="ports", verdict=verdict, said=str(exc), advice=advice))
     return found or [_ok("ports", f"free: {', '.join(map(str, ports)) or 'any'}")]
 
 

@@ -46,6 +46,22 @@ async def volume_lock(path: Path) -> AsyncIterator[None]:
         os.close(descriptor)
 
 
+def is_held(path: Path) -> bool:
+    """Say whether a process holds a lock."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared, and for a moment: whoever wants it for himself tries again.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def find_or_make_identity(path: Path) -> str:
     """Read who a volume is, 16 hex digits; a new one is somebody new."""
     try:

@@ -33,6 +33,8 @@ class UploadState(StrEnum):
 
 
 # The one table of transitions; every state but a final one may also end in FAILED.
+NOTHING_CHANGED = "nothing changed: no new generation was published"  # a warning
+
 NEXT_STATE = {
     UploadState.RECEIVED: UploadState.CONVERTING,
     UploadState.CONVERTING: UploadState.MERGING,

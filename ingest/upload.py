@@ -20,7 +20,7 @@ import structlog
 
 from headrace import tracing
 from headrace.errors import LogError, PrimaryLostError, Refusal, StoreError
-from headrace.receipt import NEXT_STATE, Receipt, TableOutcome, UploadState, made_s
+from headrace.receipt import NEXT_STATE, NOTHING_CHANGED, Receipt, TableOutcome, UploadState, made_s
 from ingest.convert import convert
 from ingest.converters import Conversion, Converted
 from ingest.converters.packings import PACKINGS
@@ -378,7 +378,7 @@ class Uploads:
             txid=cut.txid,
             url=url_of(receipt),
             published_at=self._clock.now(),
-            warnings=(*receipt.warnings, "nothing changed: no new generation was published"),
+            warnings=(*receipt.warnings, NOTHING_CHANGED),
         )
         receipt = await self._advance(receipt)
         self._count_end(receipt, "unchanged")

@@ -17,6 +17,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from headrace.receipt import NOTHING_CHANGED
 from headrace.remote import wording
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ class Screen:
         elif not failed:
             self._print(sys.stdout, f"{item.said}: {wording.outcome(receipt, self._url)}")
         for warning in receipt.get("warnings") or ():
+            if warning == NOTHING_CHANGED and not self._json:
+                continue  # the line above says so
             self._print(sys.stderr, f"{item.said}: note: {warning}")
         self._end(item)
 

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from headrace.options import FIELDS
+from headrace.receipt import NOTHING_CHANGED
 
 if TYPE_CHECKING:
     from headrace.errors import HeadraceError
@@ -40,6 +41,8 @@ def outcome(receipt: dict[str, Any], url: str) -> str:
     several = f" in {len(tables)} tables" if len(tables) > 1 else ""
     path = receipt["url"] or ""
     counted = "1 row" if rows == 1 else f"{rows:,} rows"
+    if NOTHING_CHANGED in receipt["warnings"]:
+        return f"nothing changed, {counted}{several}: {url}{path}"
     return f"{counted}{several} in generation {receipt['generation']}: {url}{path}"
 
 

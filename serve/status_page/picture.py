@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace.generation import parse_time
+from headrace.receipt import NOTHING_CHANGED
 from serve.cities import find_city
 from serve.metadata import one_line
 from serve.status_page.labels import place_labels
@@ -139,6 +140,7 @@ def paint(seen: Mapping[str, Any], visible: Collection[str]) -> dict[str, Any]:
         "seconds": seconds,
         "moment": Moment.read,
         "one_line": one_line,
+        "nothing_changed": NOTHING_CHANGED,
     }
 
 

@@ -17,6 +17,7 @@ from datasette.utils.asgi import Response
 from datasette.version import __version__ as datasette_version
 
 from headrace.options import MODES
+from headrace.receipt import NOTHING_CHANGED
 from headrace.remote.wording import size
 from serve.assets import Assets
 from serve.page_header import PAGE_HEADER
@@ -80,6 +81,11 @@ def upload_url(database: str | None = None) -> str:
     return "/ingest" if database is None else f"/ingest?database={quote(database)}"
 
 
+def _moment(at: str) -> str:
+    """Give a time of a document as people read it: ``2026-11-27 21:16:29 UTC``."""
+    return f"{at[:10]} {at[11:19]} UTC"
+
+
 async def _page(datasette: Datasette, request: Request) -> Response:
     """Render what the edge says; without a word of it the page of somebody who is not signed in."""
     said: dict[str, Any] = {"page": "upload"}
@@ -100,6 +106,8 @@ async def _page(datasette: Datasette, request: Request) -> Response:
         "kind_of": kind_of,
         "of_person": of_person,
         "size": size,
+        "moment": _moment,
+        "nothing_changed": NOTHING_CHANGED,
         "session": session,
         "goes_on": said.get("goes_on") or request.full_path,
         "databases": await _visible(datasette, request) if said.get("session") else [],

@@ -39,6 +39,18 @@ HOPELESS = (
     *("empty-file", "unknown-format", "encrypted-file", "unsafe-archive", "too-large"),
     *("converter-failed", "converter-crashed"),
 )
+# Codes whose detail says all that their title does.
+UNTITLED = ("empty-file", "unknown-format", "invalid-option", "unauthorized")
+# What details call by the name of a parameter -> its label on the page.
+LABELS = {
+    "pk": "Key columns",
+    "columns": "Columns to keep",
+    "types": "Types of columns",
+    "index": "Indexes",
+    "fts": "Full-text search in",
+    "extract": "Columns to move to own tables",
+}
+_AN_OPTION = re.compile(rf"({'|'.join(LABELS)})(?= cannot be used)")
 _A_WORD = re.compile(r"[a-z]+[ ,]")  # and no name of a file, a column or an option
 
 
@@ -49,19 +61,34 @@ def of_person(problem: dict[str, Any]) -> dict[str, Any]:
         problem: An RFC 9457 document, as the primary made it.
 
     Returns:
-        ``detail``, a sentence; ``where``, a sentence or ``""`` if the detail says it; ``hint``,
-        a sentence or ``""``.
+        ``title``, or ``""`` if the detail says it; ``detail``, a sentence; ``where``, a sentence
+        or ``""`` if the detail says it; ``hint``, a sentence or ``""``.
     """
-    detail = _sentence(problem.get("detail") or "")
+    detail = problem.get("detail") or ""
+    if (option := _AN_OPTION.match(detail)) is not None:
+        detail = f"“{LABELS[option[0]]}”{detail[option.end() :]}"
+    detail = _sentence(detail)
     hint = BY_CODE.get(problem.get("code", ""), problem.get("hint") or "")
     for phrase, words in PHRASES.items():
         hint = hint.replace(phrase, words)
-    return {"detail": detail, "where": _where(problem, detail), "hint": _ended(hint)}
+    return {
+        "title": "" if problem.get("code") in UNTITLED else problem["title"],
+        "detail": detail,
+        "where": _where(problem, detail),
+        "hint": _ended(hint),
+    }
 
 
 def script() -> str:
     """Give the table as a module for browsers."""
-    tables = {"byCode": BY_CODE, "phrases": PHRASES, "quarantine": QUARANTINE, "hopeless": HOPELESS}
+    tables = {
+        "byCode": BY_CODE,
+        "phrases": PHRASES,
+        "labels": LABELS,
+        "untitled": UNTITLED,
+        "quarantine": QUARANTINE,
+        "hopeless": HOPELESS,
+    }
     return "".join(f"export const {name} = {json.dumps(each)};\n" for name, each in tables.items())
 
 

@@ -110,6 +110,10 @@ def test_page_file_that_is_dropped_is_read_by_the_link(signed_in: Page, system: 
     link.wait_for(timeout=LIVE_MS)
     assert said.inner_text() == "people.csv is live."
     assert card.locator("[data-is=done]").count() == 5
+    lines = card.locator(".headrace-step").evaluate_all(
+        "(steps) => steps.map((s) => s.offsetHeight)"
+    )
+    assert len(set(lines)) == 1, "the name of a step is broken into two lines"
     card.get_by_text("Regions: a, b").wait_for(timeout=LIVE_MS)
     link.click()
     signed_in.get_by_role("cell", name="Grace").wait_for()
@@ -259,11 +263,30 @@ def test_page_file_that_is_wrong_says_where_and_what_to_do(signed_in: Page) -> N
     assert signed_in.locator(".headrace-card details[open]").count() == 1
 
 
+def test_page_of_uploads_says_what_became_of_each(signed_in: Page, system: System) -> None:
+    """Also of one that changed nothing, and of one without a name; times are of people."""
+    for _ in range(2):
+        system.wait_until_live(system.upload(b"id\n1\n", "twice.csv"))
+    refused = system.client.post("/ingest", content=b"id\n1\n", headers=system.auth).json()
+    failed = system.post(BAD.encode(), "odd.csv").json()
+    signed_in.goto(f"{system.url}/ingest/receipts")
+    listed = signed_in.locator(".headrace-files li")
+    said = [" ".join(each.split()) for each in listed.all_inner_texts()]
+    assert any(each.startswith("twice.csv: nothing changed: /twice/twice 20") for each in said)
+    assert any(each.startswith("twice.csv: published: /twice/twice 20") for each in said)
+    assert any(each.startswith("without a name: ") for each in said), refused
+    signed_in.goto(f"{system.url}{failed['instance']}")
+    problem = signed_in.locator(".headrace-problem")
+    assert "That is on the upload page." in problem.inner_text()
+    received = signed_in.locator("dt", has_text="Received").locator("+ dd").inner_text()
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC", received)
+
+
 def test_page_file_that_no_option_helps_offers_none(signed_in: Page) -> None:
     """Nothing can be chosen for a file without a byte, and it can be removed."""
     drop(signed_in, ("empty.csv", "text/csv", ""))
     card = signed_in.locator(".headrace-card")
-    card.get_by_text("The file is empty.").wait_for()
+    card.get_by_text("The file has no bytes.").wait_for()
     assert card.get_by_label("Database").is_hidden()
     card.get_by_role("button", name="Remove empty.csv").click()
     assert card.count() == 0

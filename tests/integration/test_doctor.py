@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headrace.config import UpSettings, load_settings, store_url
+from headrace.lock import volume_lock
 from tests.e2e.test_clock_jumps import FAKETIME
 
 if TYPE_CHECKING:
@@ -91,6 +92,15 @@ def test_doctor_notices_a_clock_that_is_off(
     assert "-9" in found["clock"]["said"] or "-8" in found["clock"]["said"]
 
 
+async def test_doctor_takes_a_port_for_its_own_where_a_node_runs(ask: Ask, tmp_path: Path) -> None:
+    """A node is looked at while it runs as well: its ports are taken then, as they should be."""
+    async with volume_lock(tmp_path / "data" / "lock"):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            code, found = ask("ingest", "--port", str(port), "--metrics-port", "0")
+    assert (code, found["ports"]["verdict"]) == (0, "note"), found
+
+
 def test_doctor_names_each_thing_that_is_wrong(ask: Ask, tmp_path: Path) -> None:
     """A token that others can read, a port that is taken, plugins that do not load."""
     plugins = tmp_path / "config" / "plugins"
@@ -108,6 +118,7 @@ def test_doctor_names_each_thing_that_is_wrong(ask: Ask, tmp_path: Path) -> None
     assert code == 1
     assert found["data"]["advice"] == f"chmod 600 {tmp_path}/data/token"
     assert str(port) in found["ports"]["said"]
+    assert found["ports"]["verdict"] == "bad"
     assert found["primary"]["verdict"] == "note"
     assert found["datasette"]["verdict"] == "bad"
     assert "no_such_module" in found["datasette"]["said"]

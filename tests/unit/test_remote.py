@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from headrace.cli import main
 from headrace.errors import RefusedError, RemoteError, UnreachableError
 from headrace.options import FIELDS
+from headrace.receipt import NOTHING_CHANGED
 from headrace.remote import credentials, wording
 from headrace.remote.display import Screen
 from headrace.remote.fields import HELP, OWN, read_fields
@@ -482,6 +483,15 @@ def test_names_that_programs_write_under_first_are_nobodys_business(
 def test_problem_is_said_with_its_place(document: dict[str, Any], said: str) -> None:
     """A person finds the line, and what can be done, in the words of the command."""
     assert wording.problem(document) == said
+
+
+def test_file_that_changed_nothing_is_not_said_to_be_in_a_generation() -> None:
+    """The newest generation shows it, but it is of somebody else's file."""
+    tables = [{"rows": 1}, {"rows": 2}]
+    receipt = {"state": "published", "tables": tables, "url": "/a", "generation": 42}
+    said = wording.outcome({**receipt, "warnings": [NOTHING_CHANGED]}, URL)
+    assert said == f"nothing changed, 3 rows in 2 tables: {URL}/a"
+    assert wording.outcome({**receipt, "warnings": []}, URL).endswith(f"in generation 42: {URL}/a")
 
 
 def test_names_cannot_write_on_a_terminal() -> None:

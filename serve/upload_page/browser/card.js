@@ -161,7 +161,8 @@ export class Card {
       this.#find(".headrace-before").hidden = hopeless.includes(problem.code);
     }
     show(this.#find(".headrace-problem"), ...describe(problem), this.#wayOut(problem));
-    this.say(`${before}${problem.title}. ${ofPerson(problem).detail}`);
+    const { title, detail } = ofPerson(problem);
+    this.say(`${before}${title ? `${title}. ` : ""}${detail}`);
   }
 
   // A button for what the hint says, where one choice loads the file.

@@ -2,12 +2,12 @@
 
 // The words are those of serve/upload_page/advice.py, which `ofPerson` does in the browser.
 
-import { byCode, phrases } from "./advice.js";
+import { byCode, labels, phrases, untitled } from "./advice.js";
 import { make } from "./dom.js";
 
 export function describe(problem) {
-  const { detail, where, hint } = ofPerson(problem);
-  const lines = [make("p", {}, make("strong", {}, `${problem.title}.`), ` ${detail}`)];
+  const { title, detail, where, hint } = ofPerson(problem);
+  const lines = [make("p", {}, title ? make("strong", {}, `${title}.`) : null, ` ${detail}`)];
   if (where) lines.push(make("p", {}, where));
   if (hint) lines.push(make("p", {}, `What to do: ${hint}`));
   if (problem.code === "unauthorized") {
@@ -21,10 +21,13 @@ export function describe(problem) {
 
 export function ofPerson(problem) {
   let detail = problem.detail || "";
+  const [option] = detail.match(/^[a-z]+(?= cannot be used)/) ?? [];
+  if (labels[option]) detail = `“${labels[option]}”${detail.slice(option.length)}`;
   if (/^[a-z]+[ ,]/.test(detail)) detail = detail[0].toUpperCase() + detail.slice(1);
   let hint = byCode[problem.code] || problem.hint || "";
   for (const [phrase, words] of Object.entries(phrases)) hint = hint.replaceAll(phrase, words);
-  return { detail: ended(detail), where: where(problem, detail), hint: ended(hint) };
+  const title = untitled.includes(problem.code) ? "" : problem.title;
+  return { title, detail: ended(detail), where: where(problem, detail), hint: ended(hint) };
 }
 
 // Where in the file it is, if the detail does not say so.

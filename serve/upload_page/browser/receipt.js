@@ -3,7 +3,7 @@
 import { outcome } from "./card.js";
 import { make, show } from "./dom.js";
 import { follow } from "./follow.js";
-import { describe } from "./problem.js";
+import { describe, ofPerson } from "./problem.js";
 import { Steps } from "./steps.js";
 
 const root = document.querySelector(".headrace-receipt");
@@ -30,7 +30,10 @@ async function watch() {
   } catch (problem) {
     if (problem instanceof Error) throw problem;
     run.hidden = true;
-    show(end, make("div", { class: "headrace-problem" }, ...describe(problem)));
+    const elsewhere = ofPerson(problem).hint.includes("More options")
+      ? make("p", {}, "That is on the ", make("a", { href: "/ingest" }, "upload page"), ".")
+      : null;
+    show(end, make("div", { class: "headrace-problem" }, ...describe(problem), elsewhere));
     said.textContent = problem.title;
   }
 }
