@@ -50,7 +50,8 @@ _MOST_PATTERN_BYTES = 1000  # of LIKE and GLOB
 def find_last_merge(primary: Path) -> tuple[str, str | None] | None:
     """Give the id of the last upload that was merged into a database, and what the merge did."""
     with closing(connect(primary)) as db:
-        if _find_table(db, "_headrace_merges") is None:  # nothing was ever merged
+        query = "SELECT 1 FROM sqlite_schema WHERE name = '_headrace_merges'"
+        if db.execute(query).fetchone() is None:  # nothing was ever merged
             return None
         row = db.execute("SELECT * FROM _headrace_merges").fetchone()
     return row and (str(row[0]), row[1] if len(row) > 1 else None)
