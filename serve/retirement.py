@@ -118,13 +118,19 @@ class Retirement:
         task = self.retiring[old].task
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await old.stop(at_once=True)
+        await self._end(old, at_once=True)
         del self.retiring[old]
         await self._after()
 
     async def _retire(self, old: WorkerSet) -> None:
         with self._metrics.step("retire"):
             if not await old.drain(DRAIN_S) or not self._offer(old):
-                await old.stop()
+                await self._end(old)
         del self.retiring[old]
         await self._after()
+
+    async def _end(self, old: WorkerSet, *, at_once: bool = False) -> None:
+        try:
+            await old.stop(at_once=at_once)
+        except Exception:  # switches go on, whatever it is
+            log.exception("set not stopped", generation=old.state.number)

@@ -12,14 +12,19 @@ from tests.unit.loop_kit import now_s, run
 
 
 class Draining:
-    """A set of workers as the retirement sees it: it drains when it is told."""
+    """A set of workers as the retirement sees it: it drains when it is told.
 
-    def __init__(self) -> None:
+    Args:
+        failure: Of its end.
+    """
+
+    def __init__(self, failure: Exception | None = None) -> None:
         self.slots: dict[str, Any] = {}
         self.state = State()
         self.in_flight = 1
         self.drained = asyncio.Event()
         self.stopped: str | None = None
+        self._failure = failure
 
     async def drain(self, drain_s: float) -> bool:
         """Wait until all requests are answered, or for so long."""
@@ -33,6 +38,8 @@ class Draining:
     async def stop(self, *, at_once: bool = False) -> None:
         """End it."""
         self.stopped = "at once" if at_once else "in order"
+        if self._failure is not None:
+            raise self._failure
 
 
 async def _nothing() -> None:
@@ -66,6 +73,24 @@ def test_switch_waits_for_the_oldest_of_too_many_sets_only_so_long() -> None:
         await retirement.wait_room()
         assert now_s() - began_s < 0.2
         assert [each.stopped for each in sets] == ["at once", "at once", *([None] * (AT_MOST - 1))]
+
+    run(main())
+
+
+def test_set_that_cannot_be_stopped_stands_in_no_switchs_way() -> None:
+    """Whatever goes wrong with old workers is told, and new ones come into service."""
+
+    async def main() -> None:
+        retirement = make_retirement(takes=False)
+        sets: list[Any] = [Draining(OSError("no space left")) for _ in range(AT_MOST)]
+        for each in sets:
+            retirement.retire(each)
+        sets[3].drained.set()
+        await retirement.wait_room()
+        assert len(retirement.retiring) == AT_MOST - 1
+        retirement.retire(newest := Draining())  # type: ignore[arg-type]
+        await retirement.wait_room()
+        assert list(retirement.retiring) == [*sets[1:3], *sets[4:], newest]
 
     run(main())
 
