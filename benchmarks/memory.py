@@ -48,12 +48,13 @@ def run(folder: Path) -> Result:
             f"a reader with {WORKERS} workers, {when} ({parts}, workers {sum(workers) / 1e6:.0f})"
         )
         lines.append(f"| {what} | {sum(sizes) / 1e6:.0f} | {sum(sizes) / peer:.2f} |")
-    rest = sum(held["at rest"])
+    rest, busy = sum(held["at rest"]), sum(held["while generations come"])
     row = Row(
         what=f"memory of a reader with {WORKERS} workers and {DATABASES} databases, at rest",
-        headrace=f"{rest / 1e6:.0f} MB",
+        headrace=f"{rest / 1e6:.0f} MB; for a minute after each generation "
+        f"{busy / 1e6:.0f} MB ({busy / peer:.2f} times)",
         against=f"two `datasette serve` {peer / 1e6:.0f} MB: {rest / peer:.2f} times",
-        goal="at most 1.2 times",
+        goal="at most 1.2 times, at rest",
         reached=rest / peer <= GOAL,
     )
     system = _measure_system(folder / "data")

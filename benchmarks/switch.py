@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
     from pathlib import Path
 
+    # Seconds of switches while generations come, and of the first after a minute without one.
+    Measured = tuple[list[float], list[float]]
+
 WORKERS = 2
 ROWS = 100
 ROUNDS = 20
@@ -83,8 +86,8 @@ async def _run(folder: Path) -> Result:
         many = await _switch_both(reader)
     lines += [*_switch_lines("10", few), *_switch_lines("1,000", many)]
     text = "\n".join([*lines, "", *_load_lines(quiet, loaded), ""])
-    times = (_median(cold), _median(few[0]), _median(few[1]), _median(many[0]))
-    return Result(text=text, rows=(*_switch_rows(*times), _load_row(quiet, loaded)))
+    rows = (*_switch_rows(_median(cold), few, many), _load_row(quiet, loaded))
+    return Result(text=text, rows=rows)
 
 
 # the reader
@@ -247,11 +250,11 @@ async def _reader(folder: Path, count: int) -> AsyncIterator[_Reader]:
             shutil.rmtree(sockets, ignore_errors=True)
 
 
-async def _switch_both(reader: _Reader) -> tuple[list[float], list[float]]:
+async def _switch_both(reader: _Reader) -> Measured:
     return await _switches(reader), await _switches(reader, rested=True)
 
 
-def _switch_lines(count: str, measured: tuple[list[float], list[float]]) -> list[str]:
+def _switch_lines(count: str, measured: Measured) -> list[str]:
     what = f"Headrace, 1 of {count} databases changes"
     bursts, rested = measured
     return [
@@ -260,23 +263,33 @@ def _switch_lines(count: str, measured: tuple[list[float], list[float]]) -> list
     ]
 
 
-def _switch_rows(cold: float, burst: float, rested: float, many: float) -> tuple[Row, Row]:
+def _switch_rows(cold: float, few: Measured, many: Measured) -> tuple[Row, Row]:
+    (burst, rested), (many_burst, many_rested) = map(_medians, (few, many))
     return (
         Row(
             what="old workers to new workers, 10 databases",
-            headrace=f"{burst:.3f} s; the first after a minute {rested:.3f} s",
+            headrace=_both(burst, rested),
             against=f"`datasette serve` cold {cold:.2f} s",
             goal="under 0.15 s",
-            reached=burst < SWITCH_GOAL_S,
+            reached=max(burst, rested) < SWITCH_GOAL_S,
         ),
         Row(
             what="1,000 databases, one changes",
-            headrace=f"{many:.3f} s",
+            headrace=_both(many_burst, many_rested),
             against=f"10 databases, one changes: {burst:.3f} s",
             goal="the same within 50 %",
-            reached=many <= burst * MANY_GOAL,
+            reached=many_burst <= burst * MANY_GOAL and many_rested <= rested * MANY_GOAL,
         ),
     )
+
+
+def _medians(measured: Measured) -> tuple[float, float]:
+    bursts, rested = measured
+    return _median(bursts), _median(rested)
+
+
+def _both(burst: float, rested: float) -> str:
+    return f"{burst:.3f} s; the first after a minute {rested:.3f} s"
 
 
 async def _switches(reader: _Reader, *, rested: bool = False) -> list[float]:

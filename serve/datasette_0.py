@@ -8,11 +8,17 @@ page; its causes were
   attached, so here it is read once after each dressing. Other databases are asked as before.
 - a deep copy of all metadata for every table that is listed, where only one database's is read.
 
-Source: datasette 0.65.5, ``datasette/app.py``, ``_refresh_schemas``, ``_table_permission_allows``.
+And the first page of a worker took 3 s of CPU time, since a schema goes to the internal
+database in eight steps, each from one thread to another and back. Here those of all slots that are
+new are read in one step and written in another: 0.5 s.
+
+Source: datasette 0.65.5, ``datasette/app.py``, ``_refresh_schemas``, ``_table_permission_allows``;
+``utils/internal_db.py``, whose tables they are.
 """
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +37,21 @@ if TYPE_CHECKING:
 
     from serve.change import Change
 
+    Schema = dict[str, list[tuple[Any, ...]]]  # rows by internal table
+
 _INTERNAL_TABLES = ("databases", "tables", "columns", "indexes", "foreign_keys")
+# What is in them of one database, after its name.
+_SCHEMA = {
+    "tables": "SELECT name, rootpage, sql FROM sqlite_master WHERE type = 'table'",
+    **{
+        table: f"SELECT m.name, p.* FROM sqlite_master m, {pragma}(m.name) p WHERE m.type = 'table'"  # noqa: S608
+        for table, pragma in (
+            ("columns", "pragma_table_xinfo"),
+            ("indexes", "pragma_index_list"),
+            ("foreign_keys", "pragma_foreign_key_list"),
+        )
+    },
+}
 
 
 class Datasette0(DressedDatasette):
@@ -63,13 +83,25 @@ class Datasette0(DressedDatasette):
             if not isinstance(self.databases.get(name), SlotDatabase):
                 await internal.execute_write_fn(partial(_forget, name))
             self._gone.discard(name)
+        slots = {name: self.databases.get(name) for name in self._unread}
+        unread = [slot for slot in slots.values() if isinstance(slot, SlotDatabase)]
+        if unread:
+            schemas = await self._read_schemas(unread)
+            await internal.execute_write_fn(partial(_write_schemas, schemas))
+        for slot in unread:
+            if self.databases.get(slot.name) is slot:
+                self._unread.discard(slot.name)
         for name, database in self.databases.items():
-            is_slot = isinstance(database, SlotDatabase)
-            if is_slot and name not in self._unread:
-                continue
-            await _refresh_schema(internal, name, database, anew=is_slot)
-            if self.databases.get(name) is database:
-                self._unread.discard(name)
+            if not isinstance(database, SlotDatabase):
+                await _refresh_schema(internal, name, database)
+
+    async def _read_schemas(self, slots: list[SlotDatabase]) -> list[Schema]:
+        def read() -> list[Schema]:
+            return [slot.execute_here(partial(_read_schema, slot)) for slot in slots]
+
+        if self.executor is None:
+            return read()
+        return await asyncio.get_running_loop().run_in_executor(self.executor, read)
 
     def _metadata_sources(self, key: str, database: str | None, table: str | None) -> Iterator[Any]:
         """Give all metadata; for the tables of one database only what is said about it."""
@@ -82,12 +114,36 @@ class Datasette0(DressedDatasette):
         yield local
 
 
-async def _refresh_schema(internal: Database, name: str, database: Database, *, anew: bool) -> None:
+def _read_schema(slot: SlotDatabase, conn: sqlite3.Connection) -> Schema:
+    """Give the rows of a slot in each internal table."""
+    (version,) = conn.execute("PRAGMA schema_version").fetchone()
+    schema = {
+        table: [(slot.name, *row) for row in conn.execute(query)]
+        for table, query in _SCHEMA.items()
+    }
+    return {"databases": [(slot.name, str(slot.path), False, version)], **schema}
+
+
+def _write_schemas(schemas: list[Schema], conn: sqlite3.Connection) -> None:
+    """Put schemas in the place of those that databases of their names had."""
+    with conn:
+        for schema in schemas:
+            for table, rows in schema.items():
+                conn.execute(
+                    f"DELETE FROM {table} WHERE database_name = ?",  # noqa: S608
+                    [schema["databases"][0][0]],
+                )
+                if rows:
+                    values = ", ".join("?" * len(rows[0]))
+                    conn.executemany(f"INSERT INTO {table} VALUES ({values})", rows)  # noqa: S608
+
+
+async def _refresh_schema(internal: Database, name: str, database: Database) -> None:
     version = (await database.execute("PRAGMA schema_version")).first()[0]
     known = await internal.execute(
         "SELECT schema_version FROM databases WHERE database_name = ?", [name]
     )
-    if not anew and known.rows and known.rows[0][0] == version:
+    if known.rows and known.rows[0][0] == version:
         return
     await internal.execute_write(
         "INSERT OR REPLACE INTO databases (database_name, path, is_memory, schema_version) "

@@ -117,13 +117,14 @@ class SlotDatabase(Database):  # type: ignore[misc] # Datasette has no types
     async def execute_fn(self, fn: Callable[[sqlite3.Connection], Any]) -> Any:
         """Run a function on a connection, in one of Datasette's threads if it has some."""
         if self.ds.executor is None:
-            return self._execute(fn)
+            return self.execute_here(fn)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.ds.executor, self._execute, fn)
+        return await loop.run_in_executor(self.ds.executor, self.execute_here, fn)
 
     _execute_fn = execute_fn  # what 1.0 runs SQL by
 
-    def _execute(self, fn: Callable[[sqlite3.Connection], Any]) -> Any:
+    def execute_here(self, fn: Callable[[sqlite3.Connection], Any]) -> Any:
+        """Run a function on a connection, in the thread that calls."""
         with self._connections.lent(self) as connection:
             return fn(connection)
 
