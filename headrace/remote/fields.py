@@ -10,6 +10,7 @@ import click
 from headrace.errors import Refusal
 from headrace.names import check_database_name, check_table_name
 from headrace.options import CHOICES, FIELDS, MODES
+from headrace.remote.wording import is_utf8
 from headrace.wishes import read_wishes
 
 if TYPE_CHECKING:
@@ -84,6 +85,9 @@ def read_fields(flags: Mapping[str, Any]) -> dict[str, str]:
         if not equals or not name or name in OWN:
             raise click.UsageError(f"cannot use --option {each!r}: write NAME=VALUE")
         fields[name] = value
+    for name, value in fields.items():
+        if not is_utf8(name + value):
+            raise click.UsageError(f"what --{name.replace('_', '-')} says is not UTF-8")
     try:
         _check({name: value for name, value in fields.items() if name in FIELDS})
     except Refusal as refusal:

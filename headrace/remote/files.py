@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from headrace.errors import RemoteError
+from headrace.remote.wording import is_utf8
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -84,19 +85,17 @@ def item_of(path: Path, *, shown: str, filename: str, fields: Mapping[str, str])
 
 
 def check_name(name: str) -> None:
-    """Check that a request can hold a name: on Linux it is any bytes.
+    """Check that a request can hold the name of a file.
 
     Raises:
         RemoteError: It is not UTF-8.
     """
-    try:
-        name.encode()
-    except UnicodeEncodeError as exc:
+    if not is_utf8(name):
         raise RemoteError(
             "its name is not UTF-8",
             hint="rename it, or push it alone with --filename",
             code="bad-name",
-        ) from exc
+        )
 
 
 def _expand(name: str) -> list[str]:

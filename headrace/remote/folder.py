@@ -147,5 +147,5 @@ class Folder:
             for entry in os.scandir(path):
                 if entry.is_file(follow_symlinks=False) and not is_temporary(entry.name):
                     yield f"{path.name}/{entry.name}"
-        except FileNotFoundError:  # it went in between: its end is told
+        except (FileNotFoundError, NotADirectoryError):  # it went in between: its end is told
             return

@@ -141,6 +141,7 @@ class StreamSource:
 
         Raises:
             RefusedError: It was let go of before.
+            RemoteError: It cannot be read.
         """
         if not self._from <= offset <= self._from + len(self._held):
             raise RefusedError(
@@ -165,7 +166,12 @@ class StreamSource:
         return self._digest.hexdigest()
 
     async def _read(self) -> None:
-        block = await _in_daemon(lambda: self._file.read(HELD_BYTES - len(self._held)))
+        try:
+            block = await _in_daemon(lambda: self._file.read(HELD_BYTES - len(self._held)))
+        except OSError as exc:
+            raise RemoteError(
+                f"cannot read standard input: {exc.strerror}", code="unreadable"
+            ) from exc
         self._held += block
         self._digest.update(block)
         self._ended = not block

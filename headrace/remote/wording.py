@@ -23,6 +23,15 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() or each == "\n" else "\ufffd" for each in text)
 
 
+def is_utf8(text: str) -> bool:
+    """Say whether a request can hold a name or an argument: on Linux these are any bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def size(count: float) -> str:
     """Give a number of bytes: ``1.5 MB``."""
     for unit in _UNITS:

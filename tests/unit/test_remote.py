@@ -84,6 +84,7 @@ def test_flags_become_the_fields_of_a_request() -> None:
         (["a.txt", "--types", "id:word"], "a type is one of"),
         (["a.txt", "--database", "a b"], "'a_b' would be allowed"),
         (["a.txt", "--option", "mode"], "write NAME=VALUE"),
+        (["a.txt", "--pk", "caf\udce9"], "what --pk says is not UTF-8"),
         (["a.txt", "--option", "filename=x"], "write NAME=VALUE"),
     ],
 )
@@ -422,6 +423,15 @@ async def test_stream_holds_what_the_server_does_not_have(monkeypatch: pytest.Mo
     assert await read(9) == (b"9", True)
     with pytest.raises(RefusedError, match="cannot be read again"):
         await read(3)
+
+
+async def test_stream_that_cannot_be_read_is_said() -> None:
+    """A disk that fails in the middle of a pipe's file is no traceback."""
+    with (
+        open("/proc/self/mem", "rb") as unreadable,  # noqa: PTH123, ASYNC230 - nothing waits
+        pytest.raises(RemoteError, match="cannot read standard input: Input/output error"),
+    ):
+        await StreamSource(unreadable).chunk_at(0)
 
 
 def test_watch_remembers_by_server_folder_and_options(home: Path) -> None:
