@@ -10,9 +10,10 @@ import os
 import re
 import sqlite3
 import threading
+import time
 from collections import defaultdict
-from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import closing, contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from headrace.errors import Refusal
 from headrace.names import INTERNAL_TABLES, quote_identifier
@@ -30,7 +31,7 @@ HEAP_BYTES = 512 * 1024**2 + max(2, os.cpu_count() or 1) * 2 * CACHE_KIB * 1024
 
 TIME_S = 60.0  # that a connection may work; far more than it needs, so that a slow disk may be slow
 BYTES_A_SECOND = 1024**2  # of the databases: what it may need more
-INTERRUPT_EVERY_S = 0.1  # when it is over: each statement that runs then
+INTERRUPT_EVERY_S = 1.0  # when it is over: each statement that runs then
 
 _MOST_BYTES = 2 * MAX_ROW_BYTES  # of a value, and of a row with what is worked out beside it
 _MOST_SQL = 64 * 1024  # characters of a table and its indexes, where that is to be worked out
@@ -73,35 +74,49 @@ def count_tables(primary: Path) -> dict[str, int]:
 
 
 class LiveConnection(sqlite3.Connection):
-    """A connection that works within a time, then each statement is interrupted.
-
-    By another thread, which costs nothing: a progress handler would need the interpreter's lock
-    every time, and is called by the number of steps, of which one may take a second.
-    """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._ended = threading.Event()
-
-    def limit_time(self, seconds: float) -> None:
-        """Begin the time; the connection must be closed."""
-        threading.Thread(target=self._watch, args=(seconds,), name="deadline", daemon=True).start()
+    """A connection that works within a time; then each statement of it is interrupted."""
 
     def close(self) -> None:
         """Close it."""
-        self._ended.set()
+        _DEADLINES.end(self)
         super().close()
 
-    def _watch(self, seconds: float) -> None:
-        if self._ended.wait(seconds):
-            return
+
+class _Deadlines:
+    """Interrupts the connections whose time is over, from a thread of its own.
+
+    That costs nothing while they work: a progress handler would need the interpreter's lock every
+    time, and is called by the number of steps, of which one may take a second.
+    """
+
+    def __init__(self) -> None:
+        self._ends_s: dict[LiveConnection, float] = {}
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, db: LiveConnection, seconds: float) -> None:
+        """Let a connection work for so long; it must be closed."""
+        self._ends_s[db] = time.monotonic() + seconds
+        with self._starting:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._watch, name="deadlines", daemon=True)
+                self._thread.start()
+
+    def end(self, db: LiveConnection) -> None:
+        """Forget a connection."""
+        self._ends_s.pop(db, None)
+
+    def _watch(self) -> None:
         while True:
-            try:
-                self.interrupt()
-            except sqlite3.ProgrammingError:  # it was closed just now
-                return
-            if self._ended.wait(INTERRUPT_EVERY_S):
-                return
+            time.sleep(INTERRUPT_EVERY_S)
+            now_s = time.monotonic()
+            for db, end_s in self._ends_s.copy().items():
+                if end_s < now_s:
+                    with suppress(sqlite3.ProgrammingError):  # it was closed just now
+                        db.interrupt()
+
+
+_DEADLINES = _Deadlines()
 
 
 def connect(path: Path, *attached: Path) -> LiveConnection:
@@ -126,7 +141,7 @@ def connect(path: Path, *attached: Path) -> LiveConnection:
     db.execute("PRAGMA wal_autocheckpoint = 0")  # Litestream checkpoints
     db.execute("PRAGMA secure_delete = OFF")  # else pages that become free are written, and shipped
     sizes_bytes = sum(each.stat().st_size for each in (path, *attached))
-    db.limit_time(TIME_S + sizes_bytes / BYTES_A_SECOND)
+    _DEADLINES.begin(db, TIME_S + sizes_bytes / BYTES_A_SECOND)
     return db
 
 
