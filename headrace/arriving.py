@@ -138,7 +138,7 @@ async def receive_body(request: web.BaseRequest, keeper: Keeper) -> ArrivedFile:
         check_announced_size(request.content_length, keeper.max_upload_bytes)
         keeper.require_room(request.content_length or 0)
         # One with a Content-Encoding comes unpacked: that is not the length that was announced.
-        packed = "Content-Encoding" in request.headers
+        packed = request.headers.get("Content-Encoding", "identity").lower() != "identity"
         announced_bytes = None if packed else request.content_length
         await _keep(keeper, arrived, request.content.read, announced_bytes)
         if arrived.spooled is not None:

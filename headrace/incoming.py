@@ -63,6 +63,7 @@ class IncomingRequest:
         arrived_at: When it was there, by the reader's clock.
         reader: Id of the reader.
         region: That it is in.
+        address: Where it was sent from.
         traceparent: The span of the request; None if it is not traced.
     """
 
@@ -72,6 +73,7 @@ class IncomingRequest:
     arrived_at: datetime
     reader: str
     region: str
+    address: str = ""
     traceparent: str | None = None
 
     @property
@@ -113,6 +115,7 @@ class IncomingRequest:
             "arrived_at": format_time(self.arrived_at),
             "reader": self.reader,
             "region": self.region,
+            "address": self.address,
         }
         if self.traceparent is not None:
             document["traceparent"] = self.traceparent

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -127,16 +128,17 @@ class Incoming:
             )
             for each in request.files
         ]
+        writer = replace(ROOT, address=request.address)
         try:
             await accept(
-                self._node, arrived, request.fields, request.key, writer=ROOT, promised=True
+                self._node, arrived, request.fields, request.key, writer=writer, promised=True
             )
         except Refusal as refusal:
             if refusal.status >= SERVER_ERROR:
                 raise
             for each in arrived:
                 each.refusal = refusal
-            await accept(self._node, arrived, request.fields, None, writer=ROOT, promised=True)
+            await accept(self._node, arrived, request.fields, None, writer=writer, promised=True)
 
     async def _is_known(self, receipt_ids: Iterable[str]) -> bool:
         found = [await self._node.journal.find(each) for each in receipt_ids]

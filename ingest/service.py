@@ -18,6 +18,7 @@ from headrace.lease import LeaseLog
 from headrace.lock import find_or_make_identity, volume_lock
 from headrace.log import GenerationLog
 from headrace.logs import configure_logs
+from headrace.open_files import allow_many_open_files
 from headrace.privacy import forbid_inspection
 from headrace.stopping import Stop
 from headrace.store import Store
@@ -61,6 +62,7 @@ async def run(settings: IngestSettings) -> None:
     configure_logs("ingest")
     forbid_inspection()  # converters run as the same user
     use_one_heap()
+    allow_many_open_files()
     sys.setswitchinterval(SWITCH_S)
     paths = PrimaryPaths(settings.data.absolute())
     make_folders(paths)

@@ -100,11 +100,15 @@ class IncomingUploads:
             self._untold.set()
             await asyncio.sleep(pauses.next_s())
 
-    async def take(self, request: web.BaseRequest) -> web.Response:
+    async def take(self, request: web.BaseRequest, address: str) -> web.Response:
         """Take an upload, of which nothing was read yet: ``202``, with its receipts.
 
         What has begun goes on to its end when the client hangs up: so it is there whole, or not at
         all.
+
+        Args:
+            request: That of the client.
+            address: Where it was sent from.
 
         Raises:
             Refusal: It is wrong, or not allowed; ``primary-away``, ``overloaded`` or
@@ -114,7 +118,7 @@ class IncomingUploads:
         if is_fetch(request):
             raise Refusal("primary-away", "only the primary fetches files, and it did not answer")
         key = read_key(request.headers)
-        taking = asyncio.create_task(self._take(request, key))
+        taking = asyncio.create_task(self._take(request, key, address))
         self._taking.add(taking)
         taking.add_done_callback(self._end)
         taken = await asyncio.shield(taking)
@@ -175,7 +179,9 @@ class IncomingUploads:
         finally:
             self._turns.release()
 
-    async def _take(self, request: web.BaseRequest, key: str | None) -> IncomingRequest:
+    async def _take(
+        self, request: web.BaseRequest, key: str | None, address: str
+    ) -> IncomingRequest:
         keeper = StoreKeeper(self._store, self._max_upload_bytes)
         with self._keys.hold(key):
             async with self._turn():
@@ -193,6 +199,7 @@ class IncomingUploads:
                     arrived_at=datetime.now(UTC),
                     reader=self._reader,
                     region=self._region,
+                    address=address,
                     traceparent=carried().get(TRACEPARENT),
                 )
                 await self._write_receipts(incoming.receipts())

@@ -115,7 +115,7 @@ class IngestProxy:
         if (request.method, path) == ("POST", "/ingest"):
             answer = await self._offer(request, target, caller)
             if answer is None:
-                own = await self._incoming.take(request)
+                own = await self._incoming.take(request, caller.address)
         elif receipt is not None:
             answer = await self._ask_receipt(request, target, caller)
             if answer is None:

@@ -23,6 +23,7 @@ from headrace.keys import ReaderPaths
 from headrace.lock import find_or_make_identity, volume_lock
 from headrace.log import GenerationLog
 from headrace.logs import configure_logs
+from headrace.open_files import allow_many_open_files
 from headrace.place import Place
 from headrace.privacy import forbid_inspection
 from headrace.sockets import private_sockets
@@ -139,6 +140,7 @@ async def run(settings: ServeSettings) -> None:
         ConfigError: The settings cannot work.
     """
     use_one_heap()
+    allow_many_open_files()
     configure_logs(f"reader-{settings.region}")
     forbid_inspection()  # workers run plugins as the same user
     stop = Stop(settings.shutdown_timeout)

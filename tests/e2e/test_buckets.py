@@ -11,7 +11,7 @@ import time
 from base64 import b64encode
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote_plus, urlsplit
+from urllib.parse import quote, quote_plus, urlsplit
 
 import httpx
 import pytest
@@ -25,7 +25,7 @@ from tests.e2e.primary_kit import TOKEN, Primary, primaries
 from tests.e2e.test_incoming import QUICKER, dying_at, keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.integration.s3_kit import S3
@@ -179,6 +179,77 @@ def test_manifest_beside_a_file_carries_its_options(stage: Stage) -> None:
     assert (receipt["mode"], receipt["tables"][0]["name"]) == ("append", "all")
     assert receipt["state"] == "published"
     stage.wait_gone("incoming/people")
+
+
+# What stores have for "this was written" besides S3: as in tests/unit/test_bucket_events.py.
+FORMS: dict[str, Callable[[str, str], tuple[Any, dict[str, str]]]] = {
+    "eventbridge": lambda bucket, key: (
+        {
+            "source": "aws.s3",
+            "detail-type": "Object Created",
+            "detail": {"bucket": {"name": bucket}, "object": {"key": key}},
+        },
+        {},
+    ),
+    "gcs-pubsub": lambda bucket, key: (
+        {
+            "message": {
+                "attributes": {
+                    "bucketId": bucket,
+                    "objectId": key,
+                    "eventType": "OBJECT_FINALIZE",
+                }
+            }
+        },
+        {},
+    ),
+    "cloudevent-binary": lambda bucket, key: (
+        {"bucket": bucket, "name": key, "kind": "storage#object"},
+        {
+            "ce-specversion": "1.0",
+            "ce-type": "google.cloud.storage.object.v1.finalized",
+            "ce-source": f"//storage.googleapis.com/projects/_/buckets/{bucket}",
+            "ce-subject": f"objects/{quote(key)}",
+        },
+    ),
+    "cloudevent-structured": lambda bucket, key: (
+        {
+            "specversion": "1.0",
+            "type": "google.cloud.storage.object.v1.finalized",
+            "source": f"//storage.googleapis.com/projects/_/buckets/{bucket}",
+            "subject": f"objects/{key}",
+            "data": {"bucket": bucket, "name": key},
+        },
+        {"Content-Type": "application/cloudevents+json"},
+    ),
+    "azure": lambda bucket, key: (
+        [
+            {
+                "subject": f"/blobServices/default/containers/{bucket}/blobs/{key}",
+                "eventType": "Microsoft.Storage.BlobCreated",
+                "data": {"api": "PutBlob"},
+            }
+        ],
+        {},
+    ),
+    "seaweedfs": lambda bucket, key: (
+        {"key": f"/buckets/{bucket}/{key}", "event_type": "create", "message": {}},
+        {},
+    ),
+}
+
+
+def test_event_of_every_form_has_its_file_taken(stage: Stage) -> None:
+    """Whichever store tells of it, and in whatever way: the file is found, and published."""
+    parts = urlsplit(stage.store)
+    for form, event_of in FORMS.items():
+        key = f"incoming/forms/{form} a+b.csv"
+        stage.drop(key, b"n\n1\n", tell=False)
+        document, headers = event_of(parts.netloc, f"{parts.path}/{key}".lstrip("/"))
+        assert stage.post(document, **headers).json()["events"] == 1, form
+        receipt = stage.wait_receipt(filename=f"{form} a+b.csv")
+        assert (receipt["database"], receipt["state"]) == ("forms", "published"), form
+    stage.wait_gone("incoming/forms")
 
 
 BAD = {

@@ -24,6 +24,11 @@ OPEN_BYTES = 400_000  # of each, that need not be written yet
 HELD_BYTES = 100_000_000  # more than at rest, by all of them: before they had one amount, 230 MB
 UPLOADS = 900  # at once: fewer than the 1,024 files that a process may have open
 PLACES = 50
+FEW_FILES = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+from headrace.__main__ import run; run()
+"""
 HEAD = """POST /ingest?filename=a.csv&database=d HTTP/1.1\r
 Host: a\r
 Authorization: Bearer {token}\r
@@ -78,8 +83,9 @@ def test_uploads_that_all_come_at_once_are_accepted_and_published_or_refused(
     tmp_path: Path,
 ) -> None:
     """No client is cut off, or told anything but 202, or 429 for which nothing is kept."""
-    primary = Primary(tmp_path, "primary", "--queue-uploads", str(PLACES)).start()
-    with primaries(primary):
+    primary = Primary(tmp_path, "primary", "--queue-uploads", str(PLACES))
+    primary.program = ("-c", FEW_FILES)  # as a shell has it, before it is raised
+    with primaries(primary.start()):
         primary.wait_until_up()
         answers = asyncio.run(_send_many(primary.url))
         assert {status for status, _ in answers} == {202, 429}, Counter(answers)

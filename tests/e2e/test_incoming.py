@@ -233,6 +233,10 @@ def test_primary_that_dies_while_it_finishes_takes_nothing_twice(
             assert [reader.wait_end(each)["state"] for each in taken] == ["published"] * 2
             assert reader.numbers("/sales/sales", 2) == [2, 3]
             wait_for(lambda: not keys(store, "incoming"))
+            root = {"Authorization": f"Bearer {TOKEN}"}
+            audit = httpx.get(f"{primary.url}/ingest/audit", headers=root).json()["audit"]
+            assert {(row["who"], row["address"]) for row in audit} == {("root", "127.0.0.1")}
+            assert {row["receipt"] for row in audit} == set(taken)
             last = primary.upload(b"n\n4\n", "sales.csv", mode="append")
             assert last["tables"][0]["unchanged"] == 2
             primary.stop()

@@ -202,7 +202,8 @@ async def test_upload_of_which_something_was_read_before_is_never_taken(tmp_path
     ):
         url = f"http://127.0.0.1:{listener.port}/ingest?filename=a.csv"
         for read in (0, 2, 4):
-            await session.post(url, headers={"Read": str(read)}, data=b"n\n1\n")
+            headers = {"Read": str(read), "Content-Encoding": "identity"}
+            await session.post(url, headers=headers, data=b"n\n1\n")
         await session.post(url, headers={"Read": "0"}, data=pieces(b"n\n1\n"))
 
     assert refused == ["", "incomplete-body", "incomplete-body", ""]

@@ -28,6 +28,7 @@ REQUEST = IncomingRequest(
     arrived_at=datetime(2026, 11, 22, 1, 33, 39, 479_000, tzinfo=UTC),
     reader="0123456789abcdef",
     region="fra",
+    address="192.0.2.1",
 )
 
 
