@@ -255,6 +255,7 @@ class Conversion:
         format: The name of a converter of the registry.
         table: The name of the table, where the file makes one table.
         filename: The file's name as its sender had it; empty where there was none.
+        media_type: As its sender had it; None where it said nothing, and for what was packed.
         table_given: Whether the uploader named the table: then all files of an archive go into it.
         wishes: How to read and shape it.
         texts: The columns of the live tables whose values are texts and stay so, by table, all in
@@ -274,6 +275,7 @@ class Conversion:
     format: str
     table: str
     filename: str = ""
+    media_type: str | None = None
     table_given: bool = False
     wishes: Wishes = field(default_factory=Wishes)
     texts: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -491,6 +493,7 @@ def encode_request(conversion: Conversion, limits: Limits) -> bytes:
             "format": conversion.format,
             "table": conversion.table,
             "filename": conversion.filename,
+            "media_type": conversion.media_type,
             "table_given": conversion.table_given,
             "wishes": conversion.wishes.encode(),
             "texts": {table: sorted(columns) for table, columns in conversion.texts.items()},
