@@ -17,6 +17,7 @@ from ingest.merge.columns import (
     find_missing,
     find_widenings,
     register_functions,
+    warn_of_another,
     warn_of_missing,
     warn_of_widening,
 )
@@ -190,6 +191,8 @@ class _Merging:
         ordered = sorted(staged, key=lambda each: each.name not in lookups)
         merged = {each.name: self._merge_table(each, lookups) for each in ordered}
         tables = tuple(merged[each.name] for each in staged)
+        for table in tables:
+            self._warn_of_emptied(table)
         return Merged(
             tables=tables,
             warnings=tuple(dict.fromkeys(self._warnings)),
@@ -287,6 +290,12 @@ class _Merging:
             removed=counts.removed,
         )
 
+    def _warn_of_emptied(self, merged: MergedTable) -> None:
+        """Warn of a table that loses all rows; that no row is put aside any more is good news."""
+        if merged.removed and not merged.rows and merged.staged not in self._rejects:
+            were = "1 row was" if merged.removed == 1 else f"{merged.removed:,} rows were"
+            self._warnings.append(f"{were} removed from {merged.name!r}: the file has none")
+
     def _create(self, staged: Table, lookups: set[str]) -> MergedTable:
         if self._mode == "upsert" and staged.name not in lookups | self._rejects:
             self._upsert_key(None, staged)
@@ -304,7 +313,7 @@ class _Merging:
         upsert = self._mode == "upsert" and staged.name not in self._rejects
         key = self._upsert_key(table, staged) if upsert else ()
         source, widened = keep_lookups(self._db, table, staged)
-        self._warnings += widened
+        self._warnings += [*warn_of_another(table, source), *widened]
         table, added = add_columns(self._db, table, source)
         self._warnings += added
         self._warnings += warn_of_missing(find_missing(table, source), upsert=upsert)
