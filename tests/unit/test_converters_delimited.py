@@ -581,3 +581,20 @@ def test_header_without_line_end_is_a_table_without_rows(
     """What nobody sends as a form has not lost its line ends."""
     loaded = Loaded(tmp_path, "a,b", media_type=media_type)
     assert (loaded.columns, loaded.query()) == (["a", "b"], [])
+
+
+@pytest.mark.parametrize(
+    ("data", "columns"),
+    [
+        ("name;price, EUR\nx;1,5\ny;-2,75\n", ["name", "price, EUR"]),
+        ("name|price, EUR\nx|1,5\ny|2,75\n", ["name", "price, EUR"]),
+        ("id,tags; labels\n1,a;b\n2,c;d\n", ["id", "tags; labels"]),
+        ("id,at; to\n1,a;b\n2,3;4\n", ["id", "at; to"]),
+        ("a,b;c\n", ["a", "b;c"]),
+    ],
+)
+def test_comma_that_is_a_decimals_in_every_row_divides_no_columns(
+    tmp_path: Path, data: str, columns: list[str]
+) -> None:
+    """Where two delimiters divide as evenly, it is the comma unless all rows have digits there."""
+    assert Loaded(tmp_path, data).columns == columns
