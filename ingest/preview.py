@@ -149,6 +149,7 @@ class Previews:
             table=target.table,
             table_given=target.table_given,
             filename=target.filename,
+            media_type=head.media_type,
             wishes=target.wishes,
             texts=texts,
             registry=self._registry,

@@ -327,6 +327,7 @@ class Uploads:
                     table=options.table or receipt.database or "data",
                     table_given=options.table_given,
                     filename=receipt.filename,
+                    media_type=options.media_type,
                     wishes=options.wishes,
                     texts=texts,
                     report=report,

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 from headrace.errors import Refusal
 from headrace.names import quote_identifier
 from headrace.wishes import READING, Wishes
-from ingest.converters.registry import Converter, Registry, load_function
+from ingest.converters.registry import Converter, Registry, find_promised, load_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 GIB = 1024**3  # bytes
 REJECTS = "_rejects"  # ends the name of a table of rows that were put aside
+_OF_JSON = frozenset({"json", "ndjson", "geojson", "yaml"})  # a file of one may be one of another
 _KEEP_NAMES = frozenset({"sqlite", "sql"})  # formats of whole databases
 
 
@@ -255,6 +256,7 @@ class Conversion:
         format: The name of a converter of the registry.
         table: The name of the table, where the file makes one table.
         filename: The file's name as its sender had it; empty where there was none.
+        media_type: As its sender had it; None where it said nothing, and for what was packed.
         table_given: Whether the uploader named the table: then all files of an archive go into it.
         wishes: How to read and shape it.
         texts: The columns of the live tables whose values are texts and stay so, by table, all in
@@ -274,6 +276,7 @@ class Conversion:
     format: str
     table: str
     filename: str = ""
+    media_type: str | None = None
     table_given: bool = False
     wishes: Wishes = field(default_factory=Wishes)
     texts: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -388,9 +391,21 @@ def run_converter(conversion: Conversion) -> Converted:
     if conversion.registry.get(conversion.format) in conversion.registry.added:
         _check_made(conversion, converted)
         return converted
+    converted = replace(converted, warnings=(*_warn_of_name(conversion), *converted.warnings))
     if conversion.table_given and _HONOURS[conversion.format] is not None:
         return _name_table(conversion, converted)
     return converted
+
+
+def _warn_of_name(conversion: Conversion) -> list[str]:
+    """Warn of a file whose name promises another format than its content is of."""
+    promised = find_promised(conversion.registry.built_in, conversion.filename, None)
+    if promised is None or promised.name == conversion.format:
+        return []
+    if {promised.name, conversion.format} <= _OF_JSON:
+        return []
+    told = f"by its name the file is {promised.name}, by its content {conversion.format}"
+    return [f"{told}: is it the right one?"]
 
 
 def _name_table(conversion: Conversion, converted: Converted) -> Converted:
@@ -491,6 +506,7 @@ def encode_request(conversion: Conversion, limits: Limits) -> bytes:
             "format": conversion.format,
             "table": conversion.table,
             "filename": conversion.filename,
+            "media_type": conversion.media_type,
             "table_given": conversion.table_given,
             "wishes": conversion.wishes.encode(),
             "texts": {table: sorted(columns) for table, columns in conversion.texts.items()},

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import pyarrow as pa
 import pyarrow.csv
 
+from headrace.errors import Refusal
 from ingest.converters import Conversion, Converted, TableRows
 from ingest.converters.bulk import Columns, MisfitError, load_batches
 from ingest.converters.csv_records import (
@@ -34,7 +35,7 @@ from ingest.converters.text import open_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from ingest.converters.csv_records import Complaint
+    from ingest.converters.csv_records import Complaint, Header
 
 BLOCK_BYTES = 1024 * 1024
 _BATCH_CELLS = 20_000
@@ -42,6 +43,7 @@ _BATCH_CHARACTERS = 8 * 1024 * 1024
 _SAMPLE_CHARACTERS = 64 * 1024
 _NUL = re.compile(b"\0")
 _MAX_SHOWN = 20  # characters of a value
+_FORM = "application/x-www-form-urlencoded"  # curl's, unless it is told another
 _KINDS = {"text": Kind.TEXT, "integer": Kind.INTEGER, "real": Kind.REAL, "blob": Kind.BLOB}
 
 
@@ -230,6 +232,13 @@ def _open(conversion: Conversion) -> tuple[Source, Columns, list[str]]:
                 "the first row was read as data: it has numbers where the others have them"
                 " (header=1 says that it names the columns)"
             )
+    elif _is_stripped(conversion, header):
+        raise Refusal(
+            "no-rows",
+            "the file is one line without an end: a header, and no rows",
+            hint="curl -d takes the line ends away: use --data-binary; a table that is to have no"
+            " rows is sent as text/csv",
+        )
     names, renamed = unique_columns(header.names, table=conversion.table)
     fixed, unknown = _fix_types(conversion, header.names, names)
     source = Source(
@@ -246,6 +255,16 @@ def _open(conversion: Conversion) -> tuple[Source, Columns, list[str]]:
         leave_misfits=wishes.on_bad_rows == "quarantine",
     )
     return source, columns, [*warnings, *renamed, *unknown]
+
+
+def _is_stripped(conversion: Conversion, header: Header) -> bool:
+    """Say whether a file is a header alone, and came as curl sends one without its line ends."""
+    media_type = (conversion.media_type or "").partition(";")[0].strip().lower()
+    if media_type != _FORM or header.lines != 1:
+        return False
+    with conversion.input.open("rb") as file:
+        file.seek(header.end_bytes - 1)
+        return file.read(1) not in b"\r\n" and not file.read(1)
 
 
 def _find_delimiter(conversion: Conversion, sample: str, *, complete: bool) -> str:

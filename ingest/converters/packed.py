@@ -230,6 +230,7 @@ class _Unpacking:
             output=output,
             format=packed.found,
             filename=PurePosixPath(packed.name).name,
+            media_type=None,
             table=self._name_table(packed),
             report=report,
             begin=begin,

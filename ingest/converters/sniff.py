@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ingest.converters.lossless import parse_integer, parse_real
 
@@ -38,7 +39,7 @@ def sniff(sample: str, *, complete: bool) -> Sniffed | None:
         complete: Whether that is the whole text; else its last line is not trusted.
     """
     separator, sample = split_separator(sample)
-    best: tuple[float, int] = (0.0, 0)
+    best: tuple[float, int, bool] = (0.0, 0, False)
     found: Sniffed | None = None
     for delimiter in (separator,) if separator else DELIMITERS:
         records = _records(sample, delimiter, complete=complete)
@@ -46,8 +47,9 @@ def sniff(sample: str, *, complete: bool) -> Sniffed | None:
             continue
         columns = len(records[0])
         share = sum(len(record) == columns for record in records) / len(records)
-        if (share, columns) > best:
-            best = (share, columns)
+        rank = (share, columns, not (delimiter == "," and _is_decimal(records)))
+        if rank > best:
+            best = rank
             named = all(name.strip() for name in records[0])
             even = share == 1.0 and len(records) > 1 and named
             found = Sniffed(delimiter=delimiter, columns=columns, even=even)
@@ -83,6 +85,14 @@ def has_header(sample: str, delimiter: str, *, complete: bool) -> bool:
         return True
     counted = [str(number) for number in range(len(first) + 1)]
     return first in (counted[:-1], counted[1:])
+
+
+def _is_decimal(records: list[list[str]]) -> bool:
+    """Say whether a comma stands between digits in every row after the first, as in ``1,5``."""
+    return len(records) > 1 and all(
+        any(left[-1:].isdigit() and right[:1].isdigit() for left, right in pairwise(record))
+        for record in records[1:]
+    )
 
 
 def _is_number(text: str) -> bool:

@@ -57,6 +57,13 @@ def find_missing(table: Table, staged: Table) -> list[Column]:
     return [each for each in table.columns if staged.find_column(each.name) is None]
 
 
+def warn_of_another(table: Table, staged: Table) -> list[str]:
+    """Warn of a file that has not one column of the live table."""
+    if any(staged.find_column(each.name) for each in table.columns):
+        return []
+    return [f"the file has no column of {table.name!r}: is it another file?"]
+
+
 def warn_of_missing(columns: Iterable[Column], *, upsert: bool = False) -> list[str]:
     """Say which columns the file does not have, and what its rows have there."""
     where = "in new rows, the others keep theirs" if upsert else "there"

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ingest.merge import difference, rebuild
-from ingest.merge.columns import add_columns, complete, find_missing, warn_of_missing
+from ingest.merge.columns import (
+    add_columns,
+    complete,
+    find_missing,
+    warn_of_another,
+    warn_of_missing,
+)
 from ingest.merge.difference import CannotDiffError, Counts
 from ingest.merge.lookups import keep_lookups
 from ingest.merge.schema import count_rows
@@ -65,8 +71,9 @@ def replace_table(
         for each in find_missing(table, source)
         if unwanted is not None and each.name.lower() not in gone
     ]
+    another = warn_of_another(table, source)
     source = complete(db, table, source, missing)
-    filled = [*widened, *warn_of_missing(source.column(each.name) for each in missing)]
+    filled = [*another, *widened, *warn_of_missing(source.column(each.name) for each in missing)]
     db.execute("SAVEPOINT replacing")
     try:
         counts, warnings, written = _apply_rows(db, table, staged, source, missing)

@@ -17,6 +17,7 @@ from ingest.merge.columns import (
     find_missing,
     find_widenings,
     register_functions,
+    warn_of_another,
     warn_of_missing,
     warn_of_widening,
 )
@@ -195,6 +196,8 @@ class _Merging:
         tables = tuple(merged[each.name] for each in staged)
         written = [each.name for each in tables if each.added or each.changed or each.removed]
         self._warnings += put_back(self._db, aside, written)
+        for table in tables:
+            self._warn_of_emptied(table)
         return Merged(
             tables=tables,
             warnings=tuple(dict.fromkeys(self._warnings)),
@@ -289,6 +292,12 @@ class _Merging:
             removed=removed,
         )
 
+    def _warn_of_emptied(self, merged: MergedTable) -> None:
+        """Warn of a table that loses all rows; that no row is put aside any more is good news."""
+        if merged.removed and not merged.rows and merged.staged not in self._rejects:
+            were = "1 row was" if merged.removed == 1 else f"{merged.removed:,} rows were"
+            self._warnings.append(f"{were} removed from {merged.name!r}: the file has none")
+
     def _create(self, staged: Table, lookups: set[str]) -> MergedTable:
         if self._mode == "upsert" and staged.name not in lookups | self._rejects:
             self._upsert_key(None, staged)
@@ -306,7 +315,7 @@ class _Merging:
         upsert = self._mode == "upsert" and staged.name not in self._rejects
         key = self._upsert_key(table, staged) if upsert else ()
         source, widened = keep_lookups(self._db, table, staged)
-        self._warnings += widened
+        self._warnings += [*warn_of_another(table, source), *widened]
         table, added = add_columns(self._db, table, source)
         self._warnings += added
         self._warnings += warn_of_missing(find_missing(table, source), upsert=upsert)

@@ -178,6 +178,65 @@ def test_column_that_the_upload_wants_no_more_is_gone(
     assert not live.merge("replace", *file).written
 
 
+EMPTIED = "2 rows were removed from 't': the file has none"
+
+
+def test_replace_by_a_file_without_rows_says_that_it_empties_the_table(live: Live) -> None:
+    """It is done, since a table may have no rows; said once, when there were any."""
+    begin(live)
+    merged = live.merge("replace", PEOPLE)
+    assert (counts(merged.tables[0]), merged.warnings) == ((0, 0, 2, 0), (EMPTIED,))
+    assert live.merge("replace", PEOPLE).warnings == ()
+
+
+def test_replace_that_writes_a_table_anew_without_rows_says_that_it_empties_it(live: Live) -> None:
+    """Where the table is made anew, rows are removed as well."""
+    begin(live)
+    assert EMPTIED in live.merge("replace", PEOPLE.replace("born INTEGER", "born TEXT")).warnings
+
+
+def test_replace_without_rows_that_were_put_aside_has_no_warning(live: Live) -> None:
+    """A file in which no row is bad is no reason to worry."""
+    rejects = "CREATE TABLE t_rejects (line INTEGER, raw TEXT, reason TEXT)"
+    begin(live, rejects, "INSERT INTO t_rejects VALUES (3, 'x', 'ragged')")
+    merged = live.merge("replace", PEOPLE, "INSERT INTO t VALUES (1, 'Ada', 1815)", rejects)
+    assert (counts(merged.tables[1]), merged.warnings) == ((0, 0, 1, 0), ())
+
+
+@pytest.mark.parametrize("mode", ["replace", "append"])
+@pytest.mark.parametrize("unwanted", [None, ()])
+def test_file_without_a_column_of_the_table_is_said_to_be_another(
+    live: Live, mode: str, unwanted: tuple[str, ...] | None
+) -> None:
+    """What a server says instead of a file goes into the table, and nobody need find out late."""
+    begin(live)
+    file = ("CREATE TABLE t (error TEXT)", "INSERT INTO t VALUES ('rate limited')")
+    said = "the file has no column of 't': is it another file?"
+    merged = live.merge(mode, *file, unwanted=unwanted)
+    assert merged.warnings.count(said) == 1
+    assert said not in live.merge(mode, *file).warnings
+
+
+def test_upsert_without_a_column_of_the_table_is_refused(live: Live) -> None:
+    """There is no key then; a table that is new has one."""
+    begin(live)
+    with pytest.raises(Refusal) as refused:
+        live.merge("upsert", "CREATE TABLE t (error TEXT)", key=["id"])
+    assert refused.value.code == "invalid-option"
+
+
+def test_file_whose_only_column_is_looked_up_is_no_other(live: Live) -> None:
+    """A column that the table holds the ids of is a column of the table."""
+    live.begin(
+        "CREATE TABLE city (id INTEGER PRIMARY KEY, city TEXT)",
+        "CREATE TABLE t (city_id INTEGER REFERENCES city(id))",
+        "INSERT INTO city VALUES (1, 'Bern')",
+        "INSERT INTO t VALUES (1)",
+    )
+    merged = live.merge("append", "CREATE TABLE t (city TEXT)", "INSERT INTO t VALUES ('Bern')")
+    assert merged.warnings == ()
+
+
 def test_columns_that_are_too_many_together_refuse_the_file(live: Live) -> None:
     """SQLite takes 2,000: nothing is changed, and the way out is said."""
     live.begin(f"CREATE TABLE t ({', '.join(f'a{n} INTEGER' for n in range(1200))})")

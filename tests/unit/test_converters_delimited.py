@@ -26,10 +26,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+FORM = "application/x-www-form-urlencoded"  # as curl says of any data, unless it is told better
+
+
 class Loaded:
     """A CSV file that was converted."""
 
-    def __init__(self, folder: Path, data: str | bytes, filename: str = "", **wishes: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        data: str | bytes,
+        filename: str = "",
+        media_type: str | None = None,
+        **wishes: Any,
+    ) -> None:
         source, self.output = folder / "in.csv", folder / "out.db"
         source.write_bytes(data.encode() if isinstance(data, str) else data)
         self.output.unlink(missing_ok=True)
@@ -40,6 +50,7 @@ class Loaded:
                 format="csv",
                 table="t",
                 filename=filename,
+                media_type=media_type,
                 wishes=Wishes(**wishes),
             )
         )
@@ -529,3 +540,61 @@ def test_error_of_the_database_in_the_middle_is_raised_as_it_is(
     monkeypatch.setattr(delimited, "BLOCK_BYTES", 1000)
     with pytest.raises(adbc_driver_manager.Error, match="full"):
         Loaded(tmp_path, "a\n" + "some text\n" * 10_000)
+
+
+@pytest.mark.parametrize(
+    "data", ["zip,name1,Ada2,Grace", "\ufeffa", ",".join("a" * 3000), '"a",b"1"']
+)
+@pytest.mark.parametrize("media_type", [FORM, f"{FORM.upper()}; charset=utf-8"])
+def test_file_that_curl_stripped_of_its_line_ends_is_refused(
+    tmp_path: Path, data: str, media_type: str
+) -> None:
+    """`curl -d @file` sends one line: it is not taken for a header, and curl's option is named."""
+    with pytest.raises(Refusal) as caught:
+        Loaded(tmp_path, data, media_type=media_type)
+    assert caught.value.code == "no-rows"
+    assert "--data-binary" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("data", "wishes"),
+    [
+        ("a,b\n1,2\n", {}),
+        ("a,b\r1,2", {}),
+        ("a,b\n", {}),
+        ("sep=;\na;b", {}),
+        ('"a\nb",c', {}),
+        ("1,2", {"header": False}),
+    ],
+)
+def test_file_that_curl_sent_whole_is_read(
+    tmp_path: Path, data: str, wishes: dict[str, Any]
+) -> None:
+    """Curl's media type alone says nothing: `--data-binary` has the same."""
+    assert len(Loaded(tmp_path, data, media_type=FORM, **wishes).columns) == 2
+
+
+@pytest.mark.parametrize("media_type", [None, "text/csv", "application/octet-stream"])
+def test_header_without_line_end_is_a_table_without_rows(
+    tmp_path: Path, media_type: str | None
+) -> None:
+    """What nobody sends as a form has not lost its line ends."""
+    loaded = Loaded(tmp_path, "a,b", media_type=media_type)
+    assert (loaded.columns, loaded.query()) == (["a", "b"], [])
+
+
+@pytest.mark.parametrize(
+    ("data", "columns"),
+    [
+        ("name;price, EUR\nx;1,5\ny;-2,75\n", ["name", "price, EUR"]),
+        ("name|price, EUR\nx|1,5\ny|2,75\n", ["name", "price, EUR"]),
+        ("id,tags; labels\n1,a;b\n2,c;d\n", ["id", "tags; labels"]),
+        ("id,at; to\n1,a;b\n2,3;4\n", ["id", "at; to"]),
+        ("a,b;c\n", ["a", "b;c"]),
+    ],
+)
+def test_comma_that_is_a_decimals_in_every_row_divides_no_columns(
+    tmp_path: Path, data: str, columns: list[str]
+) -> None:
+    """Where two delimiters divide as evenly, it is the comma unless all rows have digits there."""
+    assert Loaded(tmp_path, data).columns == columns

@@ -508,3 +508,39 @@ def test_archive_in_quarantine_names_rejects_after_their_table(tmp_path: Path) -
     assert tables == {"a": 1, "a_rejects": 1, "a_2": 1, "a_2_rejects": 1}
     with closing(sqlite3.connect(tmp_path / "out.db")) as db:
         assert db.execute("SELECT line, raw FROM a_2_rejects").fetchall() == [(3, "6,7,8")]
+
+
+@pytest.mark.parametrize(
+    ("filename", "data", "said"),
+    [
+        ("people.csv", b'{"error": "rate limited"}', ("csv", "json")),
+        ("PEOPLE.CSV", b"<!DOCTYPE html><table><tr><td>Log<td>in</table>", ("csv", "html")),
+        ("report.xls", b"<table><tr><td>1<td>2</table>", ("sheets", "html")),
+        ("people.json", b"a,b\n1,2\n", ("json", "csv")),
+        ("people.csv", make_zip({"a.csv": b"a,b\n1,2\n"}), ("csv", "zip")),
+        ("people.json", b'{"a": 1}\n{"a": 2}\n', None),
+        ("people.yaml", b'[{"a": 1}]', None),
+        ("places.json", b'{"type": "Point", "coordinates": [1, 2]}', None),
+        ("people", b'[{"a": 1}]', None),
+        ("people.txt", b"a,b\n1,2\n", None),
+        ("people.csv.gz", gzip.compress(b"a,b\n1,2\n"), None),
+    ],
+)
+def test_name_that_promises_another_format_is_a_warning(
+    tmp_path: Path, filename: str, data: bytes, said: tuple[str, str] | None
+) -> None:
+    """An error page or a login page under a file's name is noticed, and forms of JSON are one."""
+    warnings = _convert(tmp_path, data, filename).warnings
+    told = [each for each in warnings if each.startswith("by its name")]
+    assert told == (
+        [f"by its name the file is {said[0]}, by its content {said[1]}: is it the right one?"]
+        if said
+        else []
+    )
+
+
+def test_name_in_an_archive_that_promises_another_format_is_a_warning(tmp_path: Path) -> None:
+    """Each file of an archive is looked at, and named."""
+    data = make_zip({"a.csv": b'[{"a": 1}]', "b.csv": b"a,b\n1,2\n"})
+    said = "a.csv: by its name the file is csv, by its content json: is it the right one?"
+    assert said in _convert(tmp_path, data, "both.zip").warnings

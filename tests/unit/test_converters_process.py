@@ -26,7 +26,12 @@ from ingest.converters.process import refusal_for
 def test_request_of_any_names_comes_through() -> None:
     """What the parent asks for is what the process reads, whatever the paths are called."""
     conversion = Conversion(
-        input=Path("/in/\udcff é"), output=Path("/o"), format="csv", table='"', filename="a\n"
+        input=Path("/in/\udcff é"),
+        output=Path("/o"),
+        format="csv",
+        table='"',
+        filename="a\n",
+        media_type="text/csv",
     )
     limits = Limits(wall_s=1.5)
     data = encode_request(conversion, limits)
