@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from headrace.converter_command import ConverterCommand, decode_commands
 from headrace.errors import ConfigError
@@ -25,6 +26,7 @@ from headrace.settings import (
     names_of,
     read_environment,
     setting,
+    settings_of,
     variable_of,
 )
 from headrace.store_url import parse_store_url
@@ -40,6 +42,7 @@ MIB = 1024**2  # bytes
 GIB = 1024**3
 
 CONFIG_NAME = "headrace.toml"
+PYTHON = "python:"  # what a function begins with that is called instead of a command
 
 # Variables of ours that are no settings: of commands, and what hooks after a switch are told.
 OTHER_VARIABLES = frozenset(
@@ -53,6 +56,31 @@ OTHER_VARIABLES = frozenset(
 )
 
 
+def _show_store(url: str) -> str:
+    return parse_store_url(url).base
+
+
+def _show_command(command: str) -> str:
+    """Hide a line for the shell, which may say a token or a password."""
+    return command if command.startswith(PYTHON) else HIDDEN
+
+
+def _show_primary(url: str) -> str:
+    """Give the primary's URL, which holds no secret.
+
+    Raises:
+        ConfigError: It is no HTTP URL, or holds more than where the primary is.
+    """
+    parts = urlsplit(url)
+    fits = parts.scheme in {"http", "https"} and parts.hostname
+    if not fits or "@" in parts.netloc or parts.query or parts.fragment:
+        raise ConfigError(
+            "cannot use --primary: it is no HTTP URL, or one with a user or a query",
+            hint="such as http://127.0.0.1:8100",
+        )
+    return url
+
+
 @dataclass(frozen=True, kw_only=True)
 class StoreSettings:
     """Where things are kept: what is needed to look at them."""
@@ -63,6 +91,7 @@ class StoreSettings:
     data: Path = setting(Path("data"), description="Folder that everything is kept in.")
     store: str | None = setting(
         None,
+        show=_show_store,
         description="Object store: a folder, s3://bucket/prefix, gs://… or az://….",
     )
 
@@ -132,7 +161,9 @@ class ReaderSettings(UploadSettings):
         "answers no reads (default: it always does).",
     )
     on_generation: str | None = setting(
-        None, description="Command to run after each switch, or python:module:function."
+        None,
+        show=_show_command,
+        description="Command to run after each switch, or python:module:function.",
     )
     cache_size: Bytes = setting(
         Bytes(256 * MIB), ge=0, description="Bytes of the page cache in memory; 0 turns it off."
@@ -244,6 +275,7 @@ class WriterSettings(UploadSettings):
     )
     watch: Texts = setting(
         (),
+        show=_show_store,
         description="Bucket and prefix, or folder, whose files <database>/<file> are taken as "
         "well; may be given several times.",
     )
@@ -317,7 +349,9 @@ class ServeSettings(NodeSettings, PlaceSettings, ReaderSettings):
     """``headrace serve``: a reader."""
 
     metrics_port: int = setting(8201, ge=0, le=65535, description="Port of /metrics.")
-    primary: str = setting("http://127.0.0.1:8100", description="URL of the primary.")
+    primary: str = setting(
+        "http://127.0.0.1:8100", show=_show_primary, description="URL of the primary."
+    )
     shutdown_grace: float = setting(
         5.0,
         ge=0,
@@ -337,6 +371,7 @@ KINDS: dict[str, type[NodeSettings]] = {
     "serve": ServeSettings,
 }
 _ALL = names_of(*KINDS.values())
+_SECRETS = {each.name for kind in KINDS.values() for each in settings_of(kind) if each.secret}
 
 Settings = TypeVar("Settings", bound=StoreSettings)
 
@@ -404,11 +439,17 @@ def _read_config(nearer: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     except (OSError, ValueError) as exc:
         raise ConfigError(f"cannot read {path}: {exc}") from exc
     # The file decides on neither where it lies itself.
-    known = [name for name in _ALL if name not in {"config", "data"}]
+    known = [name for name in _ALL if name not in {"config", "data"} | _SECRETS]
     for name in values:
+        if name in _SECRETS:
+            raise ConfigError(
+                f"cannot use {path}: {name!r} is a secret",
+                hint=f"say it in the environment, as {variable_of(name)}",
+            )
         if name not in known:
             raise ConfigError(
-                f"cannot use {path}: {name!r} is no setting of it", hint=_suggest(name, known)
+                f"cannot use {path}: {name!r} is no setting of it",
+                hint=_suggest(name, known, like=0.6) or "`headrace config up` lists all",
             )
     return path, values
 
@@ -425,14 +466,23 @@ def _check_variables() -> None:
     for name in os.environ:
         if not name.startswith(VARIABLE_PREFIX) or name in variables | OTHER_VARIABLES:
             continue
-        if (hint := _suggest(name, variables)) is not None:
+        if (hint := _suggest(name, variables, like=0.8)) is not None:
             raise ConfigError(f"cannot use {name}: it is no setting", hint=hint)
 
 
-def _suggest(name: str, known: Iterable[str]) -> str | None:
-    """Say what may be meant; None if nothing is like it."""
+def _suggest(name: str, known: Iterable[str], *, like: float) -> str | None:
+    """Say what may be meant; None if nothing is like it.
+
+    Args:
+        name: What was said.
+        known: What could have been.
+        like: How much, from 0 to 1. Two letters that changed places are like enough, however short
+            a name is: PROT is 0.75 like PORT, but so is Kubernetes' SERVICE_PORT like METRICS_PORT.
+    """
     short = {each.removeprefix(VARIABLE_PREFIX): each for each in known}
-    near = get_close_matches(name.removeprefix(VARIABLE_PREFIX), short, n=1, cutoff=0.8)
+    said = name.removeprefix(VARIABLE_PREFIX)
+    near = [each for each in short if sorted(each) == sorted(said)]
+    near += get_close_matches(said, short, n=1, cutoff=like)
     return f"did you mean {short[near[0]]}?" if near else None
 
 

@@ -24,6 +24,7 @@ import aiohttp
 
 from headrace import __version__
 from headrace.config import (
+    CONFIG_NAME,
     IngestSettings,
     ServeSettings,
     UpSettings,
@@ -101,6 +102,7 @@ async def examine(
 
     checks: dict[str, Check] = {
         "versions": _versions,
+        "config": _config,
         "litestream": _litestream,
         "data": _data,
         "store": _store,
@@ -129,6 +131,21 @@ async def _versions(_settings: AnySettings) -> list[Finding]:
         tested = " to ".join(".".join(map(str, each)) for each in (_OLDEST_PYTHON, _NEWEST_PYTHON))
         return [Finding(what="versions", verdict=Verdict.NOTE, said=said, advice=f"use {tested}")]
     return [_ok("versions", said)]
+
+
+async def _config(settings: AnySettings) -> list[Finding]:
+    """Look for a file of settings that lies where none is read."""
+    read = settings.config or settings.data / CONFIG_NAME
+    if not _is_beside(read):
+        return []
+    said = f"{CONFIG_NAME} of this folder is not read: {read} would be"
+    advice = f"--config {CONFIG_NAME}, or move it there"
+    return [Finding(what="config", verdict=Verdict.NOTE, said=said, advice=advice)]
+
+
+def _is_beside(read: Path) -> bool:
+    here = Path(CONFIG_NAME)
+    return here.exists() and here.resolve() != read.resolve()
 
 
 async def _litestream(_settings: AnySettings) -> list[Finding]:

@@ -43,6 +43,7 @@ class Setting:
     limits: dict[str, Any]
     secret: bool
     decode_table: Callable[[Any], Any] | None
+    show: Callable[[str], str] | None
 
     @property
     def flag(self) -> str:
@@ -68,14 +69,21 @@ class Setting:
         if self.decode_table is not None:
             return self.decode_table(value)
         if self.kind == Texts:
-            return _decode_texts(self.flag, value)
+            return tuple(map(self._checked, _decode_texts(self.flag, value)))
         try:
             if not isinstance(value, str | int | float | Path):
                 raise click.BadParameter(f"{value!r} is not one value")
-            return _type_of(self.kind, self.limits).convert(str(value), None, None)
+            decoded = _type_of(self.kind, self.limits).convert(str(value), None, None)
         except click.BadParameter as exc:
             why = exc.message.rstrip(".")
             raise ConfigError(f"cannot use {self.flag} ({self.variable}): {why}") from exc
+        return self._checked(decoded)
+
+    def _checked(self, value: Any) -> Any:
+        """Give the value if it can be shown; what cannot be used cannot be."""
+        if self.show is not None:
+            self.show(value)
+        return value
 
 
 def setting(
@@ -87,6 +95,7 @@ def setting(
     le: float | None = None,
     secret: bool = False,
     decode_table: Callable[[Any], Any] | None = None,
+    show: Callable[[str], str] | None = None,
 ) -> Any:
     """Declare a field of a dataclass of settings.
 
@@ -98,6 +107,8 @@ def setting(
         le: Greatest value.
         secret: Read from the environment only, and never printed.
         decode_table: Reads a table of the file, or the text of a variable; it has no flag then.
+        show: Gives what may be printed of a text, if some of it may be a secret; raises ConfigError
+            if the text cannot be used.
     """
     least = ge if gt is None else gt
     limits = {"min": least, "max": le, "min_open": gt is not None}
@@ -106,6 +117,7 @@ def setting(
         "limits": limits,
         "secret": secret,
         "decode_table": decode_table,
+        "show": show,
     }
     if decode_table is not None:
         return field(default_factory=lambda: default, metadata=said)
@@ -118,7 +130,7 @@ class InForce:
 
     Attributes:
         name: As the file has it.
-        value: As a flag has it; None where there is none; a secret is hidden.
+        value: As a flag has it; None where there is none; what may be a secret is hidden.
         origin: The flag, the variable or the file that says so; else "default".
     """
 
@@ -149,7 +161,8 @@ def _shown(each: Setting, value: Any) -> str | None:
         return None
     if each.secret:
         return HIDDEN
-    return " ".join(value) if isinstance(value, tuple | dict) else _written(value)
+    parts = value if isinstance(value, tuple | dict) else (_written(value),)
+    return " ".join(parts if each.show is None else map(each.show, parts))
 
 
 def flag_of(name: str) -> str:

@@ -107,7 +107,7 @@ def parse_store_url(url: str) -> StoreUrl:
     if parts.scheme == "file":
         folder = check_plain_path(Path(parts.path))
         return StoreUrl(base=f"file://{folder}", folder=folder)
-    if parts.username or parts.password:
+    if "@" in parts.netloc:
         raise ConfigError("cannot take credentials from the store's URL: use the environment")
     base = url.partition("?")[0].rstrip("/")
     if parts.scheme == "memory":
@@ -194,7 +194,7 @@ def _check_endpoint(endpoint: str) -> bool:
         ConfigError: It is no URL, holds credentials, or would send data in the clear.
     """
     parts = urlsplit(endpoint)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
         raise ConfigError(
             "cannot use the store's endpoint: it is no HTTP URL of a host",
             hint="such as https://s3.example.org",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from headrace.config import PYTHON
 from headrace.environment import without_secrets
 from headrace.errors import ConfigError
 from headrace.leash import leashed
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-PYTHON = "python:"
 LONGEST_LIST_BYTES = 100_000  # the kernel takes at most 128 KiB a variable (execve(2))
 TOO_MANY = "*"  # instead of a list that is longer: take it that all have changed
 MOST_CALLS = 8  # of a function at once: all but the newest of them hang

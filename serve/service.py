@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import structlog
@@ -323,11 +322,6 @@ def _open_store(settings: ServeSettings) -> Store:
 
 
 def _check_settings(settings: ServeSettings) -> None:
-    parts = urlsplit(settings.primary)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigError(
-            "cannot use --primary: it is no HTTP URL", hint="such as http://127.0.0.1:8100"
-        )
     if settings.shutdown_grace >= settings.shutdown_timeout:
         raise ConfigError(
             "cannot use --shutdown-grace: it is not less than --shutdown-timeout",

@@ -63,6 +63,17 @@ def test_doctor_makes_nothing_where_nothing_is_yet(ask: Ask, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_doctor_notices_settings_that_are_not_read(ask: Ask, tmp_path: Path) -> None:
+    """A file of settings in the folder that one is in, and not in the data folder, says nothing."""
+    (tmp_path / "headrace.toml").write_text("port = 1024\n")
+    code, found = ask("serve", "--store", "store", "--port", "0", "--metrics-port", "0")
+    assert code == 0, found
+    assert found["config"]["verdict"] == "note"
+    assert "data/headrace.toml" in found["config"]["said"]
+    _code, found = ask("serve", "--store", "store", "--config", "headrace.toml")
+    assert "config" not in found
+
+
 def test_doctor_says_which_right_is_missing(ask: Ask, s3: S3) -> None:
     """Credentials that the store does not know are found, are not shown, and advice is given."""
     store = s3.url(s3.make_bucket())

@@ -228,3 +228,78 @@ def test_setting_misspelled_is_refused_with_what_may_be_meant(
     with pytest.raises(ConfigError, match="HEADRACE_MAX_UPLAODS") as caught:
         load_settings(UpSettings, {})
     assert caught.value.hint == "did you mean HEADRACE_MAX_UPLOAD?"
+
+
+def test_letters_that_changed_places_are_noticed_in_short_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A port that is not the one that was said is hard to find; Kubernetes' variables stay."""
+    monkeypatch.setenv("HEADRACE_SERVICE_PORT", "8000")
+    assert load_settings(UpSettings, {}).port == 8000
+    with pytest.raises(ConfigError) as caught:
+        load_settings(UpSettings, _config(tmp_path, "prot = 3"))
+    assert caught.value.hint == "did you mean port?"
+    with pytest.raises(ConfigError) as caught:
+        load_settings(UpSettings, _config(tmp_path, "zzz = 3"))
+    assert caught.value.hint == "`headrace config up` lists all"
+    monkeypatch.setenv("HEADRACE_PROT", "1")
+    with pytest.raises(ConfigError, match="HEADRACE_PROT") as caught:
+        load_settings(UpSettings, {})
+    assert caught.value.hint == "did you mean HEADRACE_PORT?"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("on_generation", "curl -H 'Authorization: Bearer hush' https://x", "(hidden)"),
+        ("on_generation", "python:purging:purge", "python:purging:purge"),
+        ("store", "s3://b/x?endpoint=https://hush.example.org", "s3://b/x"),
+        ("primary", "http://primary.internal:8100", "http://primary.internal:8100"),
+    ],
+)
+def test_explained_setting_shows_no_secret(name: str, value: str, shown: str) -> None:
+    """`headrace config` is pasted into questions; nodes get the whole value all the same."""
+    said = {name: value}
+    found = {each.name: each.value for each in explain_settings(ServeSettings, said)}
+    assert found[name] == shown
+    assert getattr(load_settings(ServeSettings, said), name) == value
+
+
+def test_explained_places_show_no_queries() -> None:
+    """What is watched is shown as the store is, each of several."""
+    places = ("s3://b/x?endpoint=https://hush.example.org", "/srv/in")
+    found = {each.name: each.value for each in explain_settings(UpSettings, {"watch": places})}
+    assert found["watch"] == "s3://b/x file:///srv/in"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("primary", "http://user:hush@primary:8100"),
+        ("primary", "http://hush@primary:8100"),
+        ("primary", "http://primary:8100/?token=hush"),
+        ("primary", "ftp://hush"),
+        ("store", "s3://:hush@b/x"),
+        ("store", "s3://b/x?secret_access_key=hush"),
+        ("watch", "s3://b/x?secret_access_key=hush"),
+        ("watch", "s3://user:hush@b/x"),
+    ],
+)
+def test_credentials_in_a_url_are_refused_and_not_told(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither by a node, nor by what explains what a node would do, doctor included."""
+    kind = IngestSettings if name == "watch" else ServeSettings
+    monkeypatch.setenv(f"HEADRACE_{name.upper()}", value)
+    for read in (load_settings, explain_settings):
+        with pytest.raises(ConfigError) as caught:
+            read(kind, {})
+        assert "hush" not in f"{caught.value} {caught.value.hint}"
+
+
+def test_token_in_the_file_is_refused(tmp_path: Path) -> None:
+    """Others may read the file; and so it is said in the reference."""
+    with pytest.raises(ConfigError, match="'token' is a secret") as caught:
+        load_settings(UpSettings, _config(tmp_path, 'token = "hush"'))
+    assert "HEADRACE_TOKEN" in (caught.value.hint or "")
+    assert "hush" not in f"{caught.value}"
