@@ -51,7 +51,7 @@ _MOST_PATTERN_BYTES = 1000  # of LIKE and GLOB
 def find_last_merge(primary: Path) -> tuple[str, str | None] | None:
     """Give the id of the last upload that was merged into a database, and what the merge did."""
     with closing(connect(primary)) as db:
-        query = "SELECT 1 FROM sqlite_schema WHERE name = '_headrace_merges'"
+        query = "SELECT 1 FROM sqlite_schema WHERE name = '_headrace_merges' AND type = 'table'"
         if db.execute(query).fetchone() is None:  # nothing was ever merged
             return None
         row = db.execute("SELECT * FROM _headrace_merges").fetchone()
