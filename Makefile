@@ -1,4 +1,5 @@
 # make run    install what is needed and run everything on this machine; ARGS="--readers 3" goes on
+# make venv   install what is needed, and the command .venv/bin/headrace
 # make test   install what is needed; lint, types and all tests
 # make test-release  what takes longer: the steps of the Dockerfile, Datasette 1.0
 # make test-datasette1  the end-to-end tests, with the newest alpha of Datasette 1.0
@@ -22,10 +23,12 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 # Every process that a test starts would compile all modules again: a third of its start.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test test-release test-datasette1 audit test-stores faults soak fuzz bench docs shots dashboards lock clean
+.PHONY: run venv test test-release test-datasette1 audit test-stores faults soak fuzz bench docs shots dashboards lock clean
 
 run: $(VENV)/run.stamp
 	@exec $(VENV)/bin/headrace up $(ARGS)
+
+venv: $(VENV)/run.stamp
 
 test: $(VENV)/dev.stamp
 	@tests/system-packages.sh

@@ -15,8 +15,6 @@ import threading
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from headrace.errors import ConfigError
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
     from datetime import datetime
@@ -43,20 +41,13 @@ async def tracing(node: str, **attributes: str) -> AsyncIterator[None]:
     Args:
         node: ``ingest`` or ``reader``.
         attributes: Of all spans.
-
-    Raises:
-        ConfigError: OpenTelemetry is not installed.
     """
     global _spans  # noqa: PLW0603 - a process is one node
     if not any(os.environ.get(name) for name in _ENDPOINTS):
         yield
         return
-    try:
-        from headrace.spans import Spans  # noqa: PLC0415 - nobody else needs what it imports
-    except ImportError as exc:
-        raise ConfigError(
-            f"cannot send traces: {exc}", hint="pip install 'headrace[otel]', or unset OTEL_…"
-        ) from exc
+    from headrace.spans import Spans  # noqa: PLC0415 - nobody else needs what it imports
+
     _spans = spans = Spans(node, attributes)
     try:
         yield

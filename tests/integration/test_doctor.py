@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headrace.config import UpSettings, load_settings, store_url
+from headrace import doctor
+from headrace.config import IngestSettings, UpSettings, load_settings, store_url
 from headrace.lock import volume_lock
 from tests.e2e.test_clock_jumps import FAKETIME
+from tests.integration.fault_proxy import FaultProxy, creating_twice
 
 if TYPE_CHECKING:
     from tests.integration.s3_kit import S3
@@ -86,6 +89,38 @@ def test_doctor_says_which_right_is_missing(ask: Ask, s3: S3) -> None:
     assert found["store"]["verdict"] == "bad"
     assert "AWS_" in found["store"]["advice"]
     assert "very-secret-key" not in str(found)
+
+
+async def test_doctor_refuses_a_store_without_conditional_writes(ask: Ask, s3: S3) -> None:
+    """Two primaries could both publish in it: it is said before the first of them is started."""
+    proxy = FaultProxy(s3.port)
+    async with proxy.listening() as port:
+        store = s3.url(s3.make_bucket(), port=port)
+        asked = ("ingest", "--store", store, "--port", "0", "--metrics-port", "0")
+        with proxy.broken("", creating_twice):
+            code, found = await asyncio.to_thread(ask, *asked, **s3.credentials)
+    assert (code, found["store"]["verdict"]) == (1, "bad")
+    assert "If-None-Match" in found["store"]["advice"]
+
+
+async def test_doctor_refuses_a_disk_a_litestream_and_a_python_that_do_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uploads would be refused, and files written that nobody reads; a Python is only noted."""
+    litestream = tmp_path / "bin" / "litestream"  # it is taken from beside Python
+    litestream.parent.mkdir()
+    litestream.write_text("#!/bin/sh\necho 0.3.13\n")
+    litestream.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(litestream.with_name("python")))
+    monkeypatch.setattr(sys, "version_info", (3, 14, 0))
+    said = {"data": tmp_path, "disk_reserve": "1000000GB", "port": "0", "metrics_port": "0"}
+    examined = await doctor.examine(load_settings(IngestSettings, said), lambda _settings: [])
+    found = {each.what: each for each in examined}
+    verdicts = {what: each.verdict for what, each in found.items() if each.verdict != "ok"}
+    assert verdicts == {"versions": "note", "litestream": "bad", "data": "bad"}
+    assert "--disk-reserve" in (found["data"].advice or "")
+    assert "0.5" in (found["litestream"].advice or "")
+    assert "3.13" in (found["versions"].advice or "")
 
 
 def test_doctor_notices_a_clock_that_is_off(

@@ -1,4 +1,4 @@
-"""What flyctl and Tigris' command line know of what deploy/README.md has people type.
+"""What flyctl and Tigris' command line know of what docs/howto/deploy-on-fly.md has people type.
 
 Sources, as of August 2026: superfly/docs 5c22c8c, ``flyctl/cmd/fly_….md``, one page a command;
 tigrisdata/cli 8e1e1e6, ``src/specs.yaml``.

@@ -1,4 +1,4 @@
-"""What deploy/README.md has people type, and what it says that it costs."""
+"""What the guide to Fly has people type, and what it says that it costs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import pytest
 from headrace import cli
 from tests.unit.flyctl_commands import FLAGS
 
-GUIDE = Path(__file__).parents[2] / "deploy" / "README.md"
-FLY = GUIDE.with_name("fly.toml")
+ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "docs" / "howto" / "deploy-on-fly.md"
+FLY = ROOT / "deploy" / "fly.toml"
 
 
 def commands() -> list[str]:
-    """Give each line of the blocks of deploy/README.md."""
+    """Give each line of its blocks."""
     blocks = re.findall(r"^```sh\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
     return [line for block in blocks for line in block.splitlines()]
 

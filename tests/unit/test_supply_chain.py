@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ from tests.audit import judge
 ROOT = Path(__file__).parents[2]
 LOCKS = sorted(path.name for path in ROOT.glob("requirements*.lock"))
 PIN = re.compile(r"^([a-z0-9-]+)==(\S+)(.*(?:\n    .*)*)", re.MULTILINE)
+APART = {"keyring"}  # of an extra: who has none of it keeps tokens in a file
 # What may be passed on with a program under Apache-2.0.
 PERMISSIVE = {
+    "3-Clause BSD License",
     "Apache License, Version 2.0",
     "Apache Software License",
     "Apache-2.0",
@@ -54,6 +58,28 @@ def test_tests_run_with_the_versions_that_run_elsewhere(lock: str) -> None:
     """What the tests install holds the same versions as what everybody installs."""
     tested = {**read_pins("requirements-build.lock"), **read_pins("requirements-dev.lock")}
     assert read_pins(lock).items() <= tested.items()
+
+
+def test_all_that_is_imported_is_installed_everywhere() -> None:
+    """No setting needs a package that the image, or who ran `make run`, does not have."""
+    packages = packages_distributions()
+    imported = {
+        name.partition(".")[0]: path.name
+        for folder in ("headrace", "ingest", "serve")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in _names_of(node)
+    }
+    others = imported.keys() - sys.stdlib_module_names - {"headrace", "ingest", "serve"}
+    locked = read_pins("requirements.lock").keys() | APART
+    of = {name: {re.sub("[._]", "-", each.lower()) for each in packages[name]} for name in others}
+    assert {name: imported[name] for name, given in of.items() if not given & locked} == {}
+
+
+def _names_of(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        return [node.module]
+    return [each.name for each in node.names] if isinstance(node, ast.Import) else []
 
 
 def test_every_dependency_has_a_licence_that_lets_it_be_passed_on() -> None:

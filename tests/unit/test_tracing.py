@@ -5,11 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
-from headrace import tracing
-from headrace.errors import ConfigError
-
 _LOOK = """
 import asyncio, sys
 import ingest.service, serve.service
@@ -30,16 +25,3 @@ def test_nothing_of_opentelemetry_is_loaded_while_traces_are_off() -> None:
     """Who does not want traces pays nothing for them."""
     done = subprocess.run([sys.executable, "-c", _LOOK], env={}, check=False)
     assert done.returncode == 0
-
-
-async def test_traces_without_opentelemetry_are_a_fault_of_the_settings(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The message says what to install."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setitem(sys.modules, "headrace.spans", None)
-    with pytest.raises(ConfigError, match="cannot send traces") as raised:
-        async with tracing.tracing("ingest"):
-            pytest.fail("it began")
-    assert "headrace[otel]" in (raised.value.hint or "")
-    assert not tracing.is_on()
