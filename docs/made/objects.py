@@ -84,6 +84,7 @@ _REQUEST = IncomingRequest(
     arrived_at=_AT,
     reader="5d41402a",
     region="fra",
+    address="192.0.2.1",
 )
 # Where the JSON has another name than the record.
 _RENAMED = {"generation": "number", "lease": "number"}
