@@ -95,7 +95,7 @@ class _Reader:
         self.size_bytes = 0
 
     def records(self) -> Iterator[tuple[list[str] | BadRow, list[str]]]:
-        """Give each record, or what is wrong with it, and its lines; blank lines are none.
+        """Give each record, or what is wrong with it, and its lines; a blank line's is empty.
 
         Raises:
             Refusal: ``limit-exceeded``: a value is too long.
@@ -109,7 +109,7 @@ class _Reader:
                 elif self._has_nul:
                     self._has_nul = False
                     yield self._bad(held, "has a NUL character"), held
-                elif record:
+                else:
                     yield record, held
         except csv.Error as exc:
             first = self.line - len(self._held) + 1
@@ -158,6 +158,8 @@ def read_header(path: Path, delimiter: str, *, lines_before: int = 0) -> Header:
         for names, _ in reader.records():
             if isinstance(names, BadRow):
                 raise refuse_rows([names])
+            if not names:
+                continue
             end_bytes = start_bytes + reader.size_bytes
             return Header(names=names, end_bytes=end_bytes, lines=reader.line)
     raise Refusal("no-rows", "the file holds no header row")
@@ -170,26 +172,38 @@ def no_header(path: Path, columns: int, *, lines_before: int = 0) -> Header:
 
 
 def read_rows(source: Source) -> Iterator[list[str] | BadRow]:
-    """Read the rows, good and bad; blank lines are none."""
-    wanted = len(source.header.names)
+    """Read the rows, good and bad.
+
+    Blank lines are none, but between those of one column: there each is an empty value.
+    """
     lines_before = source.header.lines
     with open_text(source.path) as file:
         for _ in range(lines_before):
             file.readline()
         reader = _Reader(file, source.delimiter, lines_before=lines_before)
+        blank = 0  # lines in a row
         for row, held in reader.records():
-            if isinstance(row, BadRow):
-                yield row
+            if not row:
+                blank += 1
                 continue
-            reason: str | None
-            code = "invalid-file"
-            if len(row) != wanted:
-                values = "1 value" if len(row) == 1 else f"{len(row):,} values"
-                reason = f"has {values} where the header has {wanted:,}"
-            else:
-                reason, code = source.complaint(row), "wrong-type"
             first = reader.line - len(held) + 1
-            yield make_bad_row(first, held, reason, code) if reason else row
+            if len(source.header.names) == 1:
+                yield from (
+                    _judge(source, [""], line, [""]) for line in range(first - blank, first)
+                )
+            blank = 0
+            yield row if isinstance(row, BadRow) else _judge(source, row, first, held)
+
+
+def _judge(source: Source, row: list[str], line: int, held: list[str]) -> list[str] | BadRow:
+    """Give a row, or what is wrong with it."""
+    wanted = len(source.header.names)
+    if len(row) != wanted:
+        values = "1 value" if len(row) == 1 else f"{len(row):,} values"
+        return make_bad_row(line, held, f"has {values} where the header has {wanted:,}")
+    if reason := source.complaint(row):
+        return make_bad_row(line, held, reason, "wrong-type")
+    return row
 
 
 def read_records(source: Source) -> Iterator[list[str]]:

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from headrace.errors import Refusal
@@ -110,6 +111,7 @@ class _Reading:
                 parse_options=pyarrow.csv.ParseOptions(
                     delimiter=source.delimiter,
                     newlines_in_values=True,
+                    ignore_empty_lines=len(names) > 1,
                     invalid_row_handler=self._skip if self._quarantine else None,
                 ),
                 convert_options=pyarrow.csv.ConvertOptions(
@@ -119,6 +121,9 @@ class _Reading:
             with reader:
                 for batch in reader:
                     if any(_has_nul(column) for column in batch.columns):
+                        raise _UnsureError
+                    # One column: a blank line is an empty value, if it is not at the end.
+                    if len(names) == 1 and pc.any(pc.equal(batch.columns[0], "")).as_py():
                         raise _UnsureError
                     if batch.num_rows:
                         last = batch.columns[-1][-1].as_py()

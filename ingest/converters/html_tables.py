@@ -146,7 +146,8 @@ class _Page:
         if large:
             self._conversion.begin("read")
         head = self._header_rows(rows)
-        if len(grid) <= head or sum(map(any, grid[head:])) * max(map(len, grid)) <= 1:
+        cells = sum(map(any, grid[head:])) * max(map(len, grid), default=0)
+        if cells <= (0 if head else 1):
             self.empty += 1
             return
         width = max(map(len, grid))

@@ -204,7 +204,14 @@ def _load(
     if not sheet.rows:
         create_table(staging, table, names, [Kind.EMPTY] * len(names))
         return 0, warnings
-    with_times = [dt.datetime in {type(row[n]) for row in sheet.rows} for n in range(len(names))]
+    types = [{type(row[n]) for row in sheet.rows} for n in range(len(names))]
+    with_times = [dt.datetime in each for each in types]
+    warnings += [
+        f"table {table!r}: the column {name!r} has times among its dates; a date before the first"
+        " of the workbook's calendar is read as its time of day"
+        for name, each in zip(names, types, strict=True)
+        if dt.time in each and each & {dt.date, dt.datetime}
+    ]
 
     def batches() -> Iterator[list[Record]]:
         nonlocal done

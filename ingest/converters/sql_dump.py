@@ -41,6 +41,8 @@ _HARMLESS_PRAGMAS = frozenset({
 })  # fmt: skip
 _KEPT_PRAGMA = re.compile(r"(?i)PRAGMA\s+(user_version|application_id)\s*=\s*(-?\d{1,10})")
 _PRAGMA = re.compile(r"(?i)PRAGMA\s+(?:main\s*\.\s*)?(\w+)")
+# In a statement that SQLite does not take.
+_OF_MYSQL = re.compile(r"(?is)(?:CREATE|ALTER)\s.*(?:\)\s*ENGINE\s*=|\bAUTO_INCREMENT\b)")
 _SCHEMA_INSERT = re.compile(
     r"(?is)INSERT\s+INTO\s+\"?sqlite_(?:schema|master)\"?\s*"
     r"\(\s*type\s*,\s*name\s*,\s*tbl_name\s*,\s*rootpage\s*,\s*sql\s*\)\s*VALUES\s*\("
@@ -143,11 +145,7 @@ class _Dump:
         with open_text(self._conversion.input) as file:
             while chunk := file.read(_CHUNK_CHARACTERS):
                 if not done_bytes and (foreign := foreign_sql(chunk)):
-                    raise Refusal(
-                        "unknown-format",
-                        f"the file is a dump of {foreign}: only those of SQLite can be read",
-                        hint="send its tables as CSV, or a dump that was converted to SQLite",
-                    )
+                    raise _refuse_foreign(foreign)
                 done_bytes += len(chunk.encode())
                 self._conversion.report(0, done_bytes)
                 yield chunk
@@ -195,6 +193,8 @@ class _Dump:
                     line=self._line,
                     extra={"limit": "value"},
                 ) from exc
+            if _OF_MYSQL.match(statement):
+                raise _refuse_foreign("MySQL", line=self._line) from exc
             raise self._broken(" ".join(str(exc).split())[:_MAX_MESSAGE]) from exc
         except (UnicodeError, ValueError) as exc:
             raise self._broken("the statement has characters that SQLite does not take") from exc
@@ -246,6 +246,16 @@ class _Dump:
 
     def _broken(self, detail: str) -> Refusal:
         return Refusal("invalid-file", f"the dump cannot be read: {detail}", line=self._line)
+
+
+def _refuse_foreign(name: str, *, line: int | None = None) -> Refusal:
+    """Give the refusal of another database's dump."""
+    return Refusal(
+        "unknown-format",
+        f"the file is a dump of {name}: only those of SQLite can be read",
+        hint="send its tables as CSV, or a dump that was converted to SQLite",
+        line=line,
+    )
 
 
 def _statements(chunks: Iterator[str]) -> Iterator[tuple[int, str]]:

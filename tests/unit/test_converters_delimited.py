@@ -292,7 +292,7 @@ def test_any_csv_is_read_as_pythons_csv_module_reads_it(
             body = _nasty_rows(rng, width)
         data = ",".join("xyz"[:width]) + "\n" + body
         monkeypatch.setattr(delimited, "BLOCK_BYTES", rng.choice([8, 64, 100_000]))
-        rows = [row for row in csv.reader(io.StringIO(data, newline="")) if row][1:]
+        rows = _read_by_python(data, width)
         if any(len(row) != width for row in rows) or _is_open(data):
             assert _refuse(tmp_path, data, **AS_WRITTEN).code == "invalid-file", data
             continue
@@ -303,6 +303,16 @@ def test_any_csv_is_read_as_pythons_csv_module_reads_it(
         for row, values in zip(rows, found, strict=True):
             assert all(map(_same, row, values)), (data, row, values)
     assert compared > 5
+
+
+def _read_by_python(data: str, width: int) -> list[list[str]]:
+    """Read the rows; blank lines are none, but before the last value of one column."""
+    _header, *rows = csv.reader(io.StringIO(data, newline=""))
+    if width > 1:
+        return [row for row in rows if row]
+    while rows and not rows[-1]:
+        rows.pop()
+    return [row or [""] for row in rows]
 
 
 def _nasty_rows(rng: random.Random, width: int) -> str:
@@ -338,7 +348,7 @@ def test_any_csv_with_bad_rows_is_quarantined_as_pythons_csv_module_reads_it(
         monkeypatch.setattr(delimited, "BLOCK_BYTES", rng.choice([8, 64, 100_000]))
         types = {"x": "integer"} if rng.random() < 0.5 else {}
         loaded = Loaded(tmp_path, data, **AS_WRITTEN, on_bad_rows="quarantine", types=types)
-        rows = [row for row in csv.reader(io.StringIO(data, newline="")) if row][1:]
+        rows = _read_by_python(data, width)
         good = [row for row in rows if len(row) == width]
         if types:
             good = [row for row in good if row[0] in ("", "1", "11", "111")]
@@ -598,3 +608,38 @@ def test_comma_that_is_a_decimals_in_every_row_divides_no_columns(
 ) -> None:
     """Where two delimiters divide as evenly, it is the comma unless all rows have digits there."""
     assert Loaded(tmp_path, data).columns == columns
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("last", ["b", "b\n", "b\n\n\n", '"b\n\nc"\n'])
+def test_blank_line_between_values_of_one_column_is_an_empty_one(
+    tmp_path: Path, end: str, last: str
+) -> None:
+    """Excel and PostgreSQL write an empty value so; blank lines at the end are none."""
+    loaded = Loaded(tmp_path, f"\n\nname\n\na\n\n\n{last}".replace("\n", end))
+    value = f"b{end}{end}c" if "c" in last else "b"
+    assert loaded.query() == [("",), ("a",), ("",), ("",), (value,)]
+
+
+def test_blank_line_between_numbers_of_one_column_is_null(tmp_path: Path) -> None:
+    """As an empty field among numbers is."""
+    loaded = Loaded(tmp_path, "n\n1\n\n2\n")
+    assert (loaded.types, loaded.query()) == (["INTEGER"], [(1,), (None,), (2,)])
+
+
+def test_blank_line_of_one_column_keeps_the_lines_of_bad_rows(tmp_path: Path) -> None:
+    """What is put aside stands on the line that is said; a blank line that may not be is bad."""
+    loaded = Loaded(
+        tmp_path,
+        "n\n1\n\n2,3\n4\n\n",
+        types={"n": "integer"},
+        empty="text",
+        on_bad_rows="quarantine",
+    )
+    assert loaded.query() == [(1,), (4,)]
+    assert loaded.query("SELECT line, raw FROM t_rejects") == [(3, ""), (4, "2,3")]
+
+
+def test_blank_line_between_rows_of_several_columns_is_none(tmp_path: Path) -> None:
+    """It has no values to be told apart."""
+    assert Loaded(tmp_path, "a,b\n1,2\n\n3,4\n").query() == [(1, 2), (3, 4)]

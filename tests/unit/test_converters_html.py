@@ -39,6 +39,19 @@ def test_html_header_is_found(rows: str, columns: list[str]) -> None:
     assert list(Loaded(f"<table>{rows}</table>", "html").types["t"]) == columns
 
 
+@pytest.mark.parametrize("rows", ["<tr><th>a<tr><td>x", "<thead><tr><td>a</thead><tbody><tr><td>x"])
+def test_html_table_of_one_value_under_a_header_is_data(rows: str) -> None:
+    """Who names a column means a table, and no frame around something."""
+    loaded = Loaded(f"<table>{rows}</table>", "html")
+    assert (loaded.records(), loaded.converted.warnings) == ([{"a": "x"}], ())
+
+
+@pytest.mark.parametrize("rows", ["<tr><td>x", "<tr><th>a<tr><td>", "<tr><th>a"])
+def test_html_table_of_one_value_or_none_is_left_out(rows: str) -> None:
+    """A frame around something, and a header above nothing, are no data."""
+    assert refuse(f"<table>{rows}</table>", "html").code == "no-rows"
+
+
 def test_html_header_is_what_the_uploader_says() -> None:
     """A page that does not say which row is its header can be helped."""
     page = "<table><tr><td>a<td>b<tr><td>1<td>2</table>"

@@ -75,6 +75,26 @@ def test_sheet_values_are_kept_as_what_they_are(
     assert [row[1] for row in _read(tmp_path / "out.db")] == stored
 
 
+@pytest.mark.parametrize("day", [dt.date(2024, 1, 31), dt.datetime(2024, 1, 31, 12, 30)])  # noqa: DTZ001 - no zone
+@pytest.mark.parametrize("serial", [0, -1, -3.5])
+def test_sheet_with_dates_before_its_calendar_says_so(
+    tmp_path: Path, day: dt.date, serial: float
+) -> None:
+    """The library gives the time of such a day alone; that is not passed on without a word."""
+    path = _book(tmp_path, ["when", "other"], [day, day], [serial, day])
+    book = openpyxl.load_workbook(path)
+    book.active["A3"].number_format = "yyyy-mm-dd"
+    book.save(path)
+    (warning,) = _convert(path, tmp_path / "out.db").warnings
+    assert warning.startswith("table 't': the column 'when' has times among its dates")
+
+
+def test_sheet_with_times_alone_has_no_warning(tmp_path: Path) -> None:
+    """A column of times is one."""
+    path = _book(tmp_path, ["at", "day"], [dt.time(10, 20), dt.date(2024, 1, 31)])
+    assert _convert(path, tmp_path / "out.db").warnings == ()
+
+
 def test_sheets_are_a_table_each(tmp_path: Path) -> None:
     """Every sheet is a table by its name, hidden ones too; that an empty one is none is said."""
     book = openpyxl.Workbook()

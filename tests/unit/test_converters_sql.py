@@ -173,6 +173,8 @@ def test_sql_dump_that_ends_early_is_refused() -> None:
     [
         ("-- MySQL dump 10.13\n/*!40101 SET NAMES utf8 */;\nCREATE TABLE `t` (a int);", "MySQL"),
         ("CREATE TABLE `t` (\n `a` int\n) ENGINE=InnoDB;", "MySQL"),
+        ("CREATE TABLE `t` (`a` int) ENGINE=InnoDB;", "MySQL"),
+        ("create table s (a);\ncreate table t (a int not null auto_increment);", "MySQL"),
         ("--\n-- PostgreSQL database dump\n--\nSET x = 0;", "PostgreSQL"),
         ("CREATE TABLE t (a int);\nCOPY public.t (a) FROM stdin;\n1\n\\.\n", "PostgreSQL"),
     ],
@@ -189,6 +191,12 @@ def test_sql_dump_whose_values_speak_of_other_databases_is_read() -> None:
     """Words within values decide nothing."""
     text = "CREATE TABLE t(a);INSERT INTO t VALUES(') ENGINE=InnoDB; -- MySQL dump');"
     assert len(Loaded(text, "sql").tables["t"]) == 1
+
+
+def test_sql_dump_that_is_broken_and_speaks_of_other_databases_is_broken() -> None:
+    """Only how a table is made says whose dump it is."""
+    text = "CREATE TABLE t(a);INSERT INTO t VALUES(') ENGINE=InnoDB', AUTO_INCREMENT);"
+    assert refuse(text, "sql").code == "invalid-file"
 
 
 def test_sql_trigger_without_end_is_refused() -> None:
