@@ -151,8 +151,8 @@ def _detect_built_in(sent: _Sent, registry: Registry) -> str | None:
     hint = sent.promised(registry.built_in)
     if sent.head.startswith(_FOREIGN_MAGIC):
         return None
-    if sent.text is None:  # a damaged header, or an encrypted database: the converter says which
-        return "sqlite" if hint == "sqlite" else None
+    if sent.text is None:  # damaged, or encrypted: the converter says which
+        return hint if hint in ("sqlite", "sheets") else None
     return _detect_text(sent.text, hint, complete=sent.complete)
 
 
@@ -168,7 +168,7 @@ def _refuse(filename: str, registry: Registry) -> NoReturn:
     raise Refusal(
         "unknown-format",
         f"the format of {PurePosixPath(filename).name or 'the file'!r} is not known",
-        hint=f"send one of: {', '.join(registry.names)}",
+        hint=f"send one of: {', '.join(registry.endings)}",
         extra={"known": list(registry.names)},
     )
 

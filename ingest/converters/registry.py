@@ -67,6 +67,12 @@ class Registry:
         """The formats that can be converted."""
         return tuple(converter.name for converter in (*self.built_in, *self.added))
 
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """How the names of files end that can be converted: ``.csv``; or what they are like."""
+        patterns = {each for known in (*self.built_in, *self.added) for each in known.match}
+        return tuple(sorted(each.removeprefix("*") for each in patterns))
+
     def get(self, name: str) -> Converter:
         """Give the converter of a format.
 

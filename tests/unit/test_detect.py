@@ -155,6 +155,17 @@ def test_detect_foreign_file_is_refused_with_what_is_known(
         _detect(tmp_path, data, filename)
     assert caught.value.code == "unknown-format"
     assert caught.value.extra["known"] == list(KNOWN_FORMATS)
+    said = str(caught.value.hint)
+    assert ".xlsx, " in said
+    assert "sheets" not in said
+
+
+@pytest.mark.parametrize("filename", ["x.xlsx", "X.XLS", "x.ods"])
+def test_detect_broken_workbook_goes_to_its_converter(tmp_path: Path, filename: str) -> None:
+    """What is called a workbook and is nothing else is a broken one: its converter says so."""
+    assert _detect(tmp_path, random.Random(2).randbytes(5000), filename) == "sheets"
+    with pytest.raises(Refusal):
+        _detect(tmp_path, b"%PDF-1.7\n" + bytes(100), filename)
 
 
 @pytest.mark.parametrize(
