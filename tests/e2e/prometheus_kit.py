@@ -121,6 +121,12 @@ class Prometheus:
         wanted = {f"Headrace{name}" for name in names}
         wait_for(lambda: self.alerts(since) >= wanted, timeout_s=60)
 
+    def begin(self) -> None:
+        """Forget what was before the system ran, which has to by now."""
+        self.wait_for_scrapes()  # it takes some seconds until it has found its targets
+        wait_for(lambda: not self.ask('ALERTS{alertstate="firing"}'))  # of that time
+        self.began = time.time()
+
     def wait_for_scrapes(self) -> None:
         """Wait until all nodes were scraped twice more: so the rules have looked at it once."""
         began = time.time()
@@ -172,9 +178,6 @@ def scraping(system: System, folder: Path, stranger: int) -> Iterator[Prometheus
     prometheus = Prometheus(port, 2 + system.readers)
     try:
         wait_for(prometheus.is_ready)
-        prometheus.wait_for_scrapes()  # it takes some seconds until it has found its targets
-        wait_for(lambda: not prometheus.ask('ALERTS{alertstate="firing"}'))  # of that time
-        prometheus.began = time.time()
         yield prometheus
     finally:
         prometheus.close()

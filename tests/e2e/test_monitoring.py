@@ -23,7 +23,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from headrace import __version__
 from headrace.exposition import MOST_DATABASES
 from tests.conftest import wait_for
-from tests.e2e.conftest import System, running
+from tests.e2e.conftest import System
 from tests.e2e.prometheus_kit import DEPLOY, Prometheus, Stranger, scraping
 from tests.faults.processes import command_of, descendants, parent_of, send
 from tests.integration.slots_kit import flip
@@ -142,15 +142,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def system(folder: Path) -> Iterator[System]:
-    """Give a system with two readers, on a store that can be taken away."""
+def system(folder: Path) -> System:
+    """Give a system with two readers, on a store that can be taken away; it does not run yet."""
     (folder / "store").mkdir()
     (folder / "view").symlink_to(folder / "store")
     (folder / "dropped").mkdir()
     places = ("--store", str(folder / "view"), "--watch", str(folder / "dropped"))
     flags = (*places, *READER, *CROWD, *HASTY, *LOOKS, *DEAR)
-    with running(folder / "data", *flags, readers=READERS) as system:
-        yield system
+    return System(folder / "data", *flags, readers=READERS)
 
 
 @pytest.fixture(scope="module")
@@ -161,9 +160,15 @@ def stranger() -> Stranger:
 
 @pytest.fixture(scope="module")
 def prometheus(system: System, folder: Path, stranger: Stranger) -> Iterator[Prometheus]:
-    """Give a Prometheus that has watched it since it is there."""
+    """Give a Prometheus that watches the system, which is started meanwhile."""
     with stranger.listening() as port, scraping(system, folder, port) as prometheus:
-        yield prometheus
+        try:
+            system.start()
+            prometheus.begin()
+            yield prometheus
+        finally:
+            system.stop()
+            system.client.close()
 
 
 @pytest.fixture(scope="module")
@@ -480,7 +485,6 @@ def test_second_node_that_must_not_be_calls(prometheus: Prometheus, stranger: St
 def test_store_that_fails_calls(watched: System, prometheus: Prometheus, folder: Path) -> None:
     """The primary cannot renew its lease, and readers do not know what is new."""
     since = time.time()
-    wait_for(lambda: watched.post(b"id\n2\n", "late.csv").status_code == 201, timeout_s=60)
     (folder / "view").unlink()
     (folder / "view").touch()
     try:
