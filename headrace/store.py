@@ -170,6 +170,7 @@ class Store:
             if result.meta["size"] <= memory_bytes:
                 return self._counted(bytes(await result.bytes_async()))
         if self.folder is not None:
+            self.counts.transferred_bytes[Operation.GET] += result.meta["size"]
             return self.folder / key
         chunks = aiter(result.stream(_CHUNK_BYTES))
         with spill.open("wb", buffering=0) as file:

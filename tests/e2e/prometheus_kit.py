@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 import subprocess
+import threading
 import time
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,41 @@ HASTE = {
     r"^( +)for: .*$": r"\1for: 3s",
     r"> (60|4500)$": "> 8",  # seconds; a reader at rest hears of the primary every 5
 }
+
+
+class Stranger:
+    """A target that is no node: what it says of itself is what a test has it say.
+
+    Attributes:
+        lines: What is scraped.
+    """
+
+    def __init__(self, lines: str) -> None:
+        self.lines = lines
+
+    @contextmanager
+    def listening(self) -> Iterator[int]:
+        """Answer while the block runs; give the port."""
+        stranger = self
+
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.end_headers()
+                self.wfile.write(stranger.lines.encode())
+
+            def log_message(self, *_args: object) -> None:
+                """Say nothing."""
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+            answering = threading.Thread(target=server.serve_forever)
+            answering.start()
+            try:
+                yield server.server_port
+            finally:
+                server.shutdown()
+                answering.join()
 
 
 class Prometheus:
@@ -84,11 +121,25 @@ class Prometheus:
         wanted = {f"Headrace{name}" for name in names}
         wait_for(lambda: self.alerts(since) >= wanted, timeout_s=60)
 
+    def begin(self) -> None:
+        """Forget what was before the system ran, which has to by now."""
+        self.wait_for_scrapes()  # it takes some seconds until it has found its targets
+        wait_for(lambda: not self.ask('ALERTS{alertstate="firing"}'))  # of that time
+        self.began = time.time()
+
     def wait_for_scrapes(self) -> None:
         """Wait until all nodes were scraped twice more: so the rules have looked at it once."""
         began = time.time()
         query = f"count(timestamp(up) > {began + SCRAPE_S}) == {self._nodes}"
         wait_for(lambda: self.ask(query))
+
+    def label_values(self, metric: str, label: str) -> set[str]:
+        """Give the values that a label of a metric has had so far."""
+        found = self._get(
+            f"/label/{label}/values",
+            **{"match[]": metric, "start": self.began, "end": time.time()},
+        )
+        return set(found)
 
     def exemplars(self, query: str) -> list[dict[str, str]]:
         """Give the labels of a query's exemplars."""
@@ -103,14 +154,20 @@ class Prometheus:
 
 
 @contextmanager
-def scraping(system: System, folder: Path) -> Iterator[Prometheus]:
-    """Scrape a system, which need not run yet, while the block runs."""
+def scraping(system: System, folder: Path, stranger: int) -> Iterator[Prometheus]:
+    """Scrape a system, which need not run yet, while the block runs.
+
+    Args:
+        system: What is scraped.
+        folder: Of Prometheus.
+        stranger: Port of one more target, beside the primary.
+    """
     port = free_ports([0])
     with (folder / "prometheus.log").open("w") as log:
         process = subprocess.Popen(
             leashed(
                 "prometheus",
-                f"--config.file={_configuration(system, folder)}",
+                f"--config.file={_configuration(system, folder, stranger)}",
                 f"--storage.tsdb.path={folder / 'tsdb'}",
                 f"--web.listen-address=127.0.0.1:{port}",
                 "--enable-feature=exemplar-storage",
@@ -118,12 +175,9 @@ def scraping(system: System, folder: Path) -> Iterator[Prometheus]:
             ),
             stderr=log,
         )
-    prometheus = Prometheus(port, 1 + system.readers)
+    prometheus = Prometheus(port, 2 + system.readers)
     try:
         wait_for(prometheus.is_ready)
-        prometheus.wait_for_scrapes()  # it takes some seconds until it has found its targets
-        wait_for(lambda: not prometheus.ask('ALERTS{alertstate="firing"}'))  # of that time
-        prometheus.began = time.time()
         yield prometheus
     finally:
         prometheus.close()
@@ -131,7 +185,7 @@ def scraping(system: System, folder: Path) -> Iterator[Prometheus]:
         process.wait()
 
 
-def _configuration(system: System, folder: Path) -> Path:
+def _configuration(system: System, folder: Path, stranger: int) -> Path:
     """Write that of a server without containers, for this system, with rules that hurry."""
     document = yaml.safe_load((DEPLOY / "prometheus.systemd.yml").read_text())
     document["global"] = {
@@ -141,7 +195,7 @@ def _configuration(system: System, folder: Path) -> Path:
     }
     ingest, readers = document["scrape_configs"]
     metrics = system.port + 200
-    ingest["static_configs"] = [{"targets": [f"127.0.0.1:{metrics}"]}]
+    ingest["static_configs"] = [{"targets": [f"127.0.0.1:{metrics}", f"127.0.0.1:{stranger}"]}]
     targets = [f"127.0.0.1:{metrics + 1 + number}" for number in range(system.readers)]
     readers["static_configs"] = [{"targets": targets}]
     (folder / "rules").mkdir()

@@ -54,6 +54,7 @@ async def test_large_object_goes_through_a_file_and_a_small_one_does_not(
     assert found == (spill if store.folder is None else store.folder / "ltx" / "large")
     body = await store.read_or_spill("ltx/large", spill, memory_bytes=9_000_000, stall_s=30)
     assert body == LARGE
+    assert store.counts.transferred_bytes[Operation.GET] == 2 * len(LARGE)
 
 
 async def test_missing_object_is_told_from_other_errors(store: Store, tmp_path: Path) -> None:
