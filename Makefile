@@ -53,7 +53,7 @@ test-datasette1: $(VENV)/datasette1.stamp
 		--numprocesses 3 --dist loadfile $(DATASETTE1) $(ARGS)
 
 audit: $(VENV)/dev.stamp
-	$(VENV)/bin/python -m tests.audit requirements.lock requirements-datasette1.lock
+	$(VENV)/bin/python -m tests.audit $(sort $(wildcard requirements*.lock))
 
 test-stores: $(VENV)/dev.stamp
 	@tests/system-packages.sh ceph
