@@ -11,6 +11,7 @@
 #             FUZZ_SECONDS=… for each of the two
 # make bench  measure, side by side with peers
 # make docs   write anew what the reference has of the code, and build the pages into docs/_build
+# make links  ask other hosts whether they still have what the pages link to
 # make dashboards  write deploy/grafana/*.json anew
 # make shots  take the screenshots in docs/images anew, of a system that is started for that
 # make lock   choose versions anew
@@ -23,7 +24,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 # Every process that a test starts would compile all modules again: a third of its start.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run venv test test-release test-datasette1 audit test-stores faults soak fuzz bench docs shots dashboards lock clean
+.PHONY: run venv test test-release test-datasette1 audit test-stores faults soak fuzz bench docs links shots dashboards lock clean
 
 run: $(VENV)/run.stamp
 	@exec $(VENV)/bin/headrace up $(ARGS)
@@ -53,7 +54,7 @@ test-datasette1: $(VENV)/datasette1.stamp
 		--numprocesses 3 --dist loadfile $(DATASETTE1) $(ARGS)
 
 audit: $(VENV)/dev.stamp
-	$(VENV)/bin/python -m tests.audit requirements.lock requirements-datasette1.lock
+	$(VENV)/bin/python -m tests.audit $(sort $(wildcard requirements*.lock))
 
 test-stores: $(VENV)/dev.stamp
 	@tests/system-packages.sh ceph
@@ -81,6 +82,9 @@ docs: $(VENV)/dev.stamp
 	$(VENV)/bin/cog -r -I . $$(grep -rl --include='*.md' '\[\[\[cog' README.md docs)
 	$(VENV)/bin/sphinx-build -n -W --keep-going -q docs docs/_build
 	@echo "docs/_build/index.html"
+
+links: $(VENV)/dev.stamp
+	$(VENV)/bin/sphinx-build -b linkcheck -q docs $(VENV)/links
 
 shots: $(VENV)/dev.stamp
 	@tests/system-packages.sh

@@ -21,6 +21,9 @@ exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown"}
 myst_enable_extensions = ["attrs_inline", "deflist"]
 myst_heading_anchors = 4  # links to headings are written as GitHub has them
+linkcheck_ignore = [r"http://127\.0\.0\.1"]
+linkcheck_anchors = False  # many are made by scripts
+linkcheck_timeout = 20  # seconds
 highlight_language = "text"  # of a block without a language
 smartquotes = False  # quotes in commands stay as they are typed
 

@@ -1,4 +1,4 @@
-"""Takes the screenshots that ``shots.yml`` lists, of a system in five regions: `make shots`.
+"""Takes the screenshots that ``shots.yml`` lists, of two systems that it starts: `make shots`.
 
 The browser is Debian's Chromium. shot-scraper has no option for its path, nor for a dark look; both
 are given to Playwright, which it drives.
@@ -21,6 +21,7 @@ import yaml
 from playwright.sync_api import Browser, BrowserType
 from shot_scraper.cli import cli
 
+from tests.e2e.conftest import running
 from tests.e2e.page_kit import CHROMIUM
 from tests.e2e.primary_kit import TOKEN
 from tests.e2e.readers_kit import world
@@ -41,12 +42,13 @@ def main() -> None:
     """Take all of them."""
     with TemporaryDirectory(prefix="headrace-shots-") as folder:
         root = Path(folder)
-        with world(root, *REGIONS) as readers:
+        with world(root, *REGIONS) as readers, running(root / "first") as first:
             upload_files(readers)
+            first.upload(PEOPLE, "people.csv", wait_for="regions")
             auth = root / "auth.json"
             auth.write_text(json.dumps(sign_in(readers[0].url)))
             for scheme in SUFFIXES:
-                take(list_shots(readers[0].url, scheme), auth, scheme)
+                take(list_shots(readers[0].url, first.url, scheme), auth, scheme)
 
 
 def upload_files(readers: list[Reader]) -> None:
@@ -72,9 +74,10 @@ def sign_in(url: str) -> dict[str, Any]:
     return {"cookies": cookies, "origins": []}
 
 
-def list_shots(url: str, scheme: str) -> list[dict[str, Any]]:
+def list_shots(url: str, first: str, scheme: str) -> list[dict[str, Any]]:
     """List what is taken in a scheme: all of it in the light one, what differs in the dark one."""
-    shots = yaml.safe_load((HERE / "shots.yml").read_text().replace("{url}", url))
+    text = (HERE / "shots.yml").read_text().replace("{url}", url).replace("{first}", first)
+    shots = yaml.safe_load(text)
     return [
         {**shot, "output": str(HERE / "images" / shot["output"].replace(DARK, SUFFIXES[scheme]))}
         for shot in shots

@@ -40,6 +40,7 @@ EVENTS = "/-/headrace/events"
 PERSONAL = "/ingest/status"
 STREAMS_AT_MOST = 2000
 HEARTBEAT_S = 15.0
+IF_KNOWN = "Headrace-If-Known"  # the page's script asks whether there is more for this person
 UPLOADS_S = 5.0  # for the primary to say what somebody has uploaded
 # A copy that a browser or a CDN shows while this reader is gone would say that all is well.
 _NOT_KEPT = "no-store"
@@ -81,10 +82,13 @@ class StatusPages:
             personal: Whether it is for people alone who can be told what was uploaded.
 
         Raises:
-            Refusal: ``unauthorized``: nobody said who he is; or a worker did not answer.
+            Refusal: ``unauthorized``: nobody said who he is; or a worker did not answer. The page's
+                script is told in another way, since browsers complain of what is refused.
         """
         known, uploads = await self._find_uploads(request, caller)
         if personal and not known:
+            if IF_KNOWN in request.headers:
+                return web.Response(status=HTTPStatus.NO_CONTENT)
             raise Refusal("unauthorized", "the page is for people who may write")
         sight = await self._overview.look()
         if known:

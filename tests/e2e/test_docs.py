@@ -157,7 +157,7 @@ def test_search_finds_a_page(url: str, browser: Browser) -> None:
 def test_links_lead_somewhere(page: Path, built: Path) -> None:
     """Each link within the project leads to what is there; the others are well-formed.
 
-    Nobody looks whether other hosts still have what is linked to: the tests have no network.
+    Whether other hosts still have what is linked to is for `make links`: the tests have no network.
     """
     for link in links_of(page):
         parts = urlsplit(link)

@@ -63,14 +63,20 @@ def browser() -> Iterator[Browser]:
 
 @contextmanager
 def page_of(browser: Browser, **options: Any) -> Iterator[Page]:
-    """Give a page on which no script ever fails, and no dialog opens."""
+    """Give a page on which no script ever fails or is refused anything, and no dialog opens."""
     with browser.new_context(**options) as context:
         page = context.new_page()
         wrong: list[str] = []
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: wrong.append(dialog.message))
+        page.on("response", lambda answer: wrong.append(answer.url) if is_refusal(answer) else None)
         yield page
         assert not wrong
+
+
+def is_refusal(answer: Response) -> bool:
+    """Tell whether a script was refused what it asked for: the browser's console says so."""
+    return answer.request.resource_type == "fetch" and 400 <= answer.status < 500
 
 
 @pytest.fixture

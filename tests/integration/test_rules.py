@@ -15,6 +15,7 @@ FOLDER = ROOT / "deploy" / "prometheus"
 RUNBOOKS = ROOT / "docs" / "howto" / "runbooks"
 RULES = sorted((FOLDER / "rules").iterdir())
 TESTS = sorted((FOLDER / "tests").iterdir())
+LINK = "{{{{ $externalLabels.docs }}}}/howto/runbooks/{name}.html"
 CONFIGURATIONS = sorted(FOLDER.glob("prometheus.*.yml"))
 
 
@@ -36,8 +37,10 @@ def alerts() -> list[dict[str, Any]]:
 def test_configuration_is_one_for_prometheus(path: Path) -> None:
     """Prometheus would start with it, and finds the rules beside it."""
     promtool("check", "config", path)
-    jobs = {each["job_name"] for each in yaml.safe_load(path.read_text())["scrape_configs"]}
+    configuration = yaml.safe_load(path.read_text())
+    jobs = {each["job_name"] for each in configuration["scrape_configs"]}
     assert jobs == {"headrace-ingest", "headrace-reader"}
+    assert configuration["global"]["external_labels"]["docs"].startswith("https://")
 
 
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.stem)
@@ -63,7 +66,7 @@ def test_every_alert_is_tested_and_has_its_page() -> None:
     for rule in alerts():
         name, severity = rule["alert"], rule["labels"]["severity"]
         assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
-        assert rule["annotations"]["runbook_url"] == f"docs/howto/runbooks/{name}.md"
+        assert rule["annotations"]["runbook_url"] == LINK.format(name=name)
         assert f"| [`{name}`](runbooks/{name}.md) | {severity} |" in listed
 
 

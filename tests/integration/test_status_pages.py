@@ -180,6 +180,8 @@ async def test_uploads_are_shown_to_those_who_may_write(tmp_path: Path) -> None:
         answer, text = await get(reader, "/ingest/status")
         assert (answer.status, 'name="token"' in text) == (401, True)
         assert 'name="next" value="/ingest/status"' in text
+        answer, text = await get(reader, "/ingest/status", **{"Headrace-If-Known": "1"})
+        assert (answer.status, text) == (204, "")
         assert primary.asked == []
         for path, headers in (
             ("/ingest/status", {"Cookie": "headrace_session=good"}),

@@ -99,6 +99,14 @@ ILL = {"name": "bad", "version": "2", "vulns": [{"id": "PYSEC-1", "fix_versions"
 UNKNOWN = {"name": "new", "skip_reason": "Dependency not found"}
 
 
+def test_audit_asks_about_everything_that_is_locked() -> None:
+    """What builds the image, and what the tests run with, can have vulnerabilities as well."""
+    made = ["make", "--dry-run", "audit", "VENV=.venv"]
+    said = subprocess.run(made, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    [line] = [each for each in said.splitlines() if "tests.audit" in each]
+    assert line.partition("tests.audit ")[2].split() == LOCKS
+
+
 @pytest.mark.parametrize(
     ("dependencies", "well", "said"),
     [

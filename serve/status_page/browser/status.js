@@ -16,9 +16,9 @@ let busy = false;
 let stream = null;
 
 async function load(path) {
-  const answer = await fetch(path, { headers: { Accept: "text/html" } });
+  const answer = await fetch(path, { headers: { Accept: "text/html", "Headrace-If-Known": "1" } });
   const text = await answer.text(); // also of a refusal: it holds a connection until it is read
-  if (!answer.ok) return null;
+  if (answer.status !== 200) return null;
   const found = new DOMParser().parseFromString(text, "text/html");
   return found.querySelector("main[data-version]");
 }
