@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
+from hypothesis import settings
 
 from tests.integration.ceph_kit import ceph_server
 from tests.integration.s3_kit import s3_server
@@ -27,6 +28,11 @@ Found = TypeVar("Found")
 os.environ["SSL_CERT_FILE"] = str(Path(__file__).with_name("no-authority.pem"))
 
 SERVERS = {"seaweedfs": s3_server, "ceph": ceph_server}
+
+
+# An example takes as long as a busy machine makes it.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:

@@ -77,7 +77,6 @@ def test_damaged_file_is_converted_whole_or_refused(format_name: str) -> None:
     @given(data=damaged(seeds), wishes=st.sampled_from(WISHES))
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
         database=None,
         derandomize=SECONDS == 0,
         print_blob=True,

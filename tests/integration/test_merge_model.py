@@ -34,7 +34,7 @@ KEYS = {
     "INTEGER": st.integers(min_value=-5, max_value=25),
     "TEXT": st.sampled_from([*"abcdefghijklmnopqrst", "A", "B", "", "é"]),
 }
-STEPS = settings(max_examples=80, deadline=None, derandomize=True)
+STEPS = settings(max_examples=80, derandomize=True)
 
 
 @contextmanager

@@ -85,7 +85,7 @@ WRITERS: dict[str, Callable[[list[dict[str, Any]]], str]] = {
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(table=_tables(("integer", "real", "text", "digits", "huge", "nested")))
 def test_text_table_of_any_values_is_read_back(kind: str, table: dict[str, list[Any]]) -> None:
     """Whatever values a table has, those and no others are in the staging database."""
@@ -97,7 +97,7 @@ def test_text_table_of_any_values_is_read_back(kind: str, table: dict[str, list[
 
 
 @pytest.mark.parametrize("kind", ["parquet", "file", "stream"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(table=_tables(("integer", "real", "text", "digits")))
 def test_arrow_table_of_any_values_is_read_back(kind: str, table: dict[str, list[Any]]) -> None:
     """Whatever values a table has, those and no others are in the staging database."""
@@ -119,7 +119,7 @@ _CELLS = st.text(
 ).filter(lambda text: text.strip() == text and not text.startswith(("=", "#", "_x")))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     numbers=st.lists(st.integers(-(2**53), 2**53), min_size=1, max_size=8),
     texts=st.lists(_CELLS | st.text("0123456789", min_size=1, max_size=20), min_size=8, max_size=8),
