@@ -97,3 +97,15 @@ def test_generation_says_how_far_it_has_come() -> None:
     )
     assert (newest["number"], newest["missing"], newest["took_s"]) == (4, ["Sydney"], 2.0)
     assert (before["number"], before["missing"], before["took_s"]) == (3, [], 7.0)
+
+
+def test_primary_is_away_since_it_went_and_not_since_somebody_looked() -> None:
+    """Nobody may have looked then, but the stream of generations ended; an answer since counts."""
+    assert Seen(away_since=after(30)).find_away_since(after(1)) == after(1)
+    looked = Seen(said={}, said_at=AT, away_since=after(30))
+    assert looked.find_away_since(after(1)) == after(1)
+    assert looked.find_away_since(None) == after(30)  # the stream is up: only looks tell
+    assert looked.find_away_since(after(40)) == after(30)
+    answered = Seen(said={}, said_at=after(20), away_since=after(30))
+    assert answered.find_away_since(after(1)) == after(20)
+    assert Seen(said={}, said_at=after(20)).find_away_since(after(1)) is None
