@@ -30,7 +30,7 @@ _WORDS = {
     "delete": "deleted",
     "metadata": "described anew",
     "rebuild": "put right again",
-    "rollback": "brought back",
+    "rollback": "rolled back",
     "rows": "rows written",
     "takeover": "A primary took over",
 }

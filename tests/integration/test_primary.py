@@ -173,3 +173,14 @@ async def test_region_that_falls_silent_is_told_of_until_it_is_heard_again(
     await led.ask("POST", "/-/readers", json=report)
     _, status = await led.ask("GET", "/ingest/status")
     assert status["regions"]["syd"]["readers"] == 1
+
+
+async def test_database_that_is_rolled_back_is_changed_by_that(led: LeadingPrimary) -> None:
+    """Whoever reads when a database was changed is told when it became what it is."""
+    await led.upload(b"n\n2\n", filename="t.csv", database="d")
+    before = led.node.primary.state.databases["d"].updated_at
+
+    back = await led.node.rollback.to(1, "d")
+
+    assert back.state.databases["d"].updated_at > before
+    assert back.state.databases["d"].source == (await led.entries(0))[0].databases["d"].source
