@@ -209,7 +209,7 @@ async def test_page_without_an_upload_page_leads_to_none(tmp_path: Path) -> None
 async def test_primary_that_is_away_is_told_in_words(tmp_path: Path) -> None:
     """The page is there without the primary, and says what that means and what to do."""
     async with site_of(tmp_path) as (reader, primary):
-        await get(reader, "/-/headrace")
+        assert "It has held the lease" in (await get(reader, "/-/headrace"))[1]
         primary.is_away = True
 
         async def look() -> str:
@@ -220,6 +220,9 @@ async def test_primary_that_is_away_is_told_in_words(tmp_path: Path) -> None:
         assert "Something is wrong" in text
         assert "uploads are kept" in text
         assert "not known" in text
+        assert "It last answered" in text
+        assert "It took the lease" in text
+        assert "It has held the lease" not in text
         primary.is_away = False
         await eventually(lambda: _is_well(reader))
 
