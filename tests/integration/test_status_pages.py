@@ -179,6 +179,7 @@ async def test_uploads_are_shown_to_those_who_may_write(tmp_path: Path) -> None:
             assert 'href="/ingest/status">Sign in' in text
         answer, text = await get(reader, "/ingest/status")
         assert (answer.status, 'name="token"' in text) == (401, True)
+        assert "<code>data/token</code>" in text  # who runs it on his own machine asks nobody
         assert 'name="next" value="/ingest/status"' in text
         assert primary.asked == []
         for path, headers in (
@@ -220,6 +221,7 @@ async def test_primary_that_is_away_is_told_in_words(tmp_path: Path) -> None:
         assert "Something is wrong" in text
         assert "uploads are kept" in text
         assert "not known" in text
+        assert ">primary-away</code>" in text  # as guides call it
         assert "It last answered" in text
         assert "It took the lease" in text
         assert "It has held the lease" not in text
