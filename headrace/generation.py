@@ -80,7 +80,7 @@ class Cut:
         pages: Size of the database in pages.
         checksum: Of the whole database at that TXID (checksum.py); None if its primary knew none.
         tables: Rows of each public table.
-        updated_at: When it was last changed.
+        updated_at: When it was last changed; by a rollback, too.
         source: The file it was last changed by; None after a deletion of a table.
         metadata: What people say about it (metadata.py). It belongs to the cut: so whatever
             compares, keeps or brings back a database does so with what is said about it.

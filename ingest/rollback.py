@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from headrace.errors import LitestreamError, LogError, Refusal
@@ -77,13 +78,17 @@ class Rollback:
             }
             cuts = {name: target.databases[name] for name in differing if name in target.databases}
             revived = await self._revive(cuts)
+            changed_at = datetime.now(UTC)  # by this; its rows are as old as they were
             removed = tuple(name for name in differing if name not in revived)
             if differing or described:
                 await self._primary.publish(
                     cause={"kind": "rollback", "to": str(number)},
                     databases={
                         **described,
-                        **{name: cut for name, (cut, _txid) in revived.items()},
+                        **{
+                            name: replace(cut, updated_at=changed_at)
+                            for name, (cut, _txid) in revived.items()
+                        },
                     },
                     removed=removed,
                 )

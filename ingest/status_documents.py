@@ -48,11 +48,11 @@ class ReaderMachine(TypedDict):
 
 
 class RegionStatus(TypedDict):
-    """A region whose readers were heard of lately.
+    """A region whose readers were heard of in the last day.
 
     Attributes:
-        generation: The oldest that is shown there.
-        readers: How many were heard of.
+        generation: The oldest that is shown there; of one that is silent, what it showed last.
+        readers: How many were heard of lately; 0: it is silent.
         machines: Each of them.
         seconds_behind: For how long there has been something newer; None if nobody knows any more.
         heard_s_ago: Seconds since one was heard of.

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import random
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -57,6 +58,7 @@ class Follower:
     Attributes:
         newest: The newest state; None until the log was read once.
         push_connected: Whether the push stream is up.
+        push_away_since: Since when it is known not to be; None: it is up, or was not tried yet.
         why: What is wrong now: ``log`` and ``push``, each with one sentence; empty if all is well.
     """
 
@@ -72,6 +74,7 @@ class Follower:
     ) -> None:
         self.newest: State | None = None
         self.push_connected = False
+        self.push_away_since: datetime | None = None
         self.why: dict[str, str] = {}
         self._patience_ends_s = time.monotonic() + PATIENCE_S
         self._was_patient = False
@@ -211,6 +214,7 @@ class Follower:
             if self.push_connected:
                 pauses.reset()
             self._set_connected(False)
+            self.push_away_since = self.push_away_since or datetime.now(UTC)
             self._note("push", reason)
             await asyncio.sleep(pauses.next_s())
 
@@ -261,6 +265,7 @@ class Follower:
         self._metrics.push_connected.set(connected)
         self._poll_now.set()
         if connected:
+            self.push_away_since = None
             self.why.pop("push", None)
             self._patience_ends_s, self._was_patient = 0.0, False
             log.info("push connected")

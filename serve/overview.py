@@ -145,7 +145,7 @@ class Overview:
 
     def _describe(self, seen: Seen, recent: Sequence[Brief]) -> dict[str, Any]:
         reader = self._describe_reader()
-        primary = _describe_primary(seen)
+        primary = _describe_primary(seen, self._follower.push_away_since)
         newest = max(reader["newest"] or 0, (seen.said or {}).get("generation", 0))
         regions = describe_regions(seen, recent, reader, newest)
         return {
@@ -190,11 +190,11 @@ class Overview:
         return self._stale_since
 
 
-def _describe_primary(seen: Seen) -> dict[str, Any]:
+def _describe_primary(seen: Seen, push_away_since: datetime | None) -> dict[str, Any]:
     said = seen.said or {}
     return {
         "known": seen.said is not None,
-        "away_since": _format(seen.away_since),
+        "away_since": _format(seen.find_away_since(push_away_since)),
         "said_at": _format(seen.said_at) if seen.away_since else None,
         **{
             name: said.get(name)

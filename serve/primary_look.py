@@ -34,6 +34,16 @@ class Seen:
     said_at: datetime | None = None
     away_since: datetime | None = None
 
+    def find_away_since(self, push_away_since: datetime | None) -> datetime | None:
+        """Say since when it does not answer: when it went away, perhaps nobody looked.
+
+        Args:
+            push_away_since: Since when its stream of generations is away; None: it is not.
+        """
+        if self.away_since is None or push_away_since is None:
+            return self.away_since
+        return min(self.away_since, max(push_away_since, self.said_at or push_away_since))
+
 
 class PrimaryLook:
     """Asks the primary, for all who look at this reader.

@@ -108,6 +108,9 @@ def describe_generations(
             "removed": list(each.removed),
             "more": each.more,
             "missing": [r["city"] for r in there if r["generation"] < each.number],
+            "away": [
+                r["city"] for r in regions if not r["readers"] and r["generation"] < each.number
+            ],
             "took_s": max(
                 (r["delays_s"][each.number] for r in there if each.number in r["delays_s"]),
                 default=None,

@@ -147,14 +147,20 @@ def _nodes(standing: Standing) -> Table:
         name = f"reader, region {reader['region']}"
         table.add_row(name, str(reader["generation"]), behind, said)
     for region, heard in (primary or {"regions": {}})["regions"].items():
-        readers = f"{heard['readers']} readers" if heard["readers"] > 1 else "1 reader"
         table.add_row(
             f"region {region}",
             str(heard["generation"]),
             _seconds(heard["seconds_behind"]),
-            f"{readers}, heard {heard['heard_s_ago']:.0f} s ago",
+            _say_heard(heard),
         )
     return table
+
+
+def _say_heard(region: dict[str, Any]) -> str:
+    if not region["readers"]:
+        return f"silent for {region['heard_s_ago']:.0f} s"
+    readers = f"{region['readers']} readers" if region["readers"] > 1 else "1 reader"
+    return f"{readers}, heard {region['heard_s_ago']:.0f} s ago"
 
 
 def _seconds(value: float | None) -> str:

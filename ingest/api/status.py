@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from headrace.generation import format_time
+from headrace.generation import format_time, parse_time
 from headrace.operation import Who, operation
 from headrace.web import answer_json
 from ingest.api.declared import answers_json
@@ -17,6 +17,8 @@ from ingest.api.receipts import encode_receipt, keep_failures
 from ingest.status_documents import Status
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ingest.api.node import Node
     from ingest.writer import Writer
 
@@ -57,7 +59,7 @@ async def get_status(request: web.Request) -> web.Response:
 
 async def _describe_regions(node: Node) -> dict[str, Any]:
     newest = node.publisher.state.number
-    return {
+    regions = {
         region: {
             "generation": heard.generation,
             "readers": len(heard.reports),
@@ -72,7 +74,22 @@ async def _describe_regions(node: Node) -> dict[str, Any]:
             "seconds_behind": await _seconds_behind(node, heard.generation, newest),
             "heard_s_ago": round(heard.heard_s_ago, 1),
         }
-        for region, heard in sorted(node.regions.heard().items())
+        for region, heard in node.regions.heard().items()
+    }
+    for region, told in (await node.roll_call.describe()).items():
+        if region not in regions and told["silent"] and not told["stopped"]:
+            regions[region] = await _describe_silent(node, told, newest)
+    return dict(sorted(regions.items()))
+
+
+async def _describe_silent(node: Node, told: Mapping[str, Any], newest: int) -> dict[str, Any]:
+    silent = node.now() - parse_time(told["silent_since"])
+    return {
+        "generation": told["generation"],
+        "readers": 0,
+        "machines": [],
+        "seconds_behind": await _seconds_behind(node, told["generation"], newest),
+        "heard_s_ago": round(max(silent.total_seconds(), 0.0), 1),
     }
 
 

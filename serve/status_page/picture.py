@@ -30,7 +30,7 @@ _WORDS = {
     "delete": "deleted",
     "metadata": "described anew",
     "rebuild": "put right again",
-    "rollback": "brought back",
+    "rollback": "rolled back",
     "rows": "rows written",
     "takeover": "A primary took over",
 }
@@ -229,4 +229,7 @@ def _describe_generation(said: Mapping[str, Any], visible: Collection[str]) -> G
 def _say_reach(said: Mapping[str, Any]) -> str:
     if said["missing"]:
         return f"not yet in {', '.join(said['missing'])}"
-    return "" if said["took_s"] is None else f"everywhere after {seconds(said['took_s'])}"
+    if said["took_s"] is None:
+        return ""
+    after = f"after {seconds(said['took_s'])}"
+    return f"{after}, not in {', '.join(said['away'])}" if said["away"] else f"everywhere {after}"

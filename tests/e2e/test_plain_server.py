@@ -33,26 +33,23 @@ def test_guide_to_a_plain_server_works(tmp_path: Path, s3: S3) -> None:
     tests are put where they would be.
     """
     blocks = re.findall(r"^```sh\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
-    _install, files, start = blocks
+    _install, files, start, push = blocks
     port = free_ports([0, 1, 2, 3])
     reader = f"http://127.0.0.1:{port}"
     with booted(tmp_path) as machine:
         machine.install()
         machine.run(files)
-        token = _fill_in(machine, s3, port)
+        _fill_in(machine, s3, port)
         assert machine.run("systemd-analyze verify /etc/systemd/system/headrace-* 2>&1") == ""
 
         assert machine.run(start).count("active (running)") == 2
         wait_for(lambda: _is_ready(reader), timeout_s=60)
-        answer = httpx.post(
-            f"{reader}/ingest?filename=cities.csv&wait_for=regions",
-            content=b"city,people\nBern,133000\n",
-            headers={"Authorization": f"Bearer {token}", "Prefer": "wait=60"},
-            timeout=90,
-        )
-        assert answer.status_code == 201, answer.text
+        pushed = machine.run(push.replace("http://127.0.0.1:8000", reader))
+        assert f"cities.csv: 1 row in generation 1: {reader}/cities/cities" in pushed
         rows = httpx.get(f"{reader}/cities/cities.json?_shape=array").json()
         assert [row["city"] for row in rows] == ["Bern"]
+        (doctor,) = re.findall(r"`(\(export .* doctor serve .*\))`, and", GUIDE)
+        assert "put-if-absent" in machine.run(doctor)
         assert "not isolated" not in machine.run("cat /run/log-of-headrace-ingest")
         rights = set(machine.run(RIGHTS).split("\n")[:-1])
         assert rights == {"CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"}
@@ -77,8 +74,8 @@ def test_unit_is_no_more_exposed_than_the_guide_says(unit: str) -> None:
     assert float(rated) <= 2.0
 
 
-def _fill_in(machine: Machine, s3: S3, port: int) -> str:
-    """Say which store and ports it is; give the token that the guide made."""
+def _fill_in(machine: Machine, s3: S3, port: int) -> None:
+    """Say which store and ports it is."""
     told = {
         "HEADRACE_STORE": s3.url(s3.make_bucket()),
         **s3.credentials,
@@ -92,8 +89,6 @@ def _fill_in(machine: Machine, s3: S3, port: int) -> str:
         text = f"HEADRACE_PORT={own}\nHEADRACE_METRICS_PORT={metrics}\n"
         machine.write(f"/etc/headrace/{role}.env", text.encode())
     machine.write("/run/systemd/system/headrace-.service.d/log.conf", LOGS)
-    (token,) = re.findall(r"^HEADRACE_TOKEN=(\w+)$", made, re.MULTILINE)
-    return str(token)
 
 
 def _is_ready(reader: str) -> bool:

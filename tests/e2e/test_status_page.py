@@ -185,6 +185,10 @@ def test_page_is_whole_without_a_script(browser: Browser, readers: list[Reader])
         page.get_by_label("Token").fill(TOKEN)
         page.get_by_role("button", name="Sign in").click()
         page.get_by_role("link", name="wages.csv").wait_for()
+        cells = page.locator('[data-part="uploads"] td:nth-child(-n + 3)')
+        assert cells.count() >= 6
+        lefts = "cells => cells.map(cell => cell.getBoundingClientRect().left)"
+        assert len(set(cells.evaluate_all(lefts))) == 1  # whatever the names of the files
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])

@@ -205,20 +205,21 @@ async def test_follower_on_an_empty_disk_shows_nothing_before_the_end_of_the_log
 async def test_follower_whose_primary_comes_back_hears_what_it_missed(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A push stream that breaks is made again, from where it broke."""
+    """A push stream that breaks is made again, from where it broke; since when is known."""
     port = free_ports([0])
     async with AsyncExitStack() as stack:
         async with primary_of(publisher, port=port) as url:
             follower = await stack.enter_async_context(following(publisher.store, url))
             await eventually(lambda: follower.push_connected)
+            assert follower.push_away_since is None
             monkeypatch.setattr(follow, "POLL_S", 3600.0)
-        await eventually(lambda: not follower.push_connected)
+        await eventually(lambda: follower.push_away_since)
         for _ in range(3):
             await publisher.publish({})
         await stack.enter_async_context(primary_of(publisher, port=port))
 
         assert (await asyncio.wait_for(follower.wait_newer(2), 20)).number == 3
-        assert follower.why == {}
+        assert (follower.why, follower.push_away_since) == ({}, None)
 
 
 async def test_follower_that_meets_a_gap_closes_it_from_the_log(

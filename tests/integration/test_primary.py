@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import closing
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from headrace.errors import Refusal
 from headrace.receipt import UploadState
+from ingest import regions, roll_call
 from ingest.audit_rows import AuditRow
 from ingest.merge.database import connect
 from ingest.rows.writes import InsertRows
@@ -150,3 +152,35 @@ async def test_database_that_its_generation_does_not_describe_is_published_as_it
         await led.upload(b"n\n2\n", filename="more.csv", database="d")
         await led.node.rollback.to(broken.number, "d")
         assert primary.cut("d").tables == {"more": 1}
+
+
+async def test_region_that_falls_silent_is_told_of_until_it_is_heard_again(
+    led: LeadingPrimary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for it any more, and whoever asks is told what it showed last."""
+    report = {"reader": "1", "region": "syd", "generation": 0}
+    await led.ask("POST", "/-/readers", json=report)
+    with monkeypatch.context() as patch:
+        patch.setattr(roll_call, "SILENT_AFTER", timedelta(0))
+        patch.setattr(regions, "GONE_AFTER_S", -1.0)
+        _, status = await led.ask("GET", "/ingest/status")
+        await led.ask("POST", "/-/readers", json={**report, "stopping": True})
+        _, stopped = await led.ask("GET", "/ingest/status")
+    syd = status["regions"]["syd"]
+    assert (syd["readers"], syd["machines"], syd["generation"]) == (0, [], 0)
+    assert min(syd["heard_s_ago"], syd["seconds_behind"]) >= 0
+    assert stopped["regions"] == {}
+    await led.ask("POST", "/-/readers", json=report)
+    _, status = await led.ask("GET", "/ingest/status")
+    assert status["regions"]["syd"]["readers"] == 1
+
+
+async def test_database_that_is_rolled_back_is_changed_by_that(led: LeadingPrimary) -> None:
+    """Whoever reads when a database was changed is told when it became what it is."""
+    await led.upload(b"n\n2\n", filename="t.csv", database="d")
+    before = led.node.primary.state.databases["d"].updated_at
+
+    back = await led.node.rollback.to(1, "d")
+
+    assert back.state.databases["d"].updated_at > before
+    assert back.state.databases["d"].source == (await led.entries(0))[0].databases["d"].source

@@ -179,6 +179,7 @@ async def test_uploads_are_shown_to_those_who_may_write(tmp_path: Path) -> None:
             assert 'href="/ingest/status">Sign in' in text
         answer, text = await get(reader, "/ingest/status")
         assert (answer.status, 'name="token"' in text) == (401, True)
+        assert "<code>data/token</code>" in text  # who runs it on his own machine asks nobody
         assert 'name="next" value="/ingest/status"' in text
         answer, text = await get(reader, "/ingest/status", **{"Headrace-If-Known": "1"})
         assert (answer.status, text) == (204, "")
@@ -211,7 +212,7 @@ async def test_page_without_an_upload_page_leads_to_none(tmp_path: Path) -> None
 async def test_primary_that_is_away_is_told_in_words(tmp_path: Path) -> None:
     """The page is there without the primary, and says what that means and what to do."""
     async with site_of(tmp_path) as (reader, primary):
-        await get(reader, "/-/headrace")
+        assert "It has held the lease" in (await get(reader, "/-/headrace"))[1]
         primary.is_away = True
 
         async def look() -> str:
@@ -222,6 +223,10 @@ async def test_primary_that_is_away_is_told_in_words(tmp_path: Path) -> None:
         assert "Something is wrong" in text
         assert "uploads are kept" in text
         assert "not known" in text
+        assert ">primary-away</code>" in text  # as guides call it
+        assert "It last answered" in text
+        assert "It took the lease" in text
+        assert "It has held the lease" not in text
         primary.is_away = False
         await eventually(lambda: _is_well(reader))
 

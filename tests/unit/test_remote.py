@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from headrace.cli import main
 from headrace.errors import RefusedError, RemoteError, UnreachableError
+from headrace.exits import Exit
 from headrace.options import FIELDS
 from headrace.receipt import NOTHING_CHANGED
 from headrace.remote import credentials, wording
@@ -26,6 +28,7 @@ from headrace.remote.insisting import Insisting
 from headrace.remote.remembered import Pushed, Remembered, watch_of
 from headrace.remote.server import connected
 from headrace.remote.sources import FileSource, StreamSource
+from headrace.remote.status import Standing, render
 from headrace.remote.unfinished import UnfinishedUploads, mark_of
 from headrace.remote.urls import find_url
 
@@ -52,6 +55,21 @@ def push(*arguments: str) -> tuple[int, str]:
     flags = ["--to", "http://127.0.0.1:1", "--retry-for", "0"]
     done = CliRunner().invoke(main, ["push", *flags, *arguments])
     return done.exit_code, done.output
+
+
+def test_status_says_of_a_region_that_is_silent_for_how_long() -> None:
+    """A region that is gone stands among the others: so nobody takes it for one that is well."""
+    heard = {"generation": 1, "readers": 1, "seconds_behind": 0.0, "heard_s_ago": 8.0}
+    silent = {**heard, "readers": 0, "seconds_behind": 40.0, "heard_s_ago": 45.2}
+    primary: dict[str, Any] = {"epoch": 1, "lease_held": True, "litestream_up": True}
+    primary |= {"generation": 2, "databases": {}, "in_flight": 0, "uploads": [], "receipts": []}
+    primary["regions"] = {"fra": heard, "syd": silent}
+    console = Console(file=io.StringIO(), width=100)
+    console.print(render(Standing(url=URL, reader=None, primary=primary, why=None, end=Exit.DONE)))
+    assert isinstance(console.file, io.StringIO)
+    fra, syd = (line for line in console.file.getvalue().splitlines() if "region" in line)
+    assert " ".join(fra.split()) == "region fra 1 0 s 1 reader, heard 8 s ago"
+    assert " ".join(syd.split()) == "region syd 1 40.0 s silent for 45 s"
 
 
 def test_every_option_of_an_upload_is_a_flag() -> None:

@@ -84,7 +84,7 @@ def test_delay_is_from_published_until_the_region_showed_that_or_something_newer
 
 
 def test_generation_says_how_far_it_has_come() -> None:
-    """The slowest region counts; one that is not there yet is named, one that sleeps is not."""
+    """The slowest region counts; one that lacks it is named, and one that sleeps as such."""
     live = {"live": [(3, format_time(after(181))), (4, format_time(after(242)))]}
     regions = {
         **said("fra", **live),
@@ -97,3 +97,18 @@ def test_generation_says_how_far_it_has_come() -> None:
     )
     assert (newest["number"], newest["missing"], newest["took_s"]) == (4, ["Sydney"], 2.0)
     assert (before["number"], before["missing"], before["took_s"]) == (3, [], 7.0)
+    assert (newest["away"], before["away"]) == (["Tokyo"], ["Tokyo"])
+    [shown] = describe_generations(recent(1), describe_regions(seen, recent(3, 4), READER, 4))
+    assert shown["away"] == []
+
+
+def test_primary_is_away_since_it_went_and_not_since_somebody_looked() -> None:
+    """Nobody may have looked then, but the stream of generations ended; an answer since counts."""
+    assert Seen(away_since=after(30)).find_away_since(after(1)) == after(1)
+    looked = Seen(said={}, said_at=AT, away_since=after(30))
+    assert looked.find_away_since(after(1)) == after(1)
+    assert looked.find_away_since(None) == after(30)  # the stream is up: only looks tell
+    assert looked.find_away_since(after(40)) == after(30)
+    answered = Seen(said={}, said_at=after(20), away_since=after(30))
+    assert answered.find_away_since(after(1)) == after(20)
+    assert Seen(said={}, said_at=after(20)).find_away_since(after(1)) is None

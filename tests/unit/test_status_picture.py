@@ -38,6 +38,7 @@ def seen(**changes: Any) -> dict[str, Any]:
         "removed": ["gone"],
         "more": 0,
         "missing": [],
+        "away": [],
         "took_s": 0.4,
     }
     reader = {"generation": 2, "newest": 2, "published_at": AT, "shown_since": AT}
@@ -62,6 +63,27 @@ def test_file_names_cannot_turn_the_line() -> None:
     said["files"] = {"sales": "a\u202egnp.csv"}
     [generation] = paint(seen(generations=[said]), {"sales"})["generations"]
     assert generation.changes[0].filename == "a\ufffdgnp.csv"
+
+
+def test_rollback_is_called_one() -> None:
+    """The page says of a database what the command is called that did it."""
+    [said] = seen()["generations"]
+    [generation] = paint(seen(generations=[{**said, "kind": "rollback"}]), {"sales"})["generations"]
+    assert [(each.filename, each.word) for each in generation.changes] == [(None, "rolled back")]
+
+
+def test_generation_is_everywhere_only_if_no_region_lacks_it() -> None:
+    """A region that is silent does not hold it up, and does not show it either."""
+
+    def reach(**changes: Any) -> str:
+        [said] = seen()["generations"]
+        [generation] = paint(seen(generations=[{**said, **changes}]), ())["generations"]
+        return str(generation.reach).replace("\xa0", " ")
+
+    assert reach() == "everywhere after 0.4 s"
+    assert reach(away=["Sydney", "Tokyo"]) == "after 0.4 s, not in Sydney, Tokyo"
+    assert reach(away=["Sydney"], missing=["London"]) == "not yet in London"
+    assert reach(took_s=None) == ""
 
 
 def test_headline_says_the_worst() -> None:
