@@ -306,7 +306,6 @@ async def test_reader_of_a_folder_in_use_refuses(publisher: Publisher) -> None:
     ("values", "reason"),
     [
         ({"store": None}, "needs the object store"),
-        ({"primary": "localhost:8100"}, "cannot use --primary"),
         ({"datasette_dir": Path("no-such-folder")}, "cannot use --datasette-dir no-such-folder"),
         ({"data": Path("with space")}, "cannot use the folder"),
     ],
