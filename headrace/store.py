@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from obstore import ObjectMeta
-    from obstore.store import ObjectStore
 
 
 ANSWER_S = 30.0  # for a small object, with all tries; some stores queue writers of one key for 10
@@ -83,8 +82,6 @@ class Store:
     Args:
         url: What ``parse_store_url`` reads. Credentials come from the environment, never from it.
         counts: Where what is asked of it is counted; by default its own.
-        makes: Whether a local folder that is not there is made. Else it is waited for: whatever is
-            asked fails until it is there.
 
     Attributes:
         url: The same, without a query: to be shown.
@@ -96,25 +93,17 @@ class Store:
         ConfigError: The URL cannot be used.
     """
 
-    def __init__(self, url: str, counts: StoreCounts | None = None, *, makes: bool = True) -> None:
+    def __init__(self, url: str, counts: StoreCounts | None = None) -> None:
         self._location = parse_store_url(url)
         self.url = self._location.base
         self.folder = self._location.folder
         self.is_s3 = self._location.is_s3
         self.counts = counts or StoreCounts()
-        self._is_awaited = self.folder is not None and not makes
-        self._client = None if self._is_awaited else open_client(self._location)
+        self._store = open_client(self._location)
 
     def reconnect(self) -> None:
         """Ask on new connections from now on: the old ones may be dead without a word."""
-        self._client = None if self._is_awaited else open_client(self._location)
-
-    @property
-    def _store(self) -> ObjectStore:
-        """The client; that of a folder can only be opened once that is there."""
-        if self._client is None:
-            self._client = open_client(self._location)
-        return self._client
+        self._store = open_client(self._location)
 
     def litestream_url(self, key: str) -> str:
         """Give the URL by which Litestream finds a prefix of this store."""
@@ -220,7 +209,6 @@ class Store:
         Raises:
             StoreError: The store could not be asked, or fell silent.
         """
-        await self._check_there()
         batches = aiter(obstore.list(self._store, prefix, chunk_size=_LISTED_AT_ONCE))
         requests = 1
         while True:
@@ -414,7 +402,6 @@ class Store:
         begun_s = time.perf_counter()
         try:
             async with asyncio.timeout(stall_s):
-                await self._check_there()
                 yield
         except TimeoutError as exc:
             self.counts.errors[operation] += 1
@@ -427,17 +414,6 @@ class Store:
         finally:
             self.counts.wait(operation, time.perf_counter() - begun_s)
         self.counts.transferred_bytes[operation] += len(sent)
-
-    async def _check_there(self) -> None:
-        """Find out whether a folder that is not ours to make is there: it may come, or go.
-
-        Raises:
-            StoreError: It is not.
-        """
-        if not self._is_awaited or self.folder is None:
-            return
-        if not await asyncio.to_thread(self.folder.is_dir):
-            raise StoreError(f"there is no store in {self.folder} (yet)")
 
     async def _next(self, chunks: AsyncIterator[Any], what: str, stall_s: float) -> bytes | None:
         """Give the next piece of an object that is being read; None at its end."""

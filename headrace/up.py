@@ -30,7 +30,6 @@ from headrace.logs import configure_logs
 from headrace.privacy import forbid_inspection
 from headrace.settings import as_flags, names_of
 from headrace.stopping import Stop
-from headrace.store import Store
 from headrace.store_url import check_plain_path
 
 if TYPE_CHECKING:
@@ -59,7 +58,6 @@ async def run(settings: UpSettings) -> None:
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with volume_lock(data / "lock"):
         _check_ports(settings)
-        Store(store_url(settings))  # made before its readers look for it
         await _run_parts(settings, data, stop)
 
 

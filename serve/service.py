@@ -318,7 +318,7 @@ def _open_store(settings: ServeSettings) -> Store:
             "a reader needs the object store that the primary writes to",
             hint="give --store (HEADRACE_STORE), the same as the primary's",
         )
-    return Store(settings.store, makes=False)  # a misspelt one would be made, and be empty
+    return Store(settings.store)
 
 
 def _check_settings(settings: ServeSettings) -> None:

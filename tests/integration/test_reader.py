@@ -161,21 +161,6 @@ async def test_reader_restarted_without_the_store_serves_its_last_generation(
         await client.wait_generation(2)
 
 
-async def test_reader_of_a_store_that_is_not_there_says_so_and_waits(
-    publisher: Publisher,
-) -> None:
-    """A folder that was misspelt, or is not mounted yet, is not made, and not served as empty."""
-    await publisher.publish({"sales": publisher.write("sales", *ORDERS)})
-    assert publisher.store.folder
-    publisher.store.folder.rename(publisher.root / "away")
-    async with reading(settings_for(publisher.root)) as client:
-        await client.wait_not_following("there is no store in")
-        assert (await client.get("/-/readyz"))[0] == 503
-        assert not publisher.store.folder.exists()
-        (publisher.root / "away").rename(publisher.store.folder)
-        await client.wait_generation(1)
-
-
 async def test_reader_whose_last_generation_is_torn_starts_from_the_log(
     publisher: Publisher,
 ) -> None:

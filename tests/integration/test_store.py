@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import shutil
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -195,21 +194,3 @@ async def test_store_says_in_each_request_what_its_kind_has_to_be_told(
         ]
         await asyncio.gather(*asked, return_exceptions=True)  # nothing is there
     assert sorted(heard) == [("GET", "true"), ("GET", "true"), ("PUT", "true")]
-
-
-async def test_folder_that_is_not_ours_to_make_is_waited_for(tmp_path: Path) -> None:
-    """A store that was misspelt, or is not mounted, is not taken for an empty one."""
-    folder = tmp_path / "misspelt" / "store"
-    store = Store(str(folder), makes=False)
-    store.reconnect()
-    for _ in ("before it is there", "after it is gone"):
-        with pytest.raises(StoreError, match=str(folder)):
-            await store.read("generations/1")
-        with pytest.raises(StoreError, match="there is no store in"):
-            await store.replace("readers/a", b"{}")
-        with pytest.raises(StoreError, match="there is no store in"):
-            await store.list_sizes("incoming", stall_s=30)
-        assert not folder.exists()
-        await Store(str(folder)).replace("generations/1", b"{}")
-        assert await store.read("generations/1") == b"{}"
-        shutil.rmtree(folder.parent)
