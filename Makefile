@@ -38,7 +38,7 @@ test: $(VENV)/dev.stamp
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(MAKE) --no-print-directory audit
-	$(VENV)/bin/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder \
+	$(VENV)/bin/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder \
 		$(addprefix --ignore ,$(RELEASE)) $(ARGS)
 
 RELEASE = tests/e2e/test_image.py tests/e2e/test_newcomer.py

@@ -98,9 +98,11 @@ class RowClient(threading.Thread):
             facts["error"] = repr(exc)
         else:
             facts["status"] = answer.status_code
+            generation = answer.headers.get("Headrace-Generation")
             if answer.status_code in right:
-                outcome = "ok"
-                facts["generation"] = int(answer.headers["Headrace-Generation"])
+                if generation is not None:  # a reader that shows none yet hands an answer on, too
+                    outcome = "ok"
+                    facts["generation"] = int(generation)
             elif answer.status_code < 500:
                 outcome = "fail"
                 facts["error"] = answer.text[:500]
