@@ -1,7 +1,8 @@
 # make run    install what is needed and run everything on this machine; ARGS="--readers 3" goes on
 # make venv   install what is needed, and the command .venv/bin/headrace
 # make test   install what is needed; lint, types and all tests
-# make test-release  what takes longer: the steps of the Dockerfile, a newcomer's fresh clone, Datasette 1.0
+# make test-release  what takes longer: the steps of the Dockerfile, the wheel on each Python, a newcomer's fresh
+#             clone, Datasette 1.0
 # make test-datasette1  the end-to-end tests, with the newest alpha of Datasette 1.0
 # make audit  ask for known vulnerabilities of what is locked; part of `make test`
 # make test-stores  the tests that need an S3 server, on Ceph instead of SeaweedFS; installs Ceph
@@ -41,7 +42,7 @@ test: $(VENV)/dev.stamp
 	$(VENV)/bin/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder \
 		$(addprefix --ignore ,$(RELEASE)) $(ARGS)
 
-RELEASE = tests/e2e/test_image.py tests/e2e/test_newcomer.py
+RELEASE = tests/e2e/test_image.py tests/e2e/test_newcomer.py tests/e2e/test_wheel.py
 test-release: $(VENV)/dev.stamp
 	@tests/system-packages.sh
 	$(VENV)/bin/pytest $(RELEASE) $(ARGS)

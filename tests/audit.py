@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 ANSWER_S = 15
@@ -52,8 +53,10 @@ def audit(lock: str) -> dict[str, Any]:
 def main(locks: list[str]) -> int:
     """Audit lock files; 1 if something is known."""
     well = True
-    for lock in locks:
-        fine, said = judge(audit(lock))
+    with ThreadPoolExecutor() as executor:
+        reports = list(executor.map(audit, locks))
+    for lock, report in zip(locks, reports, strict=True):
+        fine, said = judge(report)
         well = well and fine
         print(f"{lock}: {said}")  # noqa: T201 - what it is for
     return 0 if well else 1

@@ -28,7 +28,7 @@ from ingest.nursery import Nursery
 SEEDS = Path(__file__).parent / "seeds"
 SEEDED = [known.name for known in FORMATS if (SEEDS / known.name).is_dir()]
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0")) / max(1, len(SEEDED))  # of each format
-EXAMPLES = int(SECONDS * 40) or 30  # about a minute in all
+EXAMPLES = int(SECONDS * 40) or 24  # about a minute in all
 CRASHES = {"converter-crashed", "internal-error"}
 MIB = 1024**2
 LIMITS = Limits(memory_bytes=600 * MIB, cpu_s=20, output_bytes=64 * MIB, wall_s=30.0)
