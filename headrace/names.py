@@ -6,9 +6,13 @@ import hashlib
 import re
 import unicodedata
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 
 from headrace.errors import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 MAX_DATABASE_NAME = 64  # characters, all ASCII
 MAX_TABLE_NAME = 128  # characters
@@ -106,6 +110,24 @@ def safe_table_name(text: str) -> str:
         return "data"
     reserved = name.lower().startswith("sqlite_") or name.lower() in INTERNAL_TABLES
     return f"data_{name}"[:MAX_TABLE_NAME] if reserved else name
+
+
+def allowed_table_name(name: str) -> str:
+    """Give the name if a table may be called that, or one like it."""
+    try:
+        return check_table_name(without_brackets(name))
+    except Refusal:
+        return safe_table_name(name)
+
+
+def free_name(wanted: str, taken: Container[str]) -> str:
+    """Give the name that a table gets where others (lower case) are there already."""
+    name = wanted
+    suffix = 2
+    while name.lower() in taken:
+        name = f"{wanted[: MAX_TABLE_NAME - 8]}_{suffix}"
+        suffix += 1
+    return name
 
 
 def file_stem(filename: str) -> str:

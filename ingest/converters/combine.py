@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from headrace.errors import Refusal
-from headrace.names import MAX_TABLE_NAME, quote_identifier
+from headrace.names import free_name, quote_identifier
 from ingest.converters import REJECTS, TableRows
 from ingest.converters.lossless import MAX_EXACT_INTEGER
 from ingest.converters.staging import MAX_COLUMNS, open_staging
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -173,16 +173,6 @@ def _plan(
         found = source.execute("SELECT name, type FROM pragma_table_info(?)", (name,)).fetchall()
         target.add(_Part(path=staged.path, table=name, columns=found))
         target.rows += table.rows
-
-
-def free_name(wanted: str, taken: Container[str]) -> str:
-    """Give the name that a table gets where others (lower case) are there already."""
-    name = wanted
-    suffix = 2
-    while name.lower() in taken:
-        name = f"{wanted[: MAX_TABLE_NAME - 8]}_{suffix}"
-        suffix += 1
-    return name
 
 
 def _copy(connection: sqlite3.Connection, target: _Target, warnings: list[str]) -> None:

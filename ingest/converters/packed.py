@@ -23,7 +23,7 @@ from headrace.metadata_text import (
     is_metadata,
     load_metadata_text,
 )
-from headrace.names import MAX_TABLE_NAME, file_stem, safe_table_name
+from headrace.names import MAX_TABLE_NAME, file_stem, free_name, safe_table_name
 from ingest.converters import (
     Conversion,
     Converted,
@@ -32,7 +32,7 @@ from ingest.converters import (
     refuse_ignored,
     run_converter,
 )
-from ingest.converters.combine import Staged, combine, find_joined_texts, free_name
+from ingest.converters.combine import Staged, combine, find_joined_texts
 from ingest.converters.packings import ARCHIVES, COMPRESSIONS, PACKINGS
 from ingest.converters.progress import reporting
 from ingest.converters.unpack import Room, decompress, read_archive, strip_ending

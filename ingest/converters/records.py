@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace.errors import Refusal
-from headrace.names import MAX_COLUMN_NAME, check_table_name, safe_table_name, without_brackets
+from headrace.names import MAX_COLUMN_NAME, allowed_table_name, free_name
 from ingest.converters import Conversion, Converted, TableRows
 from ingest.converters.staging import Batches, Record, load_records, open_staging
 
@@ -175,23 +175,11 @@ def name_tables(
 
 def take_table_name(name: str, taken: set[str], warnings: list[str]) -> str:
     """Give a name that SQLite takes and no other table has; it is added to those taken."""
-    table = wanted = _allowed_table_name(name)
-    suffix = 2
-    while table.lower() in taken:
-        table = f"{wanted}_{suffix}"
-        suffix += 1
+    table = free_name(allowed_table_name(name), taken)
     taken.add(table.lower())
     if table != name:
         warnings.append(f"table {name!r} was renamed to {table!r}")
     return table
-
-
-def _allowed_table_name(name: str) -> str:
-    """Give the name if a table may be called that, or one like it."""
-    try:
-        return check_table_name(without_brackets(name))
-    except Refusal:
-        return safe_table_name(name)
 
 
 def _batches(rows: Sequence[Record], conversion: Conversion) -> Iterator[Sequence[Record]]:

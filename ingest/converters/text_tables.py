@@ -10,13 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from headrace.errors import Refusal
-from headrace.names import (
-    MAX_TABLE_NAME,
-    check_table_name,
-    quote_identifier,
-    safe_table_name,
-    without_brackets,
-)
+from headrace.names import MAX_TABLE_NAME, allowed_table_name, free_name, quote_identifier
 from ingest.converters import TableRows
 from ingest.converters.lossless import MAX_EXACT_INTEGER, parse_integer, parse_real
 from ingest.converters.staging import MAX_COLUMNS, Kind, create_table, unique_columns
@@ -130,7 +124,8 @@ class TextTables:
             if not table.columns:
                 warnings.append(f"table {wanted[:MAX_TABLE_NAME]!r} was left out: it has no values")
                 continue
-            name = _free_name(wanted, {other.name.lower() for other in made})
+            taken = {other.name.lower() for other in made}
+            name = free_name(allowed_table_name(wanted), taken)
             if name != wanted:
                 warnings.append(f"table {wanted[:MAX_TABLE_NAME]!r} was renamed to {name!r}")
             columns, renamed = unique_columns(column_names(list(table.columns)), table=name)
@@ -251,17 +246,3 @@ def _widen(column: _Column, texts: list[str | None]) -> None:
         else:
             wanted = Kind.TEXT if parse_real(text) is None else Kind.REAL
         column.kind = Kind.TEXT if wanted is Kind.REAL and column.has_large else wanted
-
-
-def _free_name(wanted: str, taken: set[str]) -> str:
-    """Give the name if a table may be called that, or one like it."""
-    try:
-        name = check_table_name(without_brackets(wanted))
-    except Refusal:
-        name = safe_table_name(wanted)
-    free = name
-    suffix = 2
-    while free.lower() in taken:
-        free = f"{name[: MAX_TABLE_NAME - 5]}_{suffix}"
-        suffix += 1
-    return free
