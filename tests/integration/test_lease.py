@@ -153,7 +153,8 @@ async def test_lease_is_watched_not_read_off_a_clock(local: LeaseLog) -> None:
 
 async def test_lease_that_was_given_back_is_free_at_once(leases: LeaseLog) -> None:
     """An orderly stop makes nobody wait."""
-    first, second = holder(leases, "a", duration_s=3600), holder(leases, "b")
+    first = holder(leases, "a", duration_s=3600, renew_every_s=10)  # which bounds a stop, too
+    second = holder(leases, "b")
     await take(first)
 
     await first.give_back(10)
@@ -247,11 +248,11 @@ async def test_copy_that_is_older_than_a_restart_is_not_believed(
     local: LeaseLog, *, same_inode: bool
 ) -> None:
     """What its original has done since is not on it."""
-    first = holder(local, "a")
+    first = holder(local, "a", renew_every_s=10)
     await take(first)
     await first.give_back(10)
     _copy_volume("a", "copy", same_inode=same_inode)
-    again = holder(local, "a")
+    again = holder(local, "a", renew_every_s=10)
     assert await take(again)
     await again.give_back(10)
 
@@ -260,7 +261,7 @@ async def test_copy_that_is_older_than_a_restart_is_not_believed(
 
 async def test_copy_of_a_volume_that_was_left_in_order_is_believed(local: LeaseLog) -> None:
     """A volume is moved by a stop, a copy and a start: nobody waits, nothing is made anew."""
-    first = holder(local, "a", duration_s=3600)
+    first = holder(local, "a", duration_s=3600, renew_every_s=10)
     await take(first)
     await first.give_back(10)
     _copy_volume("a", "copy", same_inode=False)
